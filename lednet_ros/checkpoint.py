@@ -1,0 +1,338 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Checkpoints: network weights together with everything that is needed to use them.
+
+The package's own format is safetensors with JSON metadata. The authors' `.pth` and `.pth.tar`
+files load too; neither format can run code while it is read.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+import json
+import math
+from pathlib import Path
+import pickle
+from typing import Any
+import zipfile
+
+from lednet_ros.files import atomic_path
+from lednet_ros.labels import LabelMap
+from lednet_ros.labels import LabelMapError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+import torch
+from torch import Tensor, nn
+
+WEIGHTS_DIRECTORY = Path(__file__).parent / 'weights'
+
+METADATA_KEY = 'lednet_ros'
+FORMAT_VERSION = 1
+FOREIGN_SUFFIXES = ('.pth', '.tar', '.pt')
+# Side length limit: larger inputs than 8K frames are a damaged or hostile file.
+MAX_INPUT_SIDE = 8192
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that can't be used; the message names the file and what is wrong in it."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """
+    Weights and their metadata.
+
+    Attributes
+    ----------
+    network
+        Name of the network, a key of `lednet_ros.models.NETWORKS`.
+    label_map
+        The classes. The network may have more outputs than classes; the outputs past the last
+        class (the authors' "ignore") never win a pixel.
+    input_size
+        Height and width in pixels of the network's input that the weights were trained for.
+    mean, std
+        Per-channel (red, green, blue) normalization of images scaled to 0..1.
+    state_dict
+        Tensors by parameter name.
+    training
+        What the weights were trained on and how, for people to read.
+    metrics
+        Measured accuracy, fractions of 1.
+
+    """
+
+    network: str
+    label_map: LabelMap
+    input_size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    state_dict: dict[str, Tensor]
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+def resolve_checkpoint(name_or_path: str | Path) -> Path:
+    """
+    Find a checkpoint by path or by the name of one that ships with the package.
+
+    Raises
+    ------
+    CheckpointError
+        There is no such file.
+
+    """
+    path = Path(name_or_path)
+    if not path.suffix and not path.is_file():
+        path = WEIGHTS_DIRECTORY / f'{name_or_path}.safetensors'
+    if not path.is_file():
+        shipped = sorted(file.stem for file in WEIGHTS_DIRECTORY.glob('*.safetensors'))
+        raise CheckpointError(
+            f"no checkpoint '{name_or_path}': {path} is not a file; shipped checkpoints: "
+            f"{', '.join(shipped) or 'none'}"
+        )
+    return path
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path | str) -> None:
+    """
+    Write a checkpoint as safetensors with metadata.
+
+    Parameters
+    ----------
+    checkpoint
+        What to write; tensors keep their dtype.
+    path
+        File name, by custom ending in `.safetensors`; replaced in one step when all is written.
+
+    Raises
+    ------
+    OSError
+        The file can't be written.
+
+    """
+    metadata = {
+        'format_version': FORMAT_VERSION,
+        'network': checkpoint.network,
+        'label_map': checkpoint.label_map.to_dict(),
+        'input_size': list(checkpoint.input_size),
+        'mean': list(checkpoint.mean),
+        'std': list(checkpoint.std),
+        'training': checkpoint.training,
+        'metrics': checkpoint.metrics,
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in checkpoint.state_dict.items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(metadata)})
+
+
+def load_checkpoint(name_or_path: str | Path, label_map: LabelMap | None = None) -> Checkpoint:
+    """
+    Read a checkpoint of this package or of the LEDNet authors' layout.
+
+    Parameters
+    ----------
+    name_or_path
+        A file, or the name of a shipped checkpoint.
+    label_map
+        Classes to use instead of the checkpoint's own. Files without metadata (`.pth`) need it
+        unless they have the 19 or 20 outputs of Cityscapes.
+
+    Returns
+    -------
+    Checkpoint
+        Tensors on the CPU.
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, truncated, of another format, holds code, or its parts disagree.
+
+    """
+    path = resolve_checkpoint(name_or_path)
+    if path.suffix in FOREIGN_SUFFIXES:
+        checkpoint = _load_foreign(path, label_map)
+    else:
+        checkpoint = _load_safetensors(path, label_map)
+    _check_finite(path, checkpoint.state_dict)
+    return checkpoint
+
+
+def load_weights(network: nn.Module, state_dict: Mapping[str, Tensor], source: str | Path) -> None:
+    """
+    Put weights into a network; every name and every shape must match.
+
+    Parameters
+    ----------
+    network
+        The network to fill.
+    state_dict
+        Tensors by parameter name, any floating-point dtype.
+    source
+        File the weights are from, for messages.
+
+    Raises
+    ------
+    CheckpointError
+        Keys are missing, unknown or have another shape.
+
+    """
+    own = network.state_dict()
+    problems = [
+        *_named('missing', [key for key in own if key not in state_dict]),
+        *_named('unexpected', [key for key in state_dict if key not in own]),
+        *_named(
+            'of another shape',
+            [
+                f'{key} {tuple(tensor.shape)} instead of {tuple(own[key].shape)}'
+                for key, tensor in state_dict.items()
+                if key in own and tensor.shape != own[key].shape
+            ],
+        ),
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{source}: weights do not fit {type(network).__name__}: {'; '.join(problems)}"
+        )
+    network.load_state_dict(dict(state_dict))
+
+
+def output_channels(state_dict: Mapping[str, Tensor], source: str | Path) -> int:
+    """
+    Count the outputs of the network that the weights are for.
+
+    Raises
+    ------
+    CheckpointError
+        The weights have no class output.
+
+    """
+    return int(_tensor(state_dict, 'encoder.output_conv.bias', source).shape[0])
+
+
+def _load_safetensors(path: Path, label_map: LabelMap | None) -> Checkpoint:
+    try:
+        with safe_open(path, framework='pt') as file:
+            metadata = file.metadata() or {}
+            state_dict = {key: file.get_tensor(key) for key in file.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f'{path}: not a readable safetensors file: {error}') from error
+    if METADATA_KEY not in metadata:
+        raise CheckpointError(
+            f"{path}: no '{METADATA_KEY}' metadata; it was not written by this package"
+        )
+    try:
+        content = json.loads(metadata[METADATA_KEY])
+        version = content['format_version']
+        if version != FORMAT_VERSION:
+            raise CheckpointError(
+                f'{path}: format version is {version!r}; this package reads {FORMAT_VERSION}'
+            )
+        checkpoint = Checkpoint(
+            network=str(content['network']),
+            label_map=label_map or LabelMap.from_dict(content['label_map'], str(path)),
+            input_size=_read_size(content['input_size']),
+            mean=_read_triple(content['mean']),
+            std=_read_triple(content['std']),
+            state_dict=state_dict,
+            training=dict(content['training']),
+            metrics=dict(content['metrics']),
+        )
+    except LabelMapError as error:
+        raise CheckpointError(str(error)) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f'{path}: damaged metadata: {error!r}') from error
+    if min(checkpoint.std) <= 0:
+        raise CheckpointError(f'{path}: std is {checkpoint.std}; every value must be above 0')
+    _check_classes(path, checkpoint)
+    return checkpoint
+
+
+def _load_foreign(path: Path, label_map: LabelMap | None) -> Checkpoint:
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f'{path}: refused, because it is damaged or holds more than tensors '
+            f'(it is never unpickled as code): {str(error).splitlines()[0]}'
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f'{path}: not a readable PyTorch file: {error}') from error
+    if isinstance(content, Mapping) and isinstance(content.get('state_dict'), Mapping):
+        content = content['state_dict']
+    if not isinstance(content, Mapping) or not content:
+        raise CheckpointError(f'{path}: holds {type(content).__name__}, not a state dict')
+    others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    if others:
+        raise CheckpointError(f"{path}: {'; '.join(_named('not tensors', others))}")
+    state_dict = {str(key).removeprefix('module.'): value for key, value in content.items()}
+
+    pyramid = _tensor(state_dict, 'decoder.apn.down1.conv.0.weight', path)
+    outputs = output_channels(state_dict, path)
+    if label_map is None:
+        if outputs not in (19, 20):
+            raise CheckpointError(
+                f'{path}: has {outputs} outputs and no metadata; name its label map'
+            )
+        label_map = LabelMap.load('cityscapes')
+    checkpoint = Checkpoint(
+        network='lednet' if pyramid.shape[0] == 1 else 'lednet_heavy',
+        label_map=label_map,
+        input_size=(512, 1024),
+        # The authors scale images to 0..1 and do not normalize further.
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        state_dict=state_dict,
+        training={'source': path.name},
+    )
+    _check_classes(path, checkpoint)
+    return checkpoint
+
+
+def _check_classes(path: Path, checkpoint: Checkpoint) -> None:
+    outputs = output_channels(checkpoint.state_dict, path)
+    classes = checkpoint.label_map.num_classes
+    # One more output than classes is the authors' "ignore"; any other surplus is a wrong map.
+    if outputs not in (classes, classes + 1):
+        raise CheckpointError(
+            f"{path}: {outputs} outputs do not fit label map '{checkpoint.label_map.name}' "
+            f'of {classes} classes; allowed: {classes} or {classes + 1}'
+        )
+
+
+def _check_finite(path: Path, state_dict: Mapping[str, Tensor]) -> None:
+    bad = [
+        key
+        for key, tensor in state_dict.items()
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
+    ]
+    if bad:
+        raise CheckpointError(f"{path}: {'; '.join(_named('not finite', bad))}")
+
+
+def _tensor(state_dict: Mapping[str, Tensor], key: str, source: str | Path) -> Tensor:
+    if key not in state_dict:
+        raise CheckpointError(f"{source}: not the weights of a known network: no '{key}'")
+    return state_dict[key]
+
+
+def _named(what: str, keys: list[str], shown: int = 5) -> list[str]:
+    """Describe a list of keys in one phrase; nothing for an empty list."""
+    if not keys:
+        return []
+    more = f' and {len(keys) - shown} more' if len(keys) > shown else ''
+    return [f"{len(keys)} {what}: {', '.join(keys[:shown])}{more}"]
+
+
+def _read_size(values: Any) -> tuple[int, int]:
+    height, width = (int(value) for value in values)
+    if not (0 < height <= MAX_INPUT_SIDE and 0 < width <= MAX_INPUT_SIDE):
+        raise ValueError(f'input_size is {height}x{width}; allowed: 1 to {MAX_INPUT_SIDE}')
+    return height, width
+
+
+def _read_triple(values: Any) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    if not all(math.isfinite(value) for value in (red, green, blue)):
+        raise ValueError(f'{values} has a value that is not finite')
+    return red, green, blue

@@ -1,0 +1,32 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`lednet demo`: the node at work on the synthetic street or on recorded frames."""
+
+import argparse
+from pathlib import Path
+
+from lednet_ros.cli.parsing import Subparsers
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        'demo', help='run the node on the synthetic street or on a recording (needs rclpy)'
+    )
+    parser.add_argument(
+        'input', nargs='?', type=Path, help='rosbag2, video or folder of images; default: street'
+    )
+    parser.add_argument('--seconds', type=float, default=20.0, help='how long (default: 20)')
+    parser.add_argument('--output', type=Path, default=Path('demo_out'), metavar='DIR')
+    parser.add_argument('--checkpoint', default='lednet')
+    parser.add_argument('--topic', help='image topic of the bag, if it has several')
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the demo."""
+    from lednet_ros.demo.run import run_demo
+
+    return run_demo(
+        options.input, options.seconds, options.output, options.checkpoint, options.topic
+    )

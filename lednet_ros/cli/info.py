@@ -1,0 +1,63 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`lednet info`: what a checkpoint or a network is."""
+
+import argparse
+import json
+
+from lednet_ros.cli.parsing import Subparsers
+from lednet_ros.cli.parsing import add_json_flag
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser('info', help='describe a checkpoint or a network')
+    parser.add_argument(
+        'checkpoint', nargs='?', help='file or name of a shipped checkpoint (default: lednet)'
+    )
+    parser.add_argument('--network', help='describe this network without weights')
+    parser.add_argument(
+        '--classes', type=int, metavar='K', help='outputs of --network (default: 20)'
+    )
+    parser.add_argument(
+        '--input-size',
+        type=int,
+        nargs=2,
+        metavar=('H', 'W'),
+        default=(512, 1024),
+        help='frame size for the GFLOPs (default: 512 1024)',
+    )
+    add_json_flag(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the description."""
+    from lednet_ros.models.describe import describe_checkpoint, describe_network
+
+    size = tuple(options.input_size)
+    if options.network is None:
+        if options.classes is not None:
+            raise ValueError('--classes goes with --network')
+        description = describe_checkpoint(options.checkpoint or 'lednet', size)
+    elif options.checkpoint is not None:
+        raise ValueError('name a checkpoint or --network, not both')
+    else:
+        classes = 20 if options.classes is None else options.classes
+        description = describe_network(options.network, classes, size)
+    if options.json:
+        print(json.dumps(description, indent=2))
+        return 0
+    for key, value in description.items():
+        print(f"{key + ':':<18}{_readable(value)}")
+    return 0
+
+
+def _readable(value: object) -> str:
+    if isinstance(value, list):
+        return ', '.join(map(str, value))
+    if isinstance(value, dict):
+        return ''.join(f'\n  {key}: {_readable(item)}' for key, item in value.items())
+    if isinstance(value, float):
+        return f'{value:.4g}'
+    return f'{value:,}' if isinstance(value, int) else str(value)

@@ -1,0 +1,54 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The `lednet` command: argument parsing only.
+
+Each command imports what it needs when it runs, so that `lednet --help` stays fast.
+"""
+
+import argparse
+from collections.abc import Sequence
+import sys
+
+from lednet_ros import __version__
+from lednet_ros.cli import demo, evaluate, info, train
+
+COMMANDS = (info, evaluate, train, demo)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command and its subcommands."""
+    parser = argparse.ArgumentParser(
+        prog='lednet', description='LEDNet semantic segmentation for ROS 2.'
+    )
+    parser.add_argument('--version', action='version', version=f'lednet_ros {__version__}')
+    subparsers = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run the command.
+
+    Parameters
+    ----------
+    arguments
+        Command line without the program's name; None takes the process's own.
+
+    Returns
+    -------
+    int
+        0 on success, 1 for an error that was printed, 2 for a usage error, 130 when interrupted.
+
+    """
+    options = build_parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        return 130
+    except (OSError, RuntimeError, ValueError) as error:
+        # The package's own errors say what is wrong; a traceback would bury that.
+        print(f'lednet {options.command}: {error}', file=sys.stderr)
+        return 1

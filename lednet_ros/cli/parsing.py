@@ -1,0 +1,28 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Pieces that several commands' parsers share."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    Subparsers = argparse.Action
+
+
+def add_json_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--json` that switches the printed form."""
+    parser.add_argument('--json', action='store_true', help='print JSON')
+
+
+def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of checkpoint, device and precision."""
+    parser.add_argument(
+        '--checkpoint',
+        default='lednet',
+        help='file or name of a shipped checkpoint (default: lednet)',
+    )
+    parser.add_argument('--label-map', help="file or name; default: the checkpoint's own")
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    parser.add_argument('--precision', default='auto', help='auto, fp32, fp16 or bf16')

@@ -1,0 +1,108 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Confusion matrix and the accuracy figures that follow from it."""
+
+from lednet_ros.labels import LabelMap
+from lednet_ros.labels import UNLABELED
+import numpy as np
+from numpy.typing import NDArray
+
+
+class ConfusionMatrix:
+    """
+    Counts pixels by true and predicted class.
+
+    Pixels that the ground truth leaves unlabeled (255) are ignored. Pixels that the prediction
+    leaves unlabeled count against the true class: they have a column of their own.
+
+    Parameters
+    ----------
+    label_map
+        The classes.
+
+    Attributes
+    ----------
+    counts : ndarray
+        (num_classes, num_classes + 1) int64; row: true class, column: predicted class, the last
+        column: predicted as unlabeled.
+
+    """
+
+    def __init__(self, label_map: LabelMap) -> None:
+        self.label_map = label_map
+        classes = label_map.num_classes
+        self.counts: NDArray[np.int64] = np.zeros((classes, classes + 1), np.int64)
+
+    def update(self, truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> None:
+        """
+        Add the pixels of a label image.
+
+        Parameters
+        ----------
+        truth, predicted
+            (H, W) uint8 class ids; 255 is unlabeled.
+
+        Raises
+        ------
+        ValueError
+            The sizes differ or an id is neither a class nor 255.
+
+        """
+        if truth.shape != predicted.shape:
+            raise ValueError(f'truth is {truth.shape}, prediction {predicted.shape}')
+        pairs = np.bincount(
+            truth.ravel().astype(np.uint16) * 256 + predicted.ravel(), minlength=1 << 16
+        ).reshape(256, 256)
+        classes = self.label_map.num_classes
+        for what, sums in (('truth', pairs.sum(axis=1)), ('prediction', pairs.sum(axis=0))):
+            unknown = np.flatnonzero(sums[classes:UNLABELED]) + classes
+            if unknown.size:
+                raise ValueError(
+                    f"{what} has id {unknown[0]}; label map '{self.label_map.name}' has 0 to "
+                    f'{classes - 1} and {UNLABELED}'
+                )
+        self.counts[:, :classes] += pairs[:classes, :classes]
+        self.counts[:, classes] += pairs[:classes, UNLABELED]
+
+    def iou(self) -> NDArray[np.float64]:
+        """Intersection over union by class, (num_classes,); NaN for classes never seen."""
+        return _iou(self.counts)
+
+    def miou(self) -> float:
+        """Mean of `iou` over the classes that occur in truth or prediction."""
+        return _mean(self.iou())
+
+    def category_iou(self) -> NDArray[np.float64]:
+        """Intersection over union by category, in the order of `label_map.categories`."""
+        member = self.label_map.category_of
+        count = len(self.label_map.categories)
+        counts = np.zeros((count, count + 1), np.int64)
+        np.add.at(counts, (member[:, None], np.append(member, count)[None, :]), self.counts)
+        return _iou(counts)
+
+    def category_miou(self) -> float:
+        """Mean of `category_iou` over the categories that occur."""
+        return _mean(self.category_iou())
+
+    def pixel_accuracy(self) -> float:
+        """Share of the labeled pixels that are predicted right; NaN without any."""
+        total = int(self.counts.sum())
+        return float(np.trace(self.counts) / total) if total else float('nan')
+
+    def __add__(self, other: 'ConfusionMatrix') -> 'ConfusionMatrix':
+        """Sum the counts of two matrices over the same label map."""
+        total = ConfusionMatrix(self.label_map)
+        total.counts = self.counts + other.counts
+        return total
+
+
+def _iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    hit = np.diagonal(counts).astype(np.float64)
+    union = counts.sum(axis=1) + counts[:, :-1].sum(axis=0) - hit
+    with np.errstate(invalid='ignore'):
+        return hit / union
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    seen = values[~np.isnan(values)]
+    return float(seen.mean()) if seen.size else float('nan')

@@ -1,0 +1,68 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Where the package's files lie, and how it writes its own."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def share_directory() -> Path:
+    """
+    Find the folder that holds `config` and `launch`.
+
+    Returns
+    -------
+    Path
+        The source tree, or `share/lednet_ros` of the prefix that the package is installed in
+        (colcon, pip and symlinked installs alike).
+
+    Raises
+    ------
+    FileNotFoundError
+        The package was copied somewhere without its configuration.
+
+    """
+    here = Path(__file__).resolve()
+    source = here.parent.parent
+    if (source / 'package.xml').is_file():
+        return source
+    for parent in here.parents:
+        share = parent / 'share' / 'lednet_ros'
+        if (share / 'config').is_dir():
+            return share
+    raise FileNotFoundError(
+        f'no share/lednet_ros beside {here.parent}; install the package with colcon or pip'
+    )
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """
+    Give a temporary path that becomes `path` when the block ends without an error.
+
+    Parameters
+    ----------
+    path
+        The file to write; its folder is made when missing. A file of that name is replaced.
+
+    Yields
+    ------
+    Path
+        A name in the same folder, with the same ending, for the block to write.
+
+    Raises
+    ------
+    OSError
+        The folder can't be made or written.
+
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,98 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+From frames to the network's input; training, evaluation and the node all use these functions.
+
+A frame is resized bilinearly with half-pixel centers and no antialiasing, put into RGB order,
+scaled to 0..1 and normalized per channel.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def resize_on_host(
+    pixels: NDArray[np.uint8], size: tuple[int, int], swap_colors: bool, out: NDArray[np.uint8]
+) -> None:
+    """
+    Resize a frame on the CPU.
+
+    Parameters
+    ----------
+    pixels
+        (height, width, 3) uint8; rows may be strided.
+    size
+        Height and width of the network's input.
+    swap_colors
+        Exchange the first and third channel (BGR frames).
+    out
+        Receives (*size, 3) uint8.
+
+    """
+    height, width = size
+    if pixels.shape[:2] == size:
+        np.copyto(out, pixels)
+    else:
+        cv2.resize(pixels, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
+    if swap_colors:
+        cv2.cvtColor(out, cv2.COLOR_BGR2RGB, dst=out)
+
+
+def resize_on_device(pixels: Tensor, size: tuple[int, int], swap_colors: bool) -> Tensor:
+    """
+    Resize a frame where it lies, for devices other than the CPU.
+
+    Parameters
+    ----------
+    pixels
+        (height, width, 3) uint8.
+    size
+        Height and width of the network's input.
+    swap_colors
+        Exchange the first and third channel (BGR frames).
+
+    Returns
+    -------
+    Tensor
+        (*size, 3) uint8, rounded as on the CPU.
+
+    """
+    planes = pixels.permute(2, 0, 1)[None].float()
+    resized = functional.interpolate(planes, size=size, mode='bilinear', align_corners=False)
+    resized = resized.round_().clamp_(0, 255).to(torch.uint8)[0]
+    if swap_colors:
+        resized = resized.flip(0)
+    return resized.permute(1, 2, 0)
+
+
+def normalize(
+    images: Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """
+    Scale and normalize images.
+
+    Parameters
+    ----------
+    images
+        (N, H, W, 3) uint8 RGB.
+    mean, std
+        Per channel, for images scaled to 0..1.
+    dtype
+        Floating-point type of the result.
+
+    Returns
+    -------
+    Tensor
+        (N, 3, H, W) of `dtype`: `(images / 255 - mean) / std`.
+
+    """
+    planes = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    scale = torch.tensor([1 / (255 * s) for s in std], device=images.device)[:, None, None]
+    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device)
+    return planes.mul_(scale).sub_(shift[:, None, None]).to(dtype)

@@ -1,0 +1,355 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The segmenter: camera frames in; labels, confidence and pictures out."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.checkpoint import load_checkpoint
+from lednet_ros.checkpoint import load_weights
+from lednet_ros.checkpoint import output_channels
+from lednet_ros.inference.encodings import Frame
+from lednet_ros.inference.encodings import FrameError
+from lednet_ros.inference.postprocess import blend
+from lednet_ros.inference.postprocess import colorize
+from lednet_ros.inference.torch_backend import LabelBuffer
+from lednet_ros.inference.torch_backend import PRECISIONS
+from lednet_ros.inference.torch_backend import TorchBackend
+from lednet_ros.labels import LabelMap
+from lednet_ros.models import NETWORKS
+from lednet_ros.models import build_network
+from lednet_ros.models.lednet import MIN_SIZE
+import numpy as np
+from numpy.typing import NDArray
+import torch
+
+MAX_SIZE = 8192
+DEVICES = ('auto', 'cpu', 'cuda', 'cuda:N')
+
+
+class ConfigurationError(ValueError):
+    """A segmenter that can't be built; the message names the setting and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """
+    Results of one call, a list entry for each frame, in the order of the frames.
+
+    The arrays are views of the segmenter's buffers: valid until its next call.
+
+    Attributes
+    ----------
+    labels
+        Class ids, (H, W) uint8; 255 is unlabeled.
+    confidence
+        Softmax probability of the chosen class, (H, W) uint8, 0..255; None if not asked for.
+    overlay
+        Frame blended with the class colors, (H, W, 3) uint8 in the frame's color order; None if
+        not asked for.
+    color
+        The class colors alone, (H, W, 3) uint8 RGB; None if not asked for.
+
+    """
+
+    labels: list[NDArray[np.uint8]]
+    confidence: list[NDArray[np.uint8]] | None
+    overlay: list[NDArray[np.uint8]] | None
+    color: list[NDArray[np.uint8]] | None
+
+
+class _Slot:
+    """The output buffers of one place in the batch."""
+
+    def __init__(self, size: tuple[int, int], device: torch.device) -> None:
+        self.size = size
+        self.labels = LabelBuffer(size, device)
+        self._pictures: dict[str, NDArray[np.uint8]] = {}
+
+    def picture(self, name: str) -> NDArray[np.uint8]:
+        """Give the buffer of that name, (*size, 3) uint8; allocated when first asked for."""
+        if name not in self._pictures:
+            self._pictures[name] = np.empty((*self.size, 3), np.uint8)
+        return self._pictures[name]
+
+
+class Segmenter:
+    """
+    Segments frames with one network; buffers are allocated once and reused.
+
+    Not thread-safe: one thread at a time may call `segment`.
+
+    Parameters
+    ----------
+    checkpoint
+        Weights and metadata.
+    source
+        Where the checkpoint is from, for messages.
+    device
+        'auto' (CUDA if there is one), 'cpu', 'cuda' or 'cuda:N'.
+    precision
+        'auto' (fp16 on CUDA, fp32 on the CPU), 'fp32', 'fp16' or 'bf16'.
+    input_size
+        Height and width of the network's input; None takes the checkpoint's. Frames are resized
+        to it.
+    output_size
+        Height and width of the results; None gives each result the size of its frame.
+
+    Attributes
+    ----------
+    label_map : LabelMap
+        The classes.
+    overlay_alpha : float
+        Weight of the colors in overlays, 0..1.
+    min_confidence : float
+        Pixels below this softmax probability (0..1) become 255.
+
+    Raises
+    ------
+    ConfigurationError
+        A setting is not allowed or the device is not there.
+    CheckpointError
+        The weights do not fit the network.
+
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        source: str | Path = 'checkpoint',
+        device: str = 'auto',
+        precision: str = 'auto',
+        input_size: tuple[int, int] | None = None,
+        output_size: tuple[int, int] | None = None,
+    ) -> None:
+        self.device = _resolve_device(device)
+        self.precision = _resolve_precision(precision, self.device)
+        self.label_map = checkpoint.label_map
+        self.network_name = checkpoint.network
+        self.input_size = _check_size(
+            'input_size', input_size or checkpoint.input_size, MIN_SIZE
+        )
+        self.output_size = output_size and _check_size('output_size', output_size, 1)
+        self.overlay_alpha = 0.5
+        self.min_confidence = 0.0
+        self._visible = _visibility(self.label_map, self.label_map.names)
+        self._palettes = {
+            'rgb': self.label_map.palette,
+            'bgr': np.ascontiguousarray(self.label_map.palette[:, ::-1]),
+        }
+        if checkpoint.network not in NETWORKS:
+            raise ConfigurationError(
+                f"{source}: unknown network '{checkpoint.network}'; allowed: {', '.join(NETWORKS)}"
+            )
+        network = build_network(
+            checkpoint.network, output_channels(checkpoint.state_dict, source)
+        )
+        load_weights(network, checkpoint.state_dict, source)
+        self.parameters = sum(parameter.numel() for parameter in network.parameters())
+        self._backend = TorchBackend(
+            network,
+            num_classes=self.label_map.num_classes,
+            input_size=self.input_size,
+            mean=checkpoint.mean,
+            std=checkpoint.std,
+            device=self.device,
+            precision=self.precision,
+        )
+        self._slots: list[_Slot] = []
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path_or_name: str | Path,
+        *,
+        label_map: LabelMap | None = None,
+        device: str = 'auto',
+        precision: str = 'auto',
+        input_size: tuple[int, int] | None = None,
+        output_size: tuple[int, int] | None = None,
+    ) -> 'Segmenter':
+        """
+        Build a segmenter from a checkpoint file or the name of a shipped checkpoint.
+
+        Parameters
+        ----------
+        path_or_name, label_map
+            See `lednet_ros.checkpoint.load_checkpoint`.
+        device, precision, input_size, output_size
+            See the class.
+
+        Raises
+        ------
+        CheckpointError, ConfigurationError
+            See the class.
+
+        """
+        return cls(
+            load_checkpoint(path_or_name, label_map),
+            source=path_or_name,
+            device=device,
+            precision=precision,
+            input_size=input_size,
+            output_size=output_size,
+        )
+
+    def show_classes(self, names: Collection[str]) -> None:
+        """
+        Choose the classes that overlays draw; the others show the plain frame.
+
+        Parameters
+        ----------
+        names
+            Class names; none means all classes.
+
+        Raises
+        ------
+        LabelMapError
+            A name is not in the label map.
+
+        """
+        self._visible = _visibility(self.label_map, names or self.label_map.names)
+
+    def warm_up(self, frame_size: tuple[int, int], batch_size: int = 1) -> None:
+        """
+        Allocate buffers and run once, so that the first real frame is as fast as the rest.
+
+        Parameters
+        ----------
+        frame_size
+            Height and width of the frames to expect.
+        batch_size
+            Largest batch to expect.
+
+        """
+        frame = np.zeros((*frame_size, 3), np.uint8)
+        # The second run finds every allocation and algorithm choice already made.
+        for _ in range(2):
+            self.segment([frame] * batch_size)
+
+    def segment(
+        self,
+        frames: Sequence[NDArray[np.uint8] | Frame] | NDArray[np.uint8],
+        *,
+        confidence: bool = True,
+        overlay: bool = True,
+        color: bool = False,
+    ) -> Segmentation:
+        """
+        Segment a batch of frames.
+
+        Parameters
+        ----------
+        frames
+            Frames (height, width, 3) uint8; plain arrays are RGB, `Frame` names its color order.
+            Sizes may differ. A single (height, width, 3) array is a batch of one.
+        confidence, overlay, color
+            Which results to compute besides the labels.
+
+        Returns
+        -------
+        Segmentation
+            Views of buffers that the next call overwrites.
+
+        Raises
+        ------
+        FrameError
+            A frame has another dtype or shape; nothing is computed.
+
+        """
+        if isinstance(frames, np.ndarray) and frames.ndim == 3:
+            frames = [frames]
+        batch = [
+            frame if isinstance(frame, Frame) else Frame(frame, 'rgb') for frame in frames
+        ]
+        for index, frame in enumerate(batch):
+            _check_frame(frame.pixels, index)
+        if not batch:
+            raise FrameError('the batch is empty; it needs one frame or more', reason='size')
+        slots = self._prepare_slots([frame.pixels.shape[:2] for frame in batch])
+        self._backend.run(
+            batch, [slot.labels for slot in slots], self.min_confidence, confidence
+        )
+        for frame, slot in zip(batch, slots, strict=True):
+            if overlay:
+                blend(
+                    frame.pixels,
+                    slot.labels.labels,
+                    self._palettes[frame.color_order],
+                    self.overlay_alpha,
+                    self._visible,
+                    slot.picture('overlay'),
+                )
+            if color:
+                colorize(slot.labels.labels, self.label_map.palette, slot.picture('color'))
+        return Segmentation(
+            labels=[slot.labels.labels for slot in slots],
+            confidence=[slot.labels.confidence for slot in slots] if confidence else None,
+            overlay=[slot.picture('overlay') for slot in slots] if overlay else None,
+            color=[slot.picture('color') for slot in slots] if color else None,
+        )
+
+    def _prepare_slots(self, frame_sizes: Sequence[tuple[int, ...]]) -> list[_Slot]:
+        """Reuse the buffers of each place in the batch unless its size has changed."""
+        for index, (height, width) in enumerate(frame_sizes):
+            size = self.output_size or (height, width)
+            if index == len(self._slots):
+                self._slots.append(_Slot(size, self.device))
+            elif self._slots[index].size != size:
+                self._slots[index] = _Slot(size, self.device)
+        return self._slots[: len(frame_sizes)]
+
+
+def _check_frame(pixels: NDArray[np.uint8], index: int) -> None:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise FrameError(
+            f'frame {index} is {pixels.dtype} {pixels.shape}; '
+            'it must be uint8 (height, width, 3) and not empty',
+            reason='size',
+        )
+
+
+def _check_size(name: str, size: tuple[int, int], smallest: int) -> tuple[int, int]:
+    height, width = size
+    if not (smallest <= height <= MAX_SIZE and smallest <= width <= MAX_SIZE):
+        raise ConfigurationError(
+            f'{name} is {height}x{width} (height x width); '
+            f'both must be {smallest} to {MAX_SIZE}'
+        )
+    return height, width
+
+
+def _resolve_device(name: str) -> torch.device:
+    if name == 'auto':
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ('cpu', 'cuda'):
+        raise ConfigurationError(f"device is '{name}'; allowed: {', '.join(DEVICES)}")
+    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigurationError(
+            f"device is '{name}', but {torch.cuda.device_count()} CUDA devices are there; "
+            "allowed: 'auto', 'cpu' or a device that is there"
+        )
+    return device
+
+
+def _resolve_precision(name: str, device: torch.device) -> str:
+    if name == 'auto':
+        return 'fp16' if device.type == 'cuda' else 'fp32'
+    if name not in PRECISIONS:
+        raise ConfigurationError(
+            f"precision is '{name}'; allowed: auto, {', '.join(PRECISIONS)}"
+        )
+    return name
+
+
+def _visibility(label_map: LabelMap, names: Collection[str]) -> NDArray[np.uint8]:
+    visible = np.zeros(256, np.uint8)
+    visible[[label_map.id_of(name) for name in names]] = 255
+    return visible

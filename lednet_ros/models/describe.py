@@ -1,0 +1,85 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Size and cost of networks."""
+
+from pathlib import Path
+from typing import Any
+
+from lednet_ros.checkpoint import load_checkpoint
+from lednet_ros.checkpoint import output_channels
+from lednet_ros.models import build_network
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def describe_network(name: str, num_classes: int, input_size: tuple[int, int]) -> dict[str, Any]:
+    """
+    Count the parameters and operations of a network.
+
+    Parameters
+    ----------
+    name, num_classes
+        See `build_network`.
+    input_size
+        Height and width of the one image that `gflops` is for.
+
+    Returns
+    -------
+    dict
+        `network`, `classes`, `parameters`, `gflops` (1e9 floating-point operations, a
+        multiply-add counts as two, by torch's counter) and `gflops_input_size`.
+
+    Raises
+    ------
+    ValueError
+        Unknown name, number of classes below 1, or an input smaller than the network takes.
+
+    """
+    network = build_network(name, num_classes)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    # Tensors on the meta device have shapes but no data: nothing is computed.
+    network = network.to('meta').eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.scores(torch.empty((1, 3, *input_size), device='meta'))
+    return {
+        'network': name,
+        'classes': num_classes,
+        'parameters': parameters,
+        'gflops': counter.get_total_flops() / 1e9,
+        'gflops_input_size': list(input_size),
+    }
+
+
+def describe_checkpoint(name_or_path: str | Path, input_size: tuple[int, int]) -> dict[str, Any]:
+    """
+    Describe a checkpoint and its network.
+
+    Parameters
+    ----------
+    name_or_path
+        See `lednet_ros.checkpoint.load_checkpoint`.
+    input_size
+        See `describe_network`.
+
+    Returns
+    -------
+    dict
+        What `describe_network` gives, with `classes` those of the label map, and the
+        checkpoint's metadata.
+
+    Raises
+    ------
+    CheckpointError, ValueError
+        The checkpoint can't be read; the network is not known.
+
+    """
+    checkpoint = load_checkpoint(name_or_path)
+    outputs = output_channels(checkpoint.state_dict, name_or_path)
+    return describe_network(checkpoint.network, outputs, input_size) | {
+        'classes': checkpoint.label_map.num_classes,
+        'label_map': checkpoint.label_map.name,
+        'class_names': list(checkpoint.label_map.names),
+        'input_size': list(checkpoint.input_size),
+        'training': checkpoint.training,
+        'metrics': checkpoint.metrics,
+    }

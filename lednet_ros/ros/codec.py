@@ -1,0 +1,248 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Image messages to frames, and results to image messages."""
+
+from __future__ import annotations
+
+import array
+import copy
+import dataclasses
+import sys
+from typing import Any, Literal
+
+import cv2
+from lednet_ros.inference.encodings import decode
+from lednet_ros.inference.encodings import decode_compressed
+from lednet_ros.inference.encodings import Frame
+from lednet_ros.inference.encodings import FrameError
+from lednet_ros.inference.encodings import SUPPORTED_ENCODINGS
+from lednet_ros.inference.encodings import view_rows
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+
+def decode_image(msg: Image) -> Frame:
+    """
+    Make a frame of an image message.
+
+    Encodings that `lednet_ros.inference.encodings` doesn't know go to cv_bridge, where that is
+    installed. What it can't convert to color either, like depth in '32FC1', is refused: there is
+    no scale that would make such values a picture.
+
+    Parameters
+    ----------
+    msg : Image
+        The message; row padding and byte order are honoured.
+
+    Returns
+    -------
+    Frame
+        (height, width, 3) uint8; a view of the message's data where that is possible.
+
+    Raises
+    ------
+    FrameError
+        Where the message can't be used.
+
+    """
+    if msg.encoding not in SUPPORTED_ENCODINGS:
+        return _decode_with_cv_bridge(msg)
+    return decode(
+        msg.data, encoding=msg.encoding, height=msg.height, width=msg.width, step=msg.step,
+        is_bigendian=bool(msg.is_bigendian))
+
+
+def _decode_with_cv_bridge(msg: Image) -> Frame:
+    # Imported for the encodings that need it only: it is optional, and broken installations of it
+    # (built for another numpy) are common.
+    try:
+        from cv_bridge import CvBridge
+    except ImportError as error:
+        raise FrameError(
+            f'encoding {msg.encoding!r} needs cv_bridge, which can not be imported ({error}); '
+            f'allowed without it: {", ".join(SUPPORTED_ENCODINGS)}',
+            reason='encoding') from error
+    bridge = CvBridge()
+    try:
+        sample_type, channels = bridge.encoding_to_dtype_with_channels(msg.encoding)
+        pixels = bridge.imgmsg_to_cv2(_normalized(msg, np.dtype(sample_type), channels), 'bgr8')
+    except FrameError:
+        raise
+    except Exception as error:
+        # The various cv_bridges raise CvBridgeError, KeyError, RuntimeError, cv2.error and more.
+        raise FrameError(
+            f'encoding {msg.encoding!r} can not be converted to bgr8, not even by cv_bridge '
+            f'({type(error).__name__}: {error}); allowed: {", ".join(SUPPORTED_ENCODINGS)}',
+            reason='encoding') from error
+    if pixels.dtype != np.uint8 or pixels.shape != (msg.height, msg.width, 3):
+        raise FrameError(
+            f'encoding {msg.encoding!r} became {pixels.dtype} {pixels.shape} in cv_bridge; '
+            f'it must become uint8 {(msg.height, msg.width, 3)}', reason='encoding')
+    return Frame(pixels, 'bgr')
+
+
+def _normalized(msg: Image, sample_type: np.dtype[Any], channels: int) -> Image:
+    """Copy an image without row padding, in this machine's byte order: cv_bridge ignores both."""
+    rows = view_rows(
+        msg.data, height=msg.height, row_bytes=msg.width * channels * sample_type.itemsize,
+        step=msg.step)
+    samples = np.frombuffer(rows.tobytes(), sample_type)
+    if bool(msg.is_bigendian) != (sys.byteorder == 'big'):
+        samples = samples.byteswap()
+    return Image(
+        height=msg.height, width=msg.width, encoding=msg.encoding,
+        is_bigendian=int(sys.byteorder == 'big'), step=rows.shape[1],
+        data=array.array('B', samples.tobytes()))
+
+
+def decode_compressed_image(msg: CompressedImage) -> Frame:
+    """
+    Make a frame of a compressed image message.
+
+    Parameters
+    ----------
+    msg : CompressedImage
+        The message. Its `format` counts only where image_transport gives it a meaning that the
+        data lacks: channels that were not swapped for the encoder, and Bayer patterns in a PNG.
+
+    Returns
+    -------
+    Frame
+        (height, width, 3) uint8.
+
+    Raises
+    ------
+    FrameError
+        Where the message can't be used.
+
+    """
+    frame = decode_compressed(msg.data)
+    encoding, _, compression = msg.format.partition(';')
+    if 'compressed rgb' in compression:
+        return dataclasses.replace(frame, color_order='rgb')
+    if encoding.startswith('bayer_') and 'png' in compression:
+        height, width, _ = frame.pixels.shape
+        return decode(
+            np.ascontiguousarray(frame.pixels[..., 0]), encoding=encoding.replace('16', '8'),
+            height=height, width=width, step=width)
+    return frame
+
+
+def fill_image(msg: Image, pixels: NDArray[np.uint8], encoding: str, header: Header) -> None:
+    """
+    Put pixels into an image message, reusing its buffer where the size hasn't changed.
+
+    Parameters
+    ----------
+    msg : Image
+        The message to fill. Its rows get no padding.
+    pixels : NDArray[np.uint8]
+        (height, width) or (height, width, channels), any strides; copied.
+    encoding : str
+        What the pixels are, like 'mono8' or 'bgr8'.
+    header : Header
+        Shared, not copied: the input's stamp and frame_id.
+
+    """
+    # Only array.array is assigned without a check of every element, which takes 0.3 s.
+    if len(msg.data) != pixels.size:
+        msg.data = array.array('B', bytes(pixels.size))
+    buffer = np.frombuffer(msg.data, np.uint8).reshape(pixels.shape)
+    np.copyto(buffer, pixels, casting='no')
+    msg.header = header
+    msg.height, msg.width = pixels.shape[:2]
+    msg.encoding = encoding
+    msg.is_bigendian = 0
+    msg.step = pixels.size // pixels.shape[0]
+
+
+def fill_compressed(
+    msg: CompressedImage, pixels: NDArray[np.uint8], *, image_format: Literal['png', 'jpeg'],
+    encoding: str, quality: int, header: Header
+) -> None:
+    """
+    Put compressed pixels into a message, as image_transport's compressed plugin does.
+
+    Parameters
+    ----------
+    msg : CompressedImage
+        The message to fill.
+    pixels : NDArray[np.uint8]
+        (height, width) for 'mono8', (height, width, 3) for 'rgb8' and 'bgr8'.
+    image_format : {'png', 'jpeg'}
+        PNG is lossless, which class ids need, and compressed for speed.
+    encoding : {'mono8', 'rgb8', 'bgr8'}
+        What the pixels are, and what a subscriber gets back.
+    quality : int
+        JPEG quality, 0 to 100; PNG has none.
+    header : Header
+        Shared, not copied: the input's stamp and frame_id.
+
+    """
+    image = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if encoding == 'rgb8' else pixels
+    # OpenCV's own defaults for PNG are its fastest settings, and naming them makes them slower.
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if image_format == 'jpeg' else []
+    _, encoded = cv2.imencode(f'.{image_format}', image, options)
+    stored_as = 'mono8' if encoding == 'mono8' else 'bgr8'
+    msg.header = header
+    msg.format = f'{encoding}; {image_format} compressed {stored_as}'
+    msg.data = array.array('B', encoded.tobytes())
+
+
+def scale_camera_info(info: CameraInfo, width: int, height: int, header: Header) -> CameraInfo:
+    """
+    Make the camera info of an image that was resized.
+
+    Like image_proc's resize, with one difference: where the camera sends a region of interest or
+    bins pixels, the image it sends is smaller than the calibrated one, and that is what the
+    factors are taken from. Region and binning stay in the result, which a consumer applies.
+
+    Parameters
+    ----------
+    info : CameraInfo
+        Of the image before it was resized. An uncalibrated camera may leave its size 0 if its
+        matrices are 0 too.
+    width, height : int
+        Size of the resized image in pixels.
+    header : Header
+        Shared, not copied: that of the resized image.
+
+    Returns
+    -------
+    CameraInfo
+        A new message: K, P and the region of interest scaled; distortion, R and binning as
+        they were.
+
+    Raises
+    ------
+    FrameError
+        With the reason 'size' where a calibrated camera's size is 0.
+
+    """
+    scaled = copy.deepcopy(info)
+    scaled.header = header
+    if info.width == 0 or info.height == 0:
+        if info.k.any() or info.p.any():
+            raise FrameError(
+                f'camera_info of a calibrated camera has size {info.width}x{info.height} (width x '
+                'height); both must be 1 or more', reason='size')
+        scaled.width, scaled.height = width, height
+        return scaled
+
+    scale_x = width * max(info.binning_x, 1) / (info.roi.width or info.width)
+    scale_y = height * max(info.binning_y, 1) / (info.roi.height or info.height)
+    scaled.width = round(info.width * scale_x)
+    scaled.height = round(info.height * scale_y)
+    # K is [fx 0 cx; 0 fy cy; 0 0 1], P is [fx 0 cx Tx; 0 fy cy Ty; 0 0 1 0].
+    scaled.k[0:3] *= scale_x
+    scaled.k[3:6] *= scale_y
+    scaled.p[0:4] *= scale_x
+    scaled.p[4:8] *= scale_y
+    scaled.roi.x_offset = int(info.roi.x_offset * scale_x)
+    scaled.roi.y_offset = int(info.roi.y_offset * scale_y)
+    # Whole numbers but for rounding errors.
+    scaled.roi.width = round(info.roi.width * scale_x)
+    scaled.roi.height = round(info.roi.height * scale_y)
+    return scaled

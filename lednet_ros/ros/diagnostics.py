@@ -1,0 +1,103 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Diagnostics messages from the counters of the node."""
+
+from collections.abc import Mapping, Sequence
+import math
+
+from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_msgs.msg import KeyValue
+from lednet_ros.ros.camera import Camera
+from lednet_ros.ros.statistics import Summary
+from rclpy.time import Time
+
+
+def make_diagnostics(
+    node_name: str,
+    stamp: Time,
+    state: str,
+    properties: Mapping[str, object],
+    cameras: Sequence[Camera],
+) -> DiagnosticArray:
+    """
+    Summarize the node and its cameras.
+
+    Parameters
+    ----------
+    node_name
+        Fully qualified name of the node.
+    stamp
+        Time of the message.
+    state
+        Label of the lifecycle state, 'paused' where the node is active but not enabled.
+    properties
+        What else to show of the node.
+    cameras
+        The cameras; their counters go on from the last call.
+
+    Returns
+    -------
+    DiagnosticArray
+        One status for the node and one for each camera.
+
+    """
+    message = DiagnosticArray()
+    message.header.stamp = stamp.to_msg()
+    message.status.append(
+        _status(
+            node_name,
+            DiagnosticStatus.OK if state == 'active' else DiagnosticStatus.WARN,
+            state,
+            properties,
+        )
+    )
+    for camera in cameras:
+        summary = camera.statistics.summarize()
+        level, text = _judge(state, camera, summary)
+        median, p95, p99 = summary.latency_ms
+        message.status.append(
+            _status(
+                f'{node_name}: {camera.name or "camera"}',
+                level,
+                text,
+                {
+                    'topic': camera.image_topic,
+                    'fps in': f'{summary.fps_in:.2f}',
+                    'fps out': f'{summary.fps_out:.2f}',
+                    'latency p50 [ms]': _number(median),
+                    'latency p95 [ms]': _number(p95),
+                    'latency p99 [ms]': _number(p99),
+                    **{key: summary.totals[key] for key in sorted(summary.totals)},
+                },
+            )
+        )
+    return message
+
+
+def _judge(state: str, camera: Camera, summary: Summary) -> tuple[bytes, str]:
+    if state != 'active':
+        return DiagnosticStatus.OK, state
+    if not summary.fps_in:
+        return DiagnosticStatus.WARN, f"no frames on '{camera.image_topic}'"
+    if not camera.wanted():
+        return DiagnosticStatus.OK, 'idle: nobody subscribes to an output'
+    if not summary.fps_out:
+        return DiagnosticStatus.ERROR, 'frames arrive, but none is published'
+    return DiagnosticStatus.OK, f'{summary.fps_out:.1f} frames/s'
+
+
+def _status(
+    name: str, level: bytes, text: str, values: Mapping[str, object]
+) -> DiagnosticStatus:
+    return DiagnosticStatus(
+        name=name,
+        level=level,
+        message=text,
+        hardware_id='lednet_ros',
+        values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+    )
+
+
+def _number(value: float) -> str:
+    return '' if math.isnan(value) else f'{value:.2f}'

@@ -1,0 +1,375 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The parameters of `segmentation_node`, declared once.
+
+`config/segment.yaml`, the table in `docs/node.md` and what `ros2 param describe` prints come from
+this table; a test compares them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import difflib
+import math
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange
+from rcl_interfaces.msg import IntegerRange
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.exceptions import InvalidParameterTypeException
+from rclpy.exceptions import InvalidParameterValueException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+ParameterType = Parameter.Type
+
+# Parameters that rclpy itself declares or reads.
+FOREIGN_PREFIXES = ('use_sim_time', 'start_type_description_service', 'qos_overrides.')
+
+
+class ParameterError(ValueError):
+    """A parameter that can't be used; the message names it, its value and what is allowed."""
+
+
+@dataclass(frozen=True)
+class NodeParameter:
+    """
+    One parameter of the node.
+
+    Attributes
+    ----------
+    name, default, description
+        As in ROS.
+    type
+        ROS parameter type.
+    run_time
+        Whether it can change while the node is configured.
+    minimum, maximum
+        Allowed range of a number, or of each number of an array.
+    choices
+        Allowed values of a text; empty allows any.
+    length
+        Number of elements of an array; None allows any.
+
+    """
+
+    name: str
+    type: ParameterType
+    default: Any
+    description: str
+    run_time: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    length: int | None = None
+
+    @property
+    def allowed(self) -> str:
+        """What values are allowed, in words; empty if any value of the type is."""
+        if self.choices:
+            return 'one of ' + ', '.join(self.choices)
+        if self.minimum is None:
+            return ''
+        limits = f'{self.minimum:g} to {self.maximum:g}'
+        return limits if self.length is None else f'{self.length} values, {limits}'
+
+    def check(self, value: Any) -> None:
+        """
+        Check a value of the right type.
+
+        Raises
+        ------
+        ParameterError
+            It is out of range or not among the choices.
+
+        """
+        numbers = value if self.length is not None else [value]
+        good = True
+        if self.choices:
+            good = value in self.choices
+        elif self.minimum is not None and self.maximum is not None:
+            good = all(self.minimum <= number <= self.maximum for number in numbers)
+        if self.length is not None:
+            good = good and len(value) == self.length
+        if not good:
+            shown = list(value) if self.length is not None else value
+            raise ParameterError(
+                f"parameter '{self.name}' is {shown!r}; allowed: {self.allowed}"
+            )
+
+    def descriptor(self) -> ParameterDescriptor:
+        """Give what `ros2 param describe` shows."""
+        descriptor = ParameterDescriptor(
+            name=self.name,
+            type=self.type.value,
+            description=self.description,
+            additional_constraints='; '.join(
+                filter(
+                    None,
+                    (
+                        self.allowed,
+                        'can change at run time'
+                        if self.run_time
+                        else 'can change only while the node is unconfigured',
+                    ),
+                )
+            ),
+        )
+        if self.minimum is not None and self.maximum is not None:
+            if self.type is ParameterType.DOUBLE:
+                descriptor.floating_point_range = [
+                    FloatingPointRange(from_value=self.minimum, to_value=self.maximum)
+                ]
+            elif self.type is ParameterType.INTEGER:
+                descriptor.integer_range = [
+                    IntegerRange(from_value=int(self.minimum), to_value=int(self.maximum), step=1)
+                ]
+        return descriptor
+
+
+PARAMETERS: tuple[NodeParameter, ...] = (
+    NodeParameter(
+        'checkpoint',
+        ParameterType.STRING,
+        'lednet',
+        'Checkpoint file, or the name of one that ships with the package.',
+    ),
+    NodeParameter(
+        'label_map',
+        ParameterType.STRING,
+        '',
+        "Label map file or name; empty takes the checkpoint's own.",
+    ),
+    NodeParameter(
+        'device',
+        ParameterType.STRING,
+        'auto',
+        "Where the network runs: 'auto' (CUDA if there is one), 'cpu', 'cuda' or 'cuda:N'.",
+    ),
+    NodeParameter(
+        'precision',
+        ParameterType.STRING,
+        'auto',
+        "Arithmetic of the network; 'auto' is fp16 on CUDA and fp32 on the CPU.",
+        choices=('auto', 'fp32', 'fp16', 'bf16'),
+    ),
+    NodeParameter(
+        'input_size',
+        ParameterType.INTEGER_ARRAY,
+        [0, 0],
+        "Height and width of the network's input; [0, 0] takes the checkpoint's.",
+        minimum=0,
+        maximum=8192,
+        length=2,
+    ),
+    NodeParameter(
+        'output_size',
+        ParameterType.INTEGER_ARRAY,
+        [0, 0],
+        'Height and width of all outputs; [0, 0] takes those of each frame.',
+        minimum=0,
+        maximum=8192,
+        length=2,
+    ),
+    NodeParameter(
+        'num_threads',
+        ParameterType.INTEGER,
+        0,
+        'CPU threads of the network; 0 leaves it to PyTorch.',
+        minimum=0,
+        maximum=256,
+    ),
+    NodeParameter(
+        'cameras',
+        ParameterType.STRING_ARRAY,
+        [],
+        "Names of several cameras, each a namespace: 'front/image' in, '~/front/labels' out. "
+        "Empty means one camera on 'image'.",
+    ),
+    NodeParameter(
+        'image_transport',
+        ParameterType.STRING,
+        'raw',
+        "Transport of the input: 'compressed' subscribes to IMAGE_TOPIC/compressed.",
+        choices=('raw', 'compressed'),
+    ),
+    NodeParameter(
+        'autostart',
+        ParameterType.BOOL,
+        True,
+        'Configure and activate at start; false waits for a lifecycle manager.',
+    ),
+    NodeParameter(
+        'enabled',
+        ParameterType.BOOL,
+        True,
+        "Process frames; false pauses without unloading, as '~/enable' does.",
+        run_time=True,
+    ),
+    NodeParameter(
+        'max_rate',
+        ParameterType.DOUBLE,
+        0.0,
+        'Most frames per second to process of each camera; 0 means all.',
+        run_time=True,
+        minimum=0.0,
+        maximum=1000.0,
+    ),
+    NodeParameter(
+        'min_confidence',
+        ParameterType.DOUBLE,
+        0.0,
+        'Pixels whose class is less probable than this become unlabeled (255).',
+        run_time=True,
+        minimum=0.0,
+        maximum=1.0,
+    ),
+    NodeParameter(
+        'overlay_alpha',
+        ParameterType.DOUBLE,
+        0.5,
+        'Weight of the class colors in the overlay: 0 shows the frame, 1 the colors.',
+        run_time=True,
+        minimum=0.0,
+        maximum=1.0,
+    ),
+    NodeParameter(
+        'overlay_classes',
+        ParameterType.STRING_ARRAY,
+        [],
+        'Classes that the overlay draws; empty draws all.',
+        run_time=True,
+    ),
+    NodeParameter(
+        'jpeg_quality',
+        ParameterType.INTEGER,
+        85,
+        'Quality of the compressed overlay.',
+        run_time=True,
+        minimum=1,
+        maximum=100,
+    ),
+    NodeParameter(
+        'diagnostics_period',
+        ParameterType.DOUBLE,
+        1.0,
+        'Seconds between diagnostics messages.',
+        minimum=0.1,
+        maximum=60.0,
+    ),
+)
+
+BY_NAME: Mapping[str, NodeParameter] = {parameter.name: parameter for parameter in PARAMETERS}
+
+
+def declare_parameters(node: Node) -> None:
+    """
+    Declare all parameters with their types, ranges and descriptions.
+
+    Raises
+    ------
+    ParameterError
+        A value given at start has another type or is out of range.
+
+    """
+    for parameter in PARAMETERS:
+        # A default of [] would make a byte array; only the type says what the elements are.
+        default = parameter.default if parameter.default != [] else parameter.type
+        try:
+            node.declare_parameter(parameter.name, default, parameter.descriptor())
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            raise ParameterError(
+                f"parameter '{parameter.name}' must be {_type_name(parameter.type)}"
+                f"{', ' + parameter.allowed if parameter.allowed else ''}: {error}"
+            ) from error
+
+
+def read_parameters(node: Node) -> dict[str, Any]:
+    """
+    Read and check all parameters.
+
+    Returns
+    -------
+    dict
+        Values by name; arrays are lists.
+
+    Raises
+    ------
+    ParameterError
+        A value is not allowed.
+
+    """
+    values = {}
+    for parameter in PARAMETERS:
+        value = node.get_parameter_or(
+            parameter.name, Parameter(parameter.name, value=parameter.default)
+        ).value
+        if value is None:
+            value = parameter.default
+        if not isinstance(value, (str, bool, int, float)):
+            value = list(value)
+        parameter.check(value)
+        values[parameter.name] = value
+    return values
+
+
+def check_change(parameter: Parameter, configured: bool) -> None:
+    """
+    Check a change of one parameter.
+
+    Parameters
+    ----------
+    parameter
+        Name and new value.
+    configured
+        Whether the node is configured, when only run-time parameters may change.
+
+    Raises
+    ------
+    ParameterError
+        The change is not allowed.
+
+    """
+    known = BY_NAME.get(parameter.name)
+    if known is None:
+        return
+    if configured and not known.run_time:
+        raise ParameterError(
+            f"parameter '{known.name}' can't change while the node is configured; "
+            'clean it up first (ros2 lifecycle set NODE deactivate, then cleanup)'
+        )
+    value = parameter.value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ParameterError(
+            f"parameter '{known.name}' is {value}; allowed: {known.allowed}"
+        )
+    known.check(value)
+
+
+def unknown_parameters(names: list[str]) -> list[str]:
+    """
+    Find names that no parameter has, with the likely meant one.
+
+    Parameters
+    ----------
+    names
+        Names of the parameters given at start.
+
+    Returns
+    -------
+    list of str
+        One sentence for each unknown name.
+
+    """
+    sentences = []
+    for name in names:
+        if name in BY_NAME or name.startswith(FOREIGN_PREFIXES):
+            continue
+        close = difflib.get_close_matches(name, BY_NAME, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ''
+        sentences.append(f"unknown parameter '{name}' is ignored{hint}")
+    return sentences
+
+
+def _type_name(kind: ParameterType) -> str:
+    return kind.name.lower().replace('_', ' ')

@@ -1,0 +1,71 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What every node process of this package does at its start and at its end."""
+
+from collections.abc import Callable, Sequence
+import ctypes
+import signal
+import sys
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+# malloc.h
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+
+
+def keep_large_buffers() -> None:
+    """
+    Make malloc keep the memory of large messages instead of returning it after each one.
+
+    Without this, taking a 6 MB image costs four times as much in page faults. Does nothing where
+    the C library has no `mallopt`.
+    """
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(M_TRIM_THRESHOLD, 256 << 20)
+
+
+def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = None) -> int:
+    """
+    Make a node and spin it until it is told to stop.
+
+    Parameters
+    ----------
+    make_node
+        Makes the node; a ValueError or RuntimeError from it stops the process.
+    arguments
+        Command line; None takes the process's own.
+
+    Returns
+    -------
+    int
+        Exit code: 0 after SIGINT, SIGTERM or a shutdown, 1 when the node could not be made.
+
+    """
+    keep_large_buffers()
+    # rclpy's own handler ends the spin; Python's would raise KeyboardInterrupt a second time, in
+    # the middle of the clean-up, because a terminal and ros2 launch both send SIGINT.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    rclpy.init(args=None if arguments is None else list(arguments))
+    node = None
+    try:
+        node = make_node()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        executor.spin()
+    except ExternalShutdownException:
+        pass
+    except (ValueError, RuntimeError) as error:
+        if rclpy.ok():
+            print(f'{type(error).__name__}: {error}', file=sys.stderr)
+            return 1
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0

@@ -1,0 +1,71 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The newest frame of each camera, waiting for the network."""
+
+from dataclasses import dataclass
+import threading
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """
+    A message that has arrived.
+
+    Attributes
+    ----------
+    camera
+        Index of the camera.
+    message
+        Image or CompressedImage.
+    time
+        When it arrived, seconds of `time.perf_counter`.
+
+    """
+
+    camera: int
+    message: Any
+    time: float
+
+
+class FrameSlots:
+    """
+    One slot per camera between the executor's thread and the worker's.
+
+    A new frame replaces an unprocessed one, so nothing queues and latency stays bounded.
+
+    Parameters
+    ----------
+    cameras
+        Number of cameras.
+
+    """
+
+    def __init__(self, cameras: int) -> None:
+        self._slots: list[Arrival | None] = [None] * cameras
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, arrival: Arrival) -> bool:
+        """Put a frame into its camera's slot; returns whether an unprocessed one was dropped."""
+        with self._changed:
+            dropped = self._slots[arrival.camera] is not None
+            self._slots[arrival.camera] = arrival
+            self._changed.notify()
+        return dropped
+
+    def take(self) -> list[Arrival] | None:
+        """Wait for frames and take the newest of every camera; None after `close`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or any(self._slots))
+            if self._closed:
+                return None
+            batch = [arrival for arrival in self._slots if arrival is not None]
+            self._slots = [None] * len(self._slots)
+            return batch
+
+    def close(self) -> None:
+        """End the waiting; frames in the slots are discarded."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

@@ -1,0 +1,85 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Counters that the way of a frame fills and the diagnostics read."""
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+import math
+import time
+
+LATENCIES_KEPT = 512
+
+
+@dataclass(frozen=True)
+class Summary:
+    """
+    Rates and latencies since the summary before.
+
+    Attributes
+    ----------
+    fps_in, fps_out
+        Frames received and published per second.
+    latency_ms
+        50th, 95th and 99th percentile from arrival to publication, milliseconds; NaN without
+        frames.
+    totals
+        Counts since the start.
+
+    """
+
+    fps_in: float
+    fps_out: float
+    latency_ms: tuple[float, float, float]
+    totals: Counter[str]
+
+
+@dataclass
+class FrameStatistics:
+    """
+    Counts the frames of one camera.
+
+    `received` = `processed` + `dropped` (replaced by a newer frame) + `skipped` (max_rate) +
+    `unwanted` (no subscriber) + `failed` (the network raised) + `rejected:REASON` + those under
+    way. Each counter is written by one thread only.
+    """
+
+    totals: Counter[str] = field(default_factory=Counter)
+    _latencies: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))
+    _last: Counter[str] = field(default_factory=Counter)
+    _last_time: float = field(default_factory=time.perf_counter)
+
+    def count(self, event: str) -> None:
+        """Count one event."""
+        self.totals[event] += 1
+
+    def published(self, latency: float) -> None:
+        """Count a published frame and its latency in seconds."""
+        self.totals['processed'] += 1
+        self._latencies.append(latency)
+
+    def summarize(self) -> Summary:
+        """Give rates since the last call and the latencies of the newest frames."""
+        now = time.perf_counter()
+        seconds = max(now - self._last_time, 1e-9)
+        totals = self.totals.copy()
+        new = totals - self._last
+        summary = Summary(
+            fps_in=new['received'] / seconds,
+            fps_out=new['processed'] / seconds,
+            latency_ms=percentiles_ms(list(self._latencies)),
+            totals=totals,
+        )
+        self._last, self._last_time = totals, now
+        return summary
+
+
+def percentiles_ms(seconds: list[float]) -> tuple[float, float, float]:
+    """Give the 50th, 95th and 99th percentile in milliseconds (nearest rank); NaN if empty."""
+    if not seconds:
+        return (math.nan, math.nan, math.nan)
+    ordered = sorted(seconds)
+
+    def rank(share: float) -> float:
+        return 1e3 * ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
+
+    return rank(0.5), rank(0.95), rank(0.99)

@@ -1,0 +1,268 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A plain training run: frames in memory, AdamW with one cycle, weighted loss, averaged weights."""
+
+from collections.abc import Sequence
+import copy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lednet_ros import __version__
+from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.checkpoint import save_checkpoint
+from lednet_ros.datasets import LabeledFrame
+from lednet_ros.datasets import synthetic_frames
+from lednet_ros.evaluation.metrics import ConfusionMatrix
+from lednet_ros.files import atomic_path
+from lednet_ros.inference.preprocess import normalize
+from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.labels import LabelMap
+from lednet_ros.labels import UNLABELED
+from lednet_ros.models import LEDNet
+from lednet_ros.models import build_network
+from lednet_ros.training.augment import augment
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+# Seeds of validation streets start here; training streets stay below.
+VALIDATION_SEED = 1 << 20
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """
+    What to train and how long.
+
+    Attributes
+    ----------
+    network
+        A key of `lednet_ros.models.NETWORKS`.
+    epochs, batch_size, learning_rate, weight_decay
+        As usual; the rate rises and falls in one cycle over all epochs.
+    crop
+        Height and width of the training crops.
+    input_size
+        Height and width that the checkpoint is for; synthetic frames are drawn at it.
+    synthetic
+        New synthetic frames for each epoch.
+    ema_decay
+        Decay of the averaged weights, which are the ones that are saved.
+    seed
+        Seed of weights, order, augmentation and synthetic streets.
+
+    """
+
+    network: str = 'lednet'
+    epochs: int = 60
+    batch_size: int = 8
+    learning_rate: float = 4e-3
+    weight_decay: float = 1e-4
+    crop: tuple[int, int] = (256, 352)
+    input_size: tuple[int, int] = (360, 480)
+    synthetic: int = 160
+    ema_decay: float = 0.995
+    seed: int = 0
+
+
+def train(
+    frames: Sequence[LabeledFrame],
+    validation: dict[str, Sequence[LabeledFrame]],
+    label_map: LabelMap,
+    options: TrainingOptions,
+    output: Path,
+    description: str,
+    resume: bool = False,
+) -> Checkpoint:
+    """
+    Train a network and write `OUTPUT/checkpoint.safetensors` with its measured accuracy.
+
+    Parameters
+    ----------
+    frames
+        Training frames.
+    validation
+        Frames to measure the result on, by the name that the metrics get.
+    label_map
+        The classes.
+    options
+        What to train and how long.
+    output
+        Folder for the checkpoint and the state to resume from, written after each epoch.
+    description
+        What the data are, for the checkpoint's metadata.
+    resume
+        Go on from the state in `output` if there is one.
+
+    Returns
+    -------
+    Checkpoint
+        The averaged weights, in half precision, with metrics.
+
+    Raises
+    ------
+    OSError
+        The folder can't be written.
+
+    """
+    torch.manual_seed(options.seed)
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    network = build_network(options.network, label_map.num_classes).to(
+        device=device, memory_format=torch.channels_last
+    )
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), options.learning_rate, weight_decay=options.weight_decay
+    )
+    steps_per_epoch = (len(frames) + options.synthetic) // options.batch_size
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, options.learning_rate, total_steps=options.epochs * steps_per_epoch
+    )
+    weights = class_weights([*frames, *_streets(options, options.epochs)], label_map).to(device)
+    state_file = output / 'state.pt'
+    first = 0
+    if resume and state_file.is_file():
+        state = torch.load(state_file, weights_only=True)
+        network.load_state_dict(state['network'])
+        average.load_state_dict(state['average'])
+        optimizer.load_state_dict(state['optimizer'])
+        scheduler.load_state_dict(state['scheduler'])
+        first = state['epoch']
+
+    for epoch in range(first, options.epochs):
+        rng = np.random.default_rng((options.seed, epoch))
+        pool = [*frames, *_streets(options, epoch)]
+        order = rng.permutation(len(pool))
+        progress = tqdm(range(steps_per_epoch), desc=f'epoch {epoch + 1}/{options.epochs}')
+        network.train()
+        for step in progress:
+            picked = order[step * options.batch_size : (step + 1) * options.batch_size]
+            images, labels = _batch([pool[i] for i in picked], options.crop, rng, device)
+            loss = _step(network, images, labels, weights)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
+            scheduler.step()
+            _update_average(average, network, options.ema_decay)
+            progress.set_postfix(loss=f'{loss.item():.3f}')
+        with atomic_path(state_file) as temporary:
+            torch.save(
+                {
+                    'network': network.state_dict(),
+                    'average': average.state_dict(),
+                    'optimizer': optimizer.state_dict(),
+                    'scheduler': scheduler.state_dict(),
+                    'epoch': epoch + 1,
+                },
+                temporary,
+            )
+
+    checkpoint = Checkpoint(
+        network=options.network,
+        label_map=label_map,
+        input_size=options.input_size,
+        mean=MEAN,
+        std=STD,
+        state_dict={
+            # Counters of BatchNorm stay integers.
+            key: tensor.half() if tensor.is_floating_point() else tensor
+            for key, tensor in average.cpu().state_dict().items()
+        },
+        training={
+            'data': description,
+            'options': asdict(options),
+            'lednet_ros': __version__,
+            'torch': torch.__version__,
+            'device': device.type,
+        },
+    )
+    for name, validation_frames in validation.items():
+        checkpoint.metrics[name] = _measure(checkpoint, validation_frames)
+    save_checkpoint(checkpoint, output / 'checkpoint.safetensors')
+    return checkpoint
+
+
+def class_weights(frames: Sequence[LabeledFrame], label_map: LabelMap) -> Tensor:
+    """
+    Weight classes by rarity: `1 / log(1.02 + share of pixels)` (ENet paper, section 5.2).
+
+    Parameters
+    ----------
+    frames
+        The frames to count.
+    label_map
+        The classes.
+
+    Returns
+    -------
+    Tensor
+        (num_classes,) float32.
+
+    """
+    counts = sum(np.bincount(frame.labels.ravel(), minlength=256) for frame in frames)
+    classes: NDArray[np.float64] = np.asarray(counts, np.float64)[: label_map.num_classes]
+    share = classes / classes.sum()
+    return torch.from_numpy(1 / np.log(1.02 + share)).float()
+
+
+def _streets(options: TrainingOptions, epoch: int) -> list[LabeledFrame]:
+    seed = options.seed * 1000 + epoch
+    return list(synthetic_frames(options.synthetic, options.input_size, seed))
+
+
+def _batch(
+    frames: Sequence[LabeledFrame],
+    crop: tuple[int, int],
+    rng: np.random.Generator,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    crops = [augment(frame, crop, rng) for frame in frames]
+    images = torch.from_numpy(np.stack([pixels for pixels, _ in crops])).to(device)
+    labels = torch.from_numpy(np.stack([labels for _, labels in crops])).to(device)
+    images = normalize(images, MEAN, STD).contiguous(memory_format=torch.channels_last)
+    return images, labels.long()
+
+
+def _step(network: LEDNet, images: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    with torch.autocast(images.device.type, torch.bfloat16):
+        scores = network.scores(images)
+    full = functional.interpolate(
+        scores.float(), size=labels.shape[1:], mode='bilinear', align_corners=True
+    )
+    return functional.cross_entropy(full, labels, weights, ignore_index=UNLABELED)
+
+
+@torch.no_grad()
+def _update_average(average: LEDNet, network: LEDNet, decay: float) -> None:
+    for mean, value in zip(
+        average.state_dict().values(), network.state_dict().values(), strict=True
+    ):
+        if mean.is_floating_point():
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)
+
+
+def _measure(checkpoint: Checkpoint, frames: Sequence[LabeledFrame]) -> dict[str, object]:
+    segmenter = Segmenter(checkpoint, precision='fp32')
+    confusion = ConfusionMatrix(checkpoint.label_map)
+    for frame in tqdm(frames, desc='measure'):
+        result = segmenter.segment([frame.pixels], confidence=False, overlay=False)
+        confusion.update(frame.labels, result.labels[0])
+    iou = confusion.iou()
+    return {
+        'miou': confusion.miou(),
+        'pixel_accuracy': confusion.pixel_accuracy(),
+        'iou': {
+            name: None if np.isnan(value) else float(value)
+            for name, value in zip(checkpoint.label_map.names, iou, strict=True)
+        },
+        'frames': len(frames),
+    }
+

@@ -1,0 +1,64 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Installs lednet_ros, by colcon or by pip."""
+
+from glob import glob
+import os
+import sys
+
+from setuptools import find_packages, setup
+
+package_name = 'lednet_ros'
+executables = {
+    'lednet': 'lednet_ros.cli.main:main',
+    'segmentation_node': 'lednet_ros.ros.segmentation_node:main',
+    'synthetic_camera': 'lednet_ros.ros.synthetic_camera:main',
+}
+
+data_files = [
+    ('share/ament_index/resource_index/packages', ['resource/' + package_name]),
+    ('share/' + package_name, ['package.xml']),
+    ('share/' + package_name + '/launch', glob('launch/*.launch.py')),
+    ('share/' + package_name + '/config', glob('config/*.*')),
+    ('share/' + package_name + '/config/labels', glob('config/labels/*.yaml')),
+]
+
+if 'bdist_wheel' in sys.argv:
+    # A wheel puts executables into bin only; `ros2 run` and `ros2 launch` look in lib/PACKAGE.
+    folder = os.path.join('build', 'forwarders')
+    os.makedirs(folder, exist_ok=True)
+    for name in executables:
+        path = os.path.join(folder, name)
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(f'#!/bin/sh\nexec "$(dirname "$0")/../../bin/{name}" "$@"\n')
+        os.chmod(path, 0o755)
+    data_files.append(('lib/' + package_name, glob(os.path.join(folder, '*'))))
+
+setup(
+    name=package_name,
+    version='0.1.0',
+    packages=find_packages(exclude=['test', 'test.*']),
+    package_data={package_name: ['weights/*']},
+    data_files=data_files,
+    python_requires='>=3.10',
+    install_requires=[
+        'setuptools',
+        'numpy>=1.26,<2.3',
+        'opencv-python-headless>=4.6,<5',
+        'PyYAML>=6',
+        'rich>=13',
+        'rosbags>=0.10',
+        'safetensors>=0.4',
+        'torch>=2.4',
+        'tqdm>=4.60',
+    ],
+    extras_require={'test': ['pytest']},
+    zip_safe=True,
+    maintainer='the lednet_ros authors',
+    maintainer_email='maintainers@lednet-ros.invalid',
+    description='Real-time semantic segmentation of camera images with LEDNet.',
+    license='Apache-2.0',
+    entry_points={
+        'console_scripts': [f'{name} = {target}' for name, target in executables.items()],
+    },
+)
