@@ -14,15 +14,13 @@ import math
 from pathlib import Path
 import pickle
 from typing import Any
-import zipfile
 
 from lednet_ros.files import atomic_path
-from lednet_ros.labels import LabelMap
-from lednet_ros.labels import LabelMapError
-from safetensors import SafetensorError, safe_open
+from lednet_ros.labels import LabelMap, LabelMapError
+from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
 import torch
-from torch import Tensor, nn
+from torch import nn, Tensor
 
 WEIGHTS_DIRECTORY = Path(__file__).parent / 'weights'
 
@@ -214,9 +212,12 @@ def _load_safetensors(path: Path, label_map: LabelMap | None) -> Checkpoint:
     try:
         with safe_open(path, framework='pt') as file:
             metadata = file.metadata() or {}
-            state_dict = {key: file.get_tensor(key) for key in file.keys()}
+            keys = file.keys()
+            state_dict = {key: file.get_tensor(key) for key in keys}
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f'{path}: not a readable safetensors file: {error}') from error
+        raise CheckpointError(
+            f'{path}: not a readable safetensors file: {_first_line(error)}'
+        ) from error
     if METADATA_KEY not in metadata:
         raise CheckpointError(
             f"{path}: no '{METADATA_KEY}' metadata; it was not written by this package"
@@ -240,7 +241,7 @@ def _load_safetensors(path: Path, label_map: LabelMap | None) -> Checkpoint:
         )
     except LabelMapError as error:
         raise CheckpointError(str(error)) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise CheckpointError(f'{path}: damaged metadata: {error!r}') from error
     if min(checkpoint.std) <= 0:
         raise CheckpointError(f'{path}: std is {checkpoint.std}; every value must be above 0')
@@ -254,10 +255,13 @@ def _load_foreign(path: Path, label_map: LabelMap | None) -> Checkpoint:
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f'{path}: refused, because it is damaged or holds more than tensors '
-            f'(it is never unpickled as code): {str(error).splitlines()[0]}'
+            f'(it is never unpickled as code): {_first_line(error)}'
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f'{path}: not a readable PyTorch file: {error}') from error
+    except Exception as error:
+        # A damaged pickle can raise nearly anything: IndexError, AttributeError, struct.error ...
+        raise CheckpointError(
+            f'{path}: not a readable PyTorch file: {_first_line(error)}'
+        ) from error
     if isinstance(content, Mapping) and isinstance(content.get('state_dict'), Mapping):
         content = content['state_dict']
     if not isinstance(content, Mapping) or not content:
@@ -313,7 +317,14 @@ def _check_finite(path: Path, state_dict: Mapping[str, Tensor]) -> None:
 def _tensor(state_dict: Mapping[str, Tensor], key: str, source: str | Path) -> Tensor:
     if key not in state_dict:
         raise CheckpointError(f"{source}: not the weights of a known network: no '{key}'")
+    if not state_dict[key].ndim:
+        raise CheckpointError(f"{source}: '{key}' is a single number; it must have channels")
     return state_dict[key]
+
+
+def _first_line(error: Exception) -> str:
+    """Shorten an error of another library, whose text may go on for paragraphs."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _named(what: str, keys: list[str], shown: int = 5) -> list[str]:

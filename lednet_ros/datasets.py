@@ -103,8 +103,8 @@ class FolderDataset:
             )
         return LabeledFrame(
             name=image_file.stem,
-            pixels=cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB),
-            labels=cv2.LUT(raw, self.label_map.from_source),
+            pixels=np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8),
+            labels=np.asarray(cv2.LUT(raw, self.label_map.from_source), np.uint8),
         )
 
     def __iter__(self) -> Iterator[LabeledFrame]:

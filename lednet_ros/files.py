@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the package's files lie, and how it writes its own."""
 
+from collections.abc import Iterator
 import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -59,10 +59,15 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectoryError(
+            f"can't write {path}: a file is where a folder is needed"
+        ) from error
     temporary = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from lednet_ros.files import share_directory
 import numpy as np
@@ -190,7 +190,8 @@ class LabelMap:
                 f"{path.parent} has: {', '.join(known) or 'none'}"
             ) from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise LabelMapError(f'{path}: {error}') from error
+            # YAML's messages span lines.
+            raise LabelMapError(f"{path}: {' '.join(str(error).split())}") from error
         return cls.from_dict(content, str(path))
 
 
@@ -210,16 +211,20 @@ def _read_label(entry: Any, index: int, source: str) -> Label:
         raise LabelMapError(f'{source}: name is {name!r}; it must be a text')
     color = entry.get('color')
     if not _is_bytes(color) or len(color) != 3:
-        raise LabelMapError(f"{source} ('{name}'): color is {color!r}; it must be [r, g, b], 0..255")
+        raise LabelMapError(
+            f"{source} ('{name}'): color is {color!r}; it must be [r, g, b], 0..255"
+        )
     source_ids = entry.get('source_ids', [index])
     if not _is_bytes(source_ids):
         raise LabelMapError(
             f"{source} ('{name}'): source_ids is {source_ids!r}; it must be a list of 0..255"
         )
-    return Label(name, tuple(color), str(entry.get('category', name)), tuple(source_ids))
+    red, green, blue = color
+    category = str(entry.get('category', name))
+    return Label(name, (red, green, blue), category, tuple(source_ids))
 
 
-def _is_bytes(values: Any) -> bool:
+def _is_bytes(values: Any) -> TypeGuard[list[int]]:
     return isinstance(values, list) and all(
         isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
         for value in values

@@ -4,8 +4,7 @@
 
 import argparse
 
-from lednet_ros.cli.parsing import Subparsers
-from lednet_ros.cli.parsing import add_segmenter_arguments
+from lednet_ros.cli.parsing import add_segmenter_arguments, Subparsers
 
 
 def add_parser(subparsers: Subparsers) -> None:

@@ -5,8 +5,7 @@
 import argparse
 import json
 
-from lednet_ros.cli.parsing import Subparsers
-from lednet_ros.cli.parsing import add_json_flag
+from lednet_ros.cli.parsing import add_json_flag, Subparsers
 
 
 def add_parser(subparsers: Subparsers) -> None:

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     """Train and print the measured accuracy."""
     from lednet_ros.datasets import FolderDataset, synthetic_frames
     from lednet_ros.labels import LabelMap
-    from lednet_ros.training.loop import TrainingOptions, VALIDATION_SEED, train
+    from lednet_ros.training.loop import train, TrainingOptions, VALIDATION_SEED
 
     label_map = LabelMap.load(options.label_map)
     settings = TrainingOptions(
@@ -42,14 +42,13 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     frames = []
-    validation = {
-        'synthetic': list(synthetic_frames(100, settings.input_size, VALIDATION_SEED))
-    }
+    validation = {}
     description = f'{settings.synthetic} new synthetic streets an epoch'
     if options.data:
         frames = list(FolderDataset(options.data, 'train', label_map))
         validation['val'] = list(FolderDataset(options.data, 'val', label_map))
         description += f' and {len(frames)} frames of {Path(options.data).name}/train'
+    validation['synthetic'] = list(synthetic_frames(100, settings.input_size, VALIDATION_SEED))
     checkpoint = train(
         frames,
         validation,

@@ -10,8 +10,7 @@ from pathlib import Path
 import time
 from typing import Any
 
-from lednet_ros.datasets import FolderDataset
-from lednet_ros.datasets import LabeledFrame
+from lednet_ros.datasets import FolderDataset, LabeledFrame
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.files import atomic_path
 from lednet_ros.inference.segmenter import Segmenter
@@ -59,8 +58,12 @@ def evaluate(
     ------
     DatasetError
         A file can't be read.
+    ValueError
+        There are no frames.
 
     """
+    if not len(frames):
+        raise ValueError('there are no frames to evaluate')
     confusion = ConfusionMatrix(segmenter.label_map)
     seconds = 0.0
     for index, frame in enumerate(tqdm(frames, desc='evaluate', unit='frame')):

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Confusion matrix and the accuracy figures that follow from it."""
 
-from lednet_ros.labels import LabelMap
-from lednet_ros.labels import UNLABELED
+from lednet_ros.labels import LabelMap, UNLABELED
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,7 +99,8 @@ def _iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     hit = np.diagonal(counts).astype(np.float64)
     union = counts.sum(axis=1) + counts[:, :-1].sum(axis=0) - hit
     with np.errstate(invalid='ignore'):
-        return hit / union
+        iou: NDArray[np.float64] = hit / union
+    return iou
 
 
 def _mean(values: NDArray[np.float64]) -> float:

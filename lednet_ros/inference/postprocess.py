@@ -99,7 +99,8 @@ def blend(
     """
     height, width = labels.shape
     if pixels.shape[:2] != labels.shape:
-        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+        resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+        pixels = np.asarray(resized, np.uint8)
     colorize(labels, palette, out)
     cv2.addWeighted(pixels, 1 - alpha, out, alpha, 0, dst=out)
     hidden = cv2.LUT(labels, np.bitwise_not(visible))

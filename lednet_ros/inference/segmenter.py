@@ -6,20 +6,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.checkpoint import load_checkpoint
-from lednet_ros.checkpoint import load_weights
-from lednet_ros.checkpoint import output_channels
-from lednet_ros.inference.encodings import Frame
-from lednet_ros.inference.encodings import FrameError
-from lednet_ros.inference.postprocess import blend
-from lednet_ros.inference.postprocess import colorize
-from lednet_ros.inference.torch_backend import LabelBuffer
-from lednet_ros.inference.torch_backend import PRECISIONS
-from lednet_ros.inference.torch_backend import TorchBackend
+from lednet_ros.checkpoint import Checkpoint, load_checkpoint
+from lednet_ros.inference.encodings import Frame, FrameError
+from lednet_ros.inference.postprocess import blend, colorize
+from lednet_ros.inference.torch_backend import LabelBuffer, PRECISIONS, TorchBackend
 from lednet_ros.labels import LabelMap
-from lednet_ros.models import NETWORKS
-from lednet_ros.models import build_network
+from lednet_ros.models import load_network
 from lednet_ros.models.lednet import MIN_SIZE
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +103,7 @@ class Segmenter:
     ConfigurationError
         A setting is not allowed or the device is not there.
     CheckpointError
-        The weights do not fit the network.
+        The network is not known or the weights do not fit it.
 
     """
 
@@ -140,14 +132,7 @@ class Segmenter:
             'rgb': self.label_map.palette,
             'bgr': np.ascontiguousarray(self.label_map.palette[:, ::-1]),
         }
-        if checkpoint.network not in NETWORKS:
-            raise ConfigurationError(
-                f"{source}: unknown network '{checkpoint.network}'; allowed: {', '.join(NETWORKS)}"
-            )
-        network = build_network(
-            checkpoint.network, output_channels(checkpoint.state_dict, source)
-        )
-        load_weights(network, checkpoint.state_dict, source)
+        network = load_network(checkpoint, source)
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
         self._backend = TorchBackend(
             network,

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.postprocess import classify
-from lednet_ros.inference.preprocess import normalize
-from lednet_ros.inference.preprocess import resize_on_device
-from lednet_ros.inference.preprocess import resize_on_host
+from lednet_ros.inference.preprocess import normalize, resize_on_device, resize_on_host
 from lednet_ros.models import LEDNet
 import numpy as np
 from numpy.typing import NDArray
@@ -110,9 +108,8 @@ class TorchBackend:
         self.device = device
         self._dtype = PRECISIONS[precision]
         # Channels-last is the faster layout on tensor cores and on the CPU alike.
-        self._network = network.to(
-            device=device, dtype=self._dtype, memory_format=torch.channels_last
-        ).eval()
+        self._network = network.to(device=device, dtype=self._dtype).eval()
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._num_classes = num_classes
         self._input_size = input_size
         self._mean = tuple(mean)

@@ -3,10 +3,10 @@
 """Segmentation networks: torch only, one flat file per network, one builder."""
 
 from collections.abc import Callable
+from pathlib import Path
 
-from lednet_ros.models.lednet import LEDNet
-from lednet_ros.models.lednet import lednet
-from lednet_ros.models.lednet import lednet_heavy
+from lednet_ros.checkpoint import Checkpoint, CheckpointError, load_weights, output_channels
+from lednet_ros.models.lednet import LEDNet, lednet, lednet_heavy
 
 NETWORKS: dict[str, Callable[[int], LEDNet]] = {
     'lednet': lednet,
@@ -43,4 +43,35 @@ def build_network(name: str, num_classes: int) -> LEDNet:
     return NETWORKS[name](num_classes)
 
 
-__all__ = ['LEDNet', 'NETWORKS', 'build_network', 'lednet', 'lednet_heavy']
+def load_network(checkpoint: Checkpoint, source: str | Path) -> LEDNet:
+    """
+    Build the network of a checkpoint, with its weights.
+
+    Parameters
+    ----------
+    checkpoint
+        Weights and metadata.
+    source
+        File the checkpoint is from, for messages.
+
+    Returns
+    -------
+    LEDNet
+        The network, in training mode, on the CPU, in float32.
+
+    Raises
+    ------
+    CheckpointError
+        The network is not known or the weights do not fit it.
+
+    """
+    if checkpoint.network not in NETWORKS:
+        raise CheckpointError(
+            f"{source}: unknown network '{checkpoint.network}'; allowed: {', '.join(NETWORKS)}"
+        )
+    network = build_network(checkpoint.network, output_channels(checkpoint.state_dict, source))
+    load_weights(network, checkpoint.state_dict, source)
+    return network
+
+
+__all__ = ['NETWORKS', 'LEDNet', 'build_network', 'lednet', 'lednet_heavy', 'load_network']

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lednet_ros.checkpoint import load_checkpoint
-from lednet_ros.checkpoint import output_channels
-from lednet_ros.models import build_network
+from lednet_ros.models import build_network, load_network
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -70,12 +69,12 @@ def describe_checkpoint(name_or_path: str | Path, input_size: tuple[int, int]) -
     Raises
     ------
     CheckpointError, ValueError
-        The checkpoint can't be read; the network is not known.
+        The checkpoint can't be used; the input is smaller than the network takes.
 
     """
     checkpoint = load_checkpoint(name_or_path)
-    outputs = output_channels(checkpoint.state_dict, name_or_path)
-    return describe_network(checkpoint.network, outputs, input_size) | {
+    network = load_network(checkpoint, name_or_path)
+    return describe_network(checkpoint.network, network.num_classes, input_size) | {
         'classes': checkpoint.label_map.num_classes,
         'label_map': checkpoint.label_map.name,
         'class_names': list(checkpoint.label_map.names),

@@ -9,7 +9,7 @@ heavy pyramid. Module names follow the authors' release, so that its state dicts
 """
 
 import torch
-from torch import Tensor, nn
+from torch import nn, Tensor
 from torch.nn import functional
 
 STRIDE = 8
@@ -63,7 +63,8 @@ class ConvBNReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ceil(H/stride), ceil(W/stride))."""
-        return self.conv(x)
+        x = self.conv(x)
+        return x
 
 
 class DownsamplingUnit(nn.Module):
@@ -204,7 +205,8 @@ class AttentionPyramid(nn.Module):
         attention = upsample(down3, _size(down2)) + self.conv2(down2)
         attention = upsample(attention, _size(down1)) + self.conv1(down1)
         # The 1x1 map of the global branch broadcasts; upsampling it would copy it.
-        return upsample(attention, _size(x)) * self.mid(x) + self.branch1(x)
+        out: Tensor = upsample(attention, _size(x)) * self.mid(x) + self.branch1(x)
+        return out
 
 
 class Decoder(nn.Module):
@@ -216,7 +218,8 @@ class Decoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (N, 128, H, W) to class scores (N, num_classes, H, W)."""
-        return self.apn(x)
+        x = self.apn(x)
+        return x
 
 
 class LEDNet(nn.Module):
@@ -263,7 +266,8 @@ class LEDNet(nn.Module):
             raise ValueError(
                 f'input is {x.shape[2]}x{x.shape[3]}; LEDNet needs {MIN_SIZE}x{MIN_SIZE} or more'
             )
-        return self.decoder(self.encoder(x))
+        x = self.decoder(self.encoder(x))
+        return x
 
     def encoder_scores(self, x: Tensor) -> Tensor:
         """
@@ -271,7 +275,8 @@ class LEDNet(nn.Module):
 
         Parameters and result are those of `scores`.
         """
-        return self.encoder.output_conv(self.encoder(x))
+        x = self.encoder.output_conv(self.encoder(x))
+        return x
 
     def forward(self, x: Tensor) -> Tensor:
         """

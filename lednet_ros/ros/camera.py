@@ -327,7 +327,8 @@ def _input_topic(node: LifecycleNode, topic: str, transport: str) -> str:
 
 
 def _policy_name(event: Any) -> str:
-    return str(event.last_policy_kind).rpartition('.')[2].lower()
+    name = str(event.last_policy_kind).rpartition('.')[2].lower()
+    return name.removeprefix('rmw_qos_policy_')
 
 
 def _label_info(label_map: LabelMap, node: LifecycleNode) -> Any:

@@ -204,8 +204,9 @@ class SegmentationNode(LifecycleNode):
             if now < camera.next_due:
                 statistics.count('skipped')
                 return
-            # Keeps the average rate although frames arrive a little early or late.
-            camera.next_due = max(camera.next_due + 1 / max_rate, now)
+            # Counting from the due time keeps the average rate although frames arrive a bit late.
+            due = camera.next_due + 1 / max_rate
+            camera.next_due = due if due > now else now + 1 / max_rate
         if not camera.wanted():
             statistics.count('unwanted')
             return
@@ -279,8 +280,12 @@ class SegmentationNode(LifecycleNode):
             )
             return
         kind = f"sensor_msgs/msg/{self._values['image_transport'].replace('raw', '').title()}Image"
-        topics = [name for name, kinds in self.get_topic_names_and_types() if kind in kinds]
-        others = [name for name in topics if not name.startswith(self.get_fully_qualified_name())]
+        own = self.get_fully_qualified_name()
+        others = [
+            name
+            for name, kinds in self.get_topic_names_and_types()
+            if kind in kinds and not name.startswith(own) and self.count_publishers(name)
+        ]
         self._warn(
             f'{camera.name} silent',
             f"nobody publishes '{camera.image_topic}'; image topics there are: "

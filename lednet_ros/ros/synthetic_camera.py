@@ -4,6 +4,7 @@
 
 from collections.abc import Sequence
 import sys
+from typing import Any
 
 from lednet_ros.ros.camera import output_qos
 from lednet_ros.ros.codec import fill_image
@@ -28,8 +29,8 @@ class SyntheticCamera(Node):
     the same stamp.
     """
 
-    def __init__(self) -> None:
-        super().__init__('synthetic_camera')
+    def __init__(self, **options: Any) -> None:
+        super().__init__('synthetic_camera', **options)
         width = self._declare('width', 480, 'Width of the images in pixels.')
         height = self._declare('height', 360, 'Height of the images in pixels.')
         seed = self._declare('seed', 0, 'Which street.')
@@ -47,16 +48,18 @@ class SyntheticCamera(Node):
         self._info = self._make_camera_info(width, height)
         self._image = Image()
         self._truth = Image()
-        options = {'qos_overriding_options': QoSOverridingOptions.with_default_policies()}
-        self._image_publisher = self.create_publisher(Image, 'image', output_qos(), **options)
+        qos_options = {'qos_overriding_options': QoSOverridingOptions.with_default_policies()}
+        self._image_publisher = self.create_publisher(Image, 'image', output_qos(), **qos_options)
         self._info_publisher = self.create_publisher(
-            CameraInfo, 'camera_info', output_qos(), **options
+            CameraInfo, 'camera_info', output_qos(), **qos_options
         )
         self._truth_publisher = self.create_publisher(
-            Image, 'ground_truth', output_qos(), **options
+            Image, 'ground_truth', output_qos(), **qos_options
         )
         self._count = 0
         self.create_timer(1 / self._rate, self._publish_frame)
+        topic = self._image_publisher.topic_name
+        self.get_logger().info(f"publishing '{topic}', {width}x{height} at {self._rate:g} Hz")
 
     def _declare(self, name: str, default: object, description: str) -> object:
         descriptor = ParameterDescriptor(description=description, read_only=True)

@@ -58,4 +58,5 @@ def augment(
     gain = rng.uniform(*GAIN_RANGE) * rng.uniform(*CHANNEL_GAIN_RANGE, 3)
     shift = rng.uniform(*OFFSET_RANGE)
     levels = np.clip(np.arange(256)[:, None] * gain + shift, 0, 255).astype(np.uint8)
-    return cv2.LUT(pixels, levels[None]), labels
+    pixels = cv2.LUT(pixels, levels[None])
+    return np.asarray(pixels, np.uint8), np.asarray(labels, np.uint8)

@@ -1,31 +1,27 @@
 # Copyright 2026 the lednet_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A plain training run: frames in memory, AdamW with one cycle, weighted loss, averaged weights."""
+"""A plain training run: frames in memory, AdamW, one cycle, weighted loss, averaged weights."""
 
-from collections.abc import Sequence
-import copy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lednet_ros import __version__
-from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.checkpoint import save_checkpoint
-from lednet_ros.datasets import LabeledFrame
-from lednet_ros.datasets import synthetic_frames
+from lednet_ros.checkpoint import Checkpoint, save_checkpoint
+from lednet_ros.datasets import LabeledFrame, synthetic_frames
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.files import atomic_path
 from lednet_ros.inference.preprocess import normalize
 from lednet_ros.inference.segmenter import Segmenter
-from lednet_ros.labels import LabelMap
-from lednet_ros.labels import UNLABELED
-from lednet_ros.models import LEDNet
-from lednet_ros.models import build_network
+from lednet_ros.labels import LabelMap, UNLABELED
+from lednet_ros.models import build_network, LEDNet
 from lednet_ros.training.augment import augment
 import numpy as np
 from numpy.typing import NDArray
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from tqdm import tqdm
 
 MEAN = (0.485, 0.456, 0.406)
@@ -72,7 +68,7 @@ class TrainingOptions:
 
 def train(
     frames: Sequence[LabeledFrame],
-    validation: dict[str, Sequence[LabeledFrame]],
+    validation: Mapping[str, Sequence[LabeledFrame]],
     label_map: LabelMap,
     options: TrainingOptions,
     output: Path,
@@ -108,18 +104,28 @@ def train(
     ------
     OSError
         The folder can't be written.
+    ValueError
+        There are fewer frames than one batch needs, or a batch of one.
 
     """
+    steps_per_epoch = (len(frames) + options.synthetic) // options.batch_size
+    if options.batch_size < 2 or not steps_per_epoch:
+        raise ValueError(
+            f'batch_size is {options.batch_size}; it must be 2 (for BatchNorm) to the number of '
+            f'frames an epoch, {len(frames) + options.synthetic}'
+        )
+    # Fails now rather than after the first epoch.
+    output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    network = build_network(options.network, label_map.num_classes).to(
-        device=device, memory_format=torch.channels_last
+    network = build_network(options.network, label_map.num_classes).to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = AveragedModel(
+        network, multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay), use_buffers=True
     )
-    average = copy.deepcopy(network).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(
         network.parameters(), options.learning_rate, weight_decay=options.weight_decay
     )
-    steps_per_epoch = (len(frames) + options.synthetic) // options.batch_size
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, options.learning_rate, total_steps=options.epochs * steps_per_epoch
     )
@@ -135,13 +141,16 @@ def train(
         first = state['epoch']
 
     for epoch in range(first, options.epochs):
+        # Seeded anew, dropout included: a resumed run repeats what an unbroken one does.
         rng = np.random.default_rng((options.seed, epoch))
+        torch.manual_seed(options.seed * 1000 + epoch)
         pool = [*frames, *_streets(options, epoch)]
         order = rng.permutation(len(pool))
         progress = tqdm(range(steps_per_epoch), desc=f'epoch {epoch + 1}/{options.epochs}')
         network.train()
         for step in progress:
-            picked = order[step * options.batch_size : (step + 1) * options.batch_size]
+            start = step * options.batch_size
+            picked = order[start:start + options.batch_size]
             images, labels = _batch([pool[i] for i in picked], options.crop, rng, device)
             loss = _step(network, images, labels, weights)
             optimizer.zero_grad()
@@ -149,7 +158,7 @@ def train(
             torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimizer.step()
             scheduler.step()
-            _update_average(average, network, options.ema_decay)
+            average.update_parameters(network)
             progress.set_postfix(loss=f'{loss.item():.3f}')
         with atomic_path(state_file) as temporary:
             torch.save(
@@ -163,6 +172,9 @@ def train(
                 temporary,
             )
 
+    # Statistics of averaged weights are not the average of the statistics.
+    crops = _crops([*frames, *_streets(options, options.epochs)], options, device)
+    update_bn(tqdm(crops, desc='batch norm', total=steps_per_epoch), average)
     checkpoint = Checkpoint(
         network=options.network,
         label_map=label_map,
@@ -172,7 +184,7 @@ def train(
         state_dict={
             # Counters of BatchNorm stay integers.
             key: tensor.half() if tensor.is_floating_point() else tensor
-            for key, tensor in average.cpu().state_dict().items()
+            for key, tensor in average.module.cpu().state_dict().items()
         },
         training={
             'data': description,
@@ -229,6 +241,17 @@ def _batch(
     return images, labels.long()
 
 
+def _crops(
+    pool: Sequence[LabeledFrame], options: TrainingOptions, device: torch.device
+) -> Iterator[Tensor]:
+    rng = np.random.default_rng(options.seed)
+    order = rng.permutation(len(pool))
+    size = options.batch_size
+    for start in range(0, len(pool) - size + 1, size):
+        frames = [pool[i] for i in order[start:start + size]]
+        yield _batch(frames, options.crop, rng, device)[0]
+
+
 def _step(network: LEDNet, images: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     with torch.autocast(images.device.type, torch.bfloat16):
         scores = network.scores(images)
@@ -236,17 +259,6 @@ def _step(network: LEDNet, images: Tensor, labels: Tensor, weights: Tensor) -> T
         scores.float(), size=labels.shape[1:], mode='bilinear', align_corners=True
     )
     return functional.cross_entropy(full, labels, weights, ignore_index=UNLABELED)
-
-
-@torch.no_grad()
-def _update_average(average: LEDNet, network: LEDNet, decay: float) -> None:
-    for mean, value in zip(
-        average.state_dict().values(), network.state_dict().values(), strict=True
-    ):
-        if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
-        else:
-            mean.copy_(value)
 
 
 def _measure(checkpoint: Checkpoint, frames: Sequence[LabeledFrame]) -> dict[str, object]:
@@ -265,4 +277,3 @@ def _measure(checkpoint: Checkpoint, frames: Sequence[LabeledFrame]) -> dict[str
         },
         'frames': len(frames),
     }
-

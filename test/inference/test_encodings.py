@@ -6,10 +6,12 @@ import array
 
 import cv2
 from lednet_ros.inference import encodings
-from lednet_ros.inference.encodings import decode
-from lednet_ros.inference.encodings import decode_compressed
-from lednet_ros.inference.encodings import FrameError
-from lednet_ros.inference.encodings import SUPPORTED_ENCODINGS
+from lednet_ros.inference.encodings import (
+    decode,
+    decode_compressed,
+    FrameError,
+    SUPPORTED_ENCODINGS,
+)
 import numpy as np
 import pytest
 

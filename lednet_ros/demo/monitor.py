@@ -1,0 +1,211 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Watches the node from outside, as any subscriber would, and records what it sees."""
+
+from collections import deque
+from dataclasses import dataclass, field
+import time
+from typing import Any
+
+import cv2
+from diagnostic_msgs.msg import DiagnosticArray
+from lednet_ros.demo.recorder import BagRecorder
+from lednet_ros.demo.recorder import Sample
+from lednet_ros.demo.recorder import SampleKeeper
+from lednet_ros.demo.recorder import VideoRecorder
+from lednet_ros.evaluation.metrics import ConfusionMatrix
+from lednet_ros.labels import LabelMap
+from lednet_ros.ros.camera import output_qos
+from lednet_ros.ros.codec import decode_image
+from lednet_ros.ros.statistics import percentiles_ms
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import Image
+
+RATE_WINDOW = 3.0
+# Frames whose results are still awaited; older ones were dropped by the node.
+PENDING = 64
+RECORDED_TYPE = 'sensor_msgs/msg/Image'
+
+
+@dataclass
+class FrameRecord:
+    """What has arrived of one frame, by its stamp."""
+
+    seen_at: float = 0.0
+    frame: NDArray[np.uint8] | None = None
+    truth: NDArray[np.uint8] | None = None
+    labels: NDArray[np.uint8] | None = None
+    overlay: NDArray[np.uint8] | None = None
+
+
+@dataclass
+class Figures:
+    """
+    What the table shows.
+
+    Attributes
+    ----------
+    frames_in, frames_out
+        Frames and label images seen.
+    latencies
+        Seconds from the frame to its labels, both as seen by the monitor.
+    pixels
+        Pixels of each id over all label images, (256,).
+    diagnostics
+        Newest values that the node reports of its camera.
+    recent_in, recent_out
+        When the newest frames and label images were seen, seconds.
+
+    """
+
+    frames_in: int = 0
+    frames_out: int = 0
+    latencies: list[float] = field(default_factory=list)
+    pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
+    diagnostics: dict[str, str] = field(default_factory=dict)
+    recent_in: deque[float] = field(default_factory=deque)
+    recent_out: deque[float] = field(default_factory=deque)
+
+    def latency_ms(self) -> tuple[float, float, float]:
+        """Give the 50th, 95th and 99th percentile in milliseconds."""
+        return percentiles_ms(self.latencies)
+
+    def rate(self, recent: deque[float]) -> float:
+        """Give events per second over the last seconds."""
+        now = time.perf_counter()
+        while recent and now - recent[0] > RATE_WINDOW:
+            recent.popleft()
+        return len(recent) / RATE_WINDOW
+
+
+class Monitor(Node):
+    """
+    Subscribes to the camera and to the node's outputs.
+
+    Parameters
+    ----------
+    namespace
+        Namespace of camera and node.
+    label_map
+        The classes of the node.
+    expects_truth
+        Whether the camera publishes `ground_truth`.
+    truth_matches
+        Whether the ground truth uses the same classes.
+    bag, video
+        Where to record; the caller closes them.
+
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        label_map: LabelMap,
+        expects_truth: bool,
+        truth_matches: bool,
+        bag: BagRecorder,
+        video: VideoRecorder,
+    ) -> None:
+        super().__init__('demo_monitor', namespace=namespace)
+        self.figures = Figures()
+        self.samples = SampleKeeper()
+        self.confusion = ConfusionMatrix(label_map)
+        self._expects_truth = expects_truth
+        self._truth_matches = truth_matches
+        self._bag = bag
+        self._video = video
+        self._pending: dict[int, FrameRecord] = {}
+        for topic, handler in (
+            ('image', self._on_frame),
+            ('ground_truth', self._on_truth),
+            ('segmentation_node/labels', self._on_labels),
+            ('segmentation_node/overlay', self._on_overlay),
+        ):
+            self._subscribe(topic, handler)
+        self.create_subscription(
+            DiagnosticArray, '/diagnostics', self._on_diagnostics, QoSProfile(depth=5)
+        )
+
+    def node_is_ready(self) -> bool:
+        """Tell whether the segmentation node is active: it then subscribes to the frames."""
+        return self.count_subscribers(self.resolve_topic_name('image')) >= 2
+
+    def _subscribe(self, topic: str, handler: Any) -> None:
+        resolved = self.resolve_topic_name(topic)
+
+        def receive(data: bytes) -> None:
+            message = deserialize_message(data, Image)
+            stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+            self._bag.write(resolved, RECORDED_TYPE, stamp, data)
+            handler(stamp, message)
+
+        # Serialized messages go into the bag as they came.
+        self.create_subscription(Image, topic, receive, output_qos(), raw=True)
+
+    def _on_frame(self, stamp: int, message: Image) -> None:
+        record = self._record(stamp)
+        record.seen_at = time.perf_counter()
+        record.frame = _bgr(message)
+        self.figures.frames_in += 1
+        self.figures.recent_in.append(record.seen_at)
+        self._finish(stamp, record)
+
+    def _on_truth(self, stamp: int, message: Image) -> None:
+        record = self._record(stamp)
+        record.truth = _gray(message)
+        self._finish(stamp, record)
+
+    def _on_labels(self, stamp: int, message: Image) -> None:
+        now = time.perf_counter()
+        record = self._record(stamp)
+        record.labels = _gray(message)
+        self.figures.frames_out += 1
+        self.figures.recent_out.append(now)
+        self.figures.pixels += np.bincount(record.labels.ravel(), minlength=256)
+        if record.seen_at:
+            self.figures.latencies.append(now - record.seen_at)
+        self._finish(stamp, record)
+
+    def _on_overlay(self, stamp: int, message: Image) -> None:
+        record = self._record(stamp)
+        record.overlay = _bgr(message)
+        self._video.write(stamp, record.overlay)
+        self._finish(stamp, record)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name.endswith('segmentation_node: camera'):
+                self.figures.diagnostics = {value.key: value.value for value in status.values}
+
+    def _record(self, stamp: int) -> FrameRecord:
+        record = self._pending.setdefault(stamp, FrameRecord())
+        while len(self._pending) > PENDING:
+            self._pending.pop(next(iter(self._pending)))
+        return record
+
+    def _finish(self, stamp: int, record: FrameRecord) -> None:
+        """Take a frame whose parts have all arrived."""
+        if record.frame is None or record.labels is None or record.overlay is None:
+            return
+        if record.truth is None and self._expects_truth:
+            return
+        del self._pending[stamp]
+        truth = record.truth if self._truth_matches else None
+        if truth is not None and truth.shape == record.labels.shape:
+            self.confusion.update(truth, record.labels)
+        self.samples.offer(Sample(record.frame, record.overlay, record.labels, truth))
+
+
+def _bgr(message: Image) -> NDArray[np.uint8]:
+    frame = decode_image(message)
+    if frame.color_order == 'rgb':
+        return cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2BGR)
+    return frame.pixels
+
+
+def _gray(message: Image) -> NDArray[np.uint8]:
+    return np.frombuffer(message.data, np.uint8).reshape(message.height, message.width)

@@ -1,0 +1,150 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Houses, fences, plants, people and cars, drawn where they stand."""
+
+from lednet_ros.synthetic.basics import BUILDING, CAR, Points, Rng
+from lednet_ros.synthetic.layout import Building, CARS, LOT, Lot, Plan, Thing
+from lednet_ros.synthetic.light import Light
+from lednet_ros.synthetic.posts import draw_post
+from lednet_ros.synthetic.sprites import (
+    make_bare_tree,
+    make_cyclist,
+    make_leafy_tree,
+    make_pedestrian,
+)
+from lednet_ros.synthetic.textures import make_facade, make_fence
+from lednet_ros.synthetic.vehicles import car_looks, make_car, role_colors, ROLES
+from lednet_ros.synthetic.view import NEAR, View
+import numpy as np
+
+
+class Scenery:
+    """
+    The looks of all that stands in a street.
+
+    Parameters
+    ----------
+    rng
+        Source of the looks.
+    plan
+        The plan of the street.
+    light
+        The light of the drive.
+
+    """
+
+    def __init__(self, rng: Rng, plan: Plan, light: Light) -> None:
+        self._plan, self._light = plan, light
+        self._facades = [make_facade(rng) for _ in range(9)]
+        bare = rng.random(7) > plan.leafy
+        self._trees = [make_bare_tree(rng) if b else make_leafy_tree(rng) for b in bare]
+        self._pedestrians = [make_pedestrian(rng) for _ in range(8)]
+        self._cyclists = [make_cyclist(rng) for _ in range(4)]
+        self._fences = {kind: make_fence(rng, kind)
+                        for kind in ('rail', 'wood', 'hedge', 'wall', 'park')}
+        self._cars = (make_car(van=False), make_car(van=True))
+
+    @property
+    def floors(self) -> list[int]:
+        """Number of storeys of each facade."""
+        return [facade.floors for facade in self._facades]
+
+    @property
+    def trees(self) -> int:
+        """Number of different trees."""
+        return len(self._trees)
+
+    def draw_lot(self, view: View, lot: Lot) -> None:
+        """Draw the houses and the fence of a lot, the farthest first."""
+        for i, house in reversed(list(enumerate(lot.buildings))):
+            if house.stop > view.eye[2] + NEAR:
+                covered = i > 0 and lot.buildings[i - 1].height >= house.height
+                self._draw_building(view, lot.side, house, covered)
+        if lot.border:
+            edge = lot.side * self._plan.outer
+            span = (lot.start, lot.start + LOT)
+            self._draw_border(view, lot.border, edge, span, lot.border_height)
+
+    def _draw_border(
+        self, view: View, kind: str, across: float, along: tuple[float, float], height: float,
+    ) -> None:
+        nearest = view.eye[2] + NEAR
+        if along[1] > nearest:
+            corners = np.array([(across, height, along[0]), (across, height, along[1]),
+                                (across, 0, along[1]), (across, 0, along[0])])
+            begin = max(0.0, (nearest - along[0]) / (along[1] - along[0]))
+            tone = self._light.gain(1 if across > 0 else -1), max(along[0] - view.eye[2], NEAR)
+            view.panel(self._fences[kind], view.project(corners), begin, tone, kind != 'rail')
+
+    def _draw_building(
+        self, view: View, side: int, house: Building, covered: bool,
+    ) -> None:
+        facade, gain = self._facades[house.facade], self._light.gain(side)
+        edge = side * (self._plan.outer + house.setback)
+        back, middle, eaves = edge + side * 9, edge + side * 4.5, edge - side * 0.3
+        z0, z1, high, top = house.start, house.stop, house.height, house.height + house.ridge
+        pixels = view.project(np.array([
+            (edge, high, z0), (edge, high, z1), (edge, 0, z1), (edge, 0, z0),
+            (edge, high, z0), (back, high, z0), (back, 0, z0), (edge, 0, z0),
+            (edge, high, z0), (middle, top, z0), (back, high, z0),
+            (eaves, high, z0), (middle, top, z0), (middle, top, z1), (eaves, high, z1),
+            (middle - 0.5, top - 0.5, z0), (middle - 0.5, top + 1.1, z0),
+            (middle + 0.5, top + 1.1, z0), (middle + 0.5, top - 0.5, z0),
+        ]))
+        begin = max(0.0, (view.eye[2] + NEAR - z0) / (z1 - z0))
+        depth = max(z0 - view.eye[2], NEAR)
+        end_gain = (self._light.lit + 2 * self._light.shaded) / 3
+        if not begin and not covered:
+            view.panel(facade.end, pixels[4:8], 0.0, (end_gain, depth))
+        if house.ridge:
+            if not begin:
+                wall = view.tone(facade.wall, BUILDING, end_gain * 0.92, depth)
+                view.fill(pixels[8:11], wall)
+                view.fill(pixels[15:19], wall)
+            view.fill(pixels[11:15], view.tone(facade.roof, BUILDING, gain, depth))
+        view.panel(facade.front, pixels[:4], begin, (gain, depth))
+
+    def draw_thing(self, view: View, thing: Thing, foot: Points, time: float) -> None:
+        """
+        Draw one thing.
+
+        Parameters
+        ----------
+        view
+            The view to draw into.
+        thing
+            What to draw.
+        foot
+            Pixel of its middle on the ground.
+        time
+            Seconds since the start of the drive, for all that walks, rides or blinks.
+
+        """
+        side = 1 if thing.across > 0 else -1
+        gain, depth = (self._light.gain(side) + self._light.lit) / 2, thing.along - view.eye[2]
+        if thing.kind == 'tree':
+            tree = self._trees[thing.variant % len(self._trees)]
+            view.sprite(tree, foot, thing.height, (gain, depth))
+        elif thing.kind in ('walker', 'crossing'):
+            walker = self._pedestrians[thing.variant % len(self._pedestrians)]
+            phase = int(time * 5 + thing.variant) % len(walker)
+            view.sprite(walker[phase], foot, thing.height, (gain, depth))
+        elif thing.kind == 'cyclist':
+            rider = self._cyclists[thing.variant % len(self._cyclists)]
+            view.sprite(rider[int(time * 3) % len(rider)], foot, thing.height, (gain, depth))
+        elif thing.kind == 'rail':
+            span = thing.along - 2 * LOT / 3, thing.along
+            self._draw_border(view, 'rail', thing.across, span, thing.height)
+        elif thing.kind in CARS:
+            self._draw_car(view, thing, gain)
+        else:
+            draw_post(view, thing, foot, gain, time)
+
+    def _draw_car(self, view: View, thing: Thing, gain: float) -> None:
+        van, size, paint = car_looks(thing.variant)
+        rear = thing.kind in ('ahead', 'parked')
+        lamps = 1.1 if thing.kind in ('ahead', 'oncoming') else 0.8
+        depth = max(thing.along - view.eye[2], NEAR)
+        tones = view.tones(role_colors(paint, rear, gain, lamps), CAR, depth)
+        colors = dict(zip(ROLES, tones, strict=True))
+        view.mesh(self._cars[van], (thing.across, 0.0, thing.along), size, rear, colors)

@@ -1,0 +1,93 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What tests of several modules share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lednet_ros.checkpoint import Checkpoint, save_checkpoint
+from lednet_ros.labels import LabelMap
+from lednet_ros.models import build_network
+import numpy as np
+import pytest
+import torch
+from torch import nn, Tensor
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SMALL_INPUT = (64, 96)
+
+MakeWeights = Callable[[nn.Module, int, float], dict[str, Tensor]]
+
+
+@pytest.fixture(scope='session')
+def camvid() -> Path:
+    """Folder of the CamVid frames, which lie beside the repository where they lie anywhere."""
+    folder = REPOSITORY.parent / 'shared' / 'camvid'
+    if not folder.is_dir():
+        pytest.skip(f'{folder} is not there')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def make_weights() -> MakeWeights:
+    """
+    Give weights by rule, the same on every machine and in every version of torch.
+
+    The tensors are taken in the order of their sorted names; number i is drawn from
+    `numpy.random.RandomState(seed + i).uniform(low, high, shape)`, in float64, and rounded to
+    float32. low and high are, by the end of the name and the number of dimensions:
+    running_var 0.5, 1.5; running_mean and bias -0.02, 0.02; weight of one dimension (BatchNorm)
+    0.5, 1.5; weight of four dimensions -s, s with s = sqrt(gain / fan_in), after which each
+    filter's mean is subtracted, so that features follow the image and not the means of their
+    inputs. num_batches_tracked is 0. At gain 3.5 scores are near 1 and rounding stays near 1e-6;
+    at gain 6 every class wins somewhere.
+    """
+
+    def make(network: nn.Module, seed: int, gain: float) -> dict[str, Tensor]:
+        weights = {}
+        for number, (name, tensor) in enumerate(sorted(network.state_dict().items())):
+            if name.endswith('num_batches_tracked'):
+                weights[name] = torch.zeros((), dtype=torch.int64)
+                continue
+            if name.endswith('running_var') or (name.endswith('weight') and tensor.ndim == 1):
+                low, high = 0.5, 1.5
+            elif name.endswith('weight'):
+                high = (gain / tensor[0].numel()) ** 0.5
+                low = -high
+            else:
+                low, high = -0.02, 0.02
+            drawn = np.random.RandomState(seed + number).uniform(low, high, tuple(tensor.shape))
+            if drawn.ndim == 4:
+                drawn -= drawn.mean(axis=(1, 2, 3), keepdims=True)
+            weights[name] = torch.from_numpy(drawn.astype(np.float32))
+        return weights
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def small_weights(make_weights: MakeWeights) -> dict[str, Tensor]:
+    """Weights by rule of a `lednet` with the 11 classes of CamVid; don't change them."""
+    return make_weights(build_network('lednet', 11), 0, 6.0)
+
+
+@pytest.fixture
+def small_content(small_weights: dict[str, Tensor]) -> Checkpoint:
+    """Give a checkpoint of weights by rule with the label map camvid and a small input size."""
+    return Checkpoint(
+        network='lednet',
+        label_map=LabelMap.load('camvid'),
+        input_size=SMALL_INPUT,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        state_dict=dict(small_weights),
+        training={'data': 'none: weights by rule'},
+    )
+
+
+@pytest.fixture
+def small_checkpoint(small_content: Checkpoint, tmp_path: Path) -> Path:
+    """Write the file of `small_content`."""
+    path = tmp_path / 'small.safetensors'
+    save_checkpoint(small_content, path)
+    return path

@@ -1,0 +1,122 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Frames from bags, videos and folders, and clear errors from anything else."""
+
+from pathlib import Path
+
+import cv2
+from lednet_ros.evaluation.sources import find_image_topic
+from lednet_ros.evaluation.sources import read_frames
+from lednet_ros.evaluation.sources import SourceError
+from lednet_ros.inference.encodings import FrameError
+import numpy as np
+from numpy.typing import NDArray
+import pytest
+from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import Writer
+from rosbags.typesys import get_typestore
+from rosbags.typesys import Stores
+
+TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
+
+
+def frame(index: int) -> NDArray[np.uint8]:
+    """Give a frame that tells its index by its color."""
+    return np.full((32, 48, 3), (20 * index, 100, 255 - 20 * index), np.uint8)
+
+
+def write_bag(
+    path: Path, plugin: StoragePlugin, topics: tuple[str, ...], compressed: bool = False
+) -> None:
+    """Write five frames on each topic."""
+    message_types = TYPESTORE.types
+    header_type = message_types['std_msgs/msg/Header']
+    time_type = message_types['builtin_interfaces/msg/Time']
+    kind = 'CompressedImage' if compressed else 'Image'
+    name = f'sensor_msgs/msg/{kind}'
+    with Writer(path, version=8, storage_plugin=plugin) as writer:
+        for topic in topics:
+            connection = writer.add_connection(topic, name, typestore=TYPESTORE)
+            for index in range(5):
+                header = header_type(stamp=time_type(sec=7, nanosec=index), frame_id='cam')
+                if compressed:
+                    data = cv2.imencode('.png', frame(index))[1].ravel()
+                    message = message_types[name](header=header, format='png', data=data)
+                else:
+                    message = message_types[name](
+                        header=header, height=32, width=48, encoding='bgr8', is_bigendian=0,
+                        step=144, data=frame(index).ravel(),
+                    )
+                writer.write(connection, index, TYPESTORE.serialize_cdr(message, name))
+
+
+@pytest.mark.parametrize('plugin', list(StoragePlugin))
+@pytest.mark.parametrize('compressed', [False, True])
+def test_bags_give_every_frame_with_its_stamp(
+    tmp_path: Path, plugin: StoragePlugin, compressed: bool
+) -> None:
+    write_bag(tmp_path / 'bag', plugin, ('/image',), compressed)
+    frames = list(read_frames(tmp_path / 'bag'))
+    assert [f.stamp for f in frames] == [7 * 10**9 + index for index in range(5)]
+    assert {f.frame_id for f in frames} == {'cam'}
+    for index, recorded in enumerate(frames):
+        assert recorded.frame.color_order == 'bgr'
+        assert np.array_equal(recorded.frame.pixels, frame(index))
+
+
+def test_a_bag_with_several_image_topics_needs_a_choice(tmp_path: Path) -> None:
+    write_bag(tmp_path / 'bag', StoragePlugin.MCAP, ('/left', '/right'))
+    with pytest.raises(SourceError) as caught:
+        list(read_frames(tmp_path / 'bag'))
+    for part in ('/left', '/right', 'sensor_msgs/msg/Image', '5'):
+        assert part in str(caught.value)
+    assert len(list(read_frames(tmp_path / 'bag', '/right'))) == 5
+    with pytest.raises(SourceError, match='/up'):
+        list(read_frames(tmp_path / 'bag', '/up'))
+    assert find_image_topic(tmp_path / 'bag', '/left') == ('/left', 'sensor_msgs/msg/Image')
+
+
+def test_folders_are_read_in_order_and_videos_at_their_rate(tmp_path: Path) -> None:
+    folder = tmp_path / 'frames'
+    folder.mkdir()
+    video = cv2.VideoWriter(
+        str(tmp_path / 'v.mp4'), cv2.VideoWriter.fourcc(*'mp4v'), 5.0, (48, 32)
+    )
+    for index in range(5):
+        cv2.imwrite(str(folder / f'{index:03}.png'), frame(index))
+        video.write(frame(index))
+    video.release()
+    (folder / 'notes.txt').write_text('not an image')
+    frames = list(read_frames(folder))
+    assert [f.stamp for f in frames] == [index * 100_000_000 for index in range(5)]
+    assert np.array_equal(frames[3].frame.pixels, frame(3))
+    frames = list(read_frames(tmp_path / 'v.mp4'))
+    assert [f.stamp for f in frames] == [index * 200_000_000 for index in range(5)]
+    assert len(list(read_frames(folder / '002.png'))) == 1
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    text = tmp_path / 'words.mp4'
+    text.write_text('not a video')
+    empty = tmp_path / 'empty'
+    empty.mkdir()
+    damaged = tmp_path / 'damaged.png'
+    damaged.write_bytes(b'\x89PNG nothing')
+    broken = tmp_path / 'broken.mcap'
+    broken.write_bytes(b'not a bag')
+    for path in (text, empty, damaged, broken, tmp_path / 'missing'):
+        with pytest.raises(SourceError, match=path.name):
+            list(read_frames(path))
+
+
+def test_a_damaged_frame_of_a_bag_is_an_error(tmp_path: Path) -> None:
+    name = 'sensor_msgs/msg/CompressedImage'
+    with Writer(tmp_path / 'bag', version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection('/image', name, typestore=TYPESTORE)
+        time_type = TYPESTORE.types['builtin_interfaces/msg/Time']
+        header = TYPESTORE.types['std_msgs/msg/Header'](time_type(0, 0), 'cam')
+        data = cv2.imencode('.jpg', frame(1))[1].ravel()
+        message = TYPESTORE.types[name](header, 'jpeg', data[: len(data) // 2])
+        writer.write(connection, 0, TYPESTORE.serialize_cdr(message, name))
+    with pytest.raises(FrameError):
+        list(read_frames(tmp_path / 'bag'))

@@ -1,0 +1,130 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""From recorded or synthetic frames through the live node to the same figures as offline."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lednet_ros.datasets import FolderDataset
+from lednet_ros.datasets import LabeledFrame
+from lednet_ros.evaluation.metrics import ConfusionMatrix
+from lednet_ros.inference.encodings import Frame
+from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.labels import LabelMap
+from lednet_ros.ros.synthetic_camera import SyntheticCamera
+from lednet_ros.synthetic import StreetScene
+import numpy as np
+import pytest
+from rclpy.parameter import Parameter
+from rclpy.serialization import serialize_message
+from ros_harness import Harness
+from ros_harness import image_message
+from rosbags.rosbag2 import Reader
+from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import Writer
+from rosbags.typesys import get_typestore
+from rosbags.typesys import Stores
+from sensor_msgs.msg import Image
+
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
+
+LABELS = '/segmentation_node/labels'
+MINIMUM_STREET_MIOU = 0.5
+
+
+def labels_of(message: Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """View a label image."""
+    return np.frombuffer(message.data, np.uint8).reshape(message.height, message.width)
+
+
+def write_bag(path: Path, frames: Sequence[LabeledFrame]) -> None:
+    """Write frames and ground truth as a real rosbag2."""
+    typestore = get_typestore(Stores.ROS2_JAZZY)
+    with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        topics = {
+            name: writer.add_connection(name, 'sensor_msgs/msg/Image', typestore=typestore)
+            for name in ('/image', '/ground_truth')
+        }
+        for index, frame in enumerate(frames):
+            stamp = 1_600_000_000_000_000_000 + index * 66_666_667
+            image = image_message(frame.pixels, 'rgb8', stamp)
+            truth = image_message(frame.labels, 'mono8', stamp)
+            writer.write(topics['/image'], stamp, serialize_message(image))
+            writer.write(topics['/ground_truth'], stamp, serialize_message(truth))
+
+
+def play_in_step(harness: Harness, bag: Path, confusion: ConfusionMatrix) -> int:
+    """Play a bag's serialized messages, frame by frame, each when the one before is done."""
+    labels = harness.collect(Image, LABELS)
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(harness.nodes[0], {'labels'})
+    typestore = get_typestore(Stores.ROS2_JAZZY)
+    truths = {}
+    count = 0
+    with Reader(bag) as reader:
+        for connection, stamp, data in reader.messages():
+            if connection.topic == '/ground_truth':
+                truth = typestore.deserialize_cdr(data, connection.msgtype)
+                truths[stamp] = truth.data.reshape(truth.height, truth.width)
+                continue
+            camera.publish(data)
+            count += 1
+            harness.spin_until(lambda n=count: len(labels) == n)
+    for message in labels:
+        stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        confusion.update(truths[stamp], labels_of(message))
+    return count
+
+
+def check_bag_against_offline(
+    harness: Harness, frames: Sequence[LabeledFrame], folder: Path
+) -> None:
+    """Compare the confusion matrices of the live node and of offline evaluation."""
+    bag = folder / 'bag'
+    write_bag(bag, frames)
+    harness.node(checkpoint='lednet')
+    online = ConfusionMatrix(LabelMap.load('camvid'))
+    assert play_in_step(harness, bag, online) == len(frames)
+    offline = ConfusionMatrix(LabelMap.load('camvid'))
+    segmenter = Segmenter.from_checkpoint('lednet', device='cpu')
+    for frame in frames:
+        result = segmenter.segment([Frame(frame.pixels, 'rgb')], confidence=False, overlay=False)
+        offline.update(frame.labels, result.labels[0])
+    assert online.counts.sum() > 0
+    assert np.array_equal(online.counts, offline.counts)
+
+
+def test_a_bag_through_the_node_gives_the_offline_confusion_matrix(
+    harness: Harness, tmp_path: Path
+) -> None:
+    scene = StreetScene(320, 240, seed=5)
+    frames = [LabeledFrame(str(i), *scene.render(i / 2)) for i in range(6)]
+    check_bag_against_offline(harness, frames, tmp_path)
+
+
+def test_camvid_through_the_node_gives_the_offline_confusion_matrix(
+    harness: Harness, tmp_path: Path, camvid: Path
+) -> None:
+    dataset = FolderDataset(camvid, 'val', LabelMap.load('camvid'))
+    check_bag_against_offline(harness, [dataset[index] for index in range(0, 101, 20)], tmp_path)
+
+
+def test_the_shipped_weights_segment_the_synthetic_street_through_dds(harness: Harness) -> None:
+    node = harness.node(checkpoint='lednet')
+    labels = harness.collect(Image, LABELS)
+    truths = harness.collect(Image, 'ground_truth')
+    harness.wait_outputs(node, {'labels'})
+    # A street that training never saw: its seeds are drawn from all of 2**31.
+    camera = SyntheticCamera(
+        parameter_overrides=[Parameter('seed', value=1), Parameter('rate', value=2.0)]
+    )
+    harness.add(camera)
+    harness.spin_until(lambda: len(labels) >= 20, timeout=120)
+    camera.destroy_node()
+    truth_by_stamp = {str(message.header): message for message in truths}
+    confusion = ConfusionMatrix(LabelMap.load('camvid'))
+    for message in labels:
+        confusion.update(labels_of(truth_by_stamp[str(message.header)]), labels_of(message))
+    assert confusion.miou() >= MINIMUM_STREET_MIOU

@@ -1,0 +1,126 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""One table of parameters: the YAML, the documentation and `ros2 param describe` agree with it."""
+
+from pathlib import Path
+from typing import Any
+
+from lednet_ros.ros.parameters import BY_NAME
+from lednet_ros.ros.parameters import NodeParameter
+from lednet_ros.ros.parameters import ParameterError
+from lednet_ros.ros.parameters import PARAMETERS
+from lednet_ros.ros.parameters import unknown_parameters
+import pytest
+from rcl_interfaces.srv import DescribeParameters
+from rclpy.parameter import Parameter
+from ros_harness import Harness
+import yaml
+
+pytestmark = pytest.mark.ros
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_shipped_yaml_states_every_default_and_description() -> None:
+    text = (ROOT / 'config' / 'segment.yaml').read_text(encoding='utf-8')
+    values = yaml.safe_load(text)['/**']['ros__parameters']
+    # An empty list has no type in a parameter file, so those two are there as comments.
+    empty = {p.name for p in PARAMETERS if p.default == []}
+    assert values == {p.name: p.default for p in PARAMETERS if p.name not in empty}
+    unwrapped = ' '.join(text.replace('#', ' ').split())
+    for parameter in PARAMETERS:
+        assert parameter.description in unwrapped
+        assert parameter.allowed in unwrapped
+        assert (f'# {parameter.name}: []' in text) == (parameter.name in empty)
+
+
+def test_the_documentation_lists_every_parameter() -> None:
+    text = (ROOT / 'docs' / 'node.md').read_text(encoding='utf-8')
+    rows = {
+        cells[0].strip('`'): cells
+        for line in text.splitlines()
+        if line.startswith('| `') and len(cells := [c.strip() for c in line.split('|')[1:-1]]) == 6
+    }
+    assert set(BY_NAME) == set(rows)
+    for parameter in PARAMETERS:
+        name, kind, default, allowed, run_time, description = rows[parameter.name]
+        assert kind == parameter.type.name.lower()
+        assert default == f'`{parameter.default!r}`'
+        assert allowed == parameter.allowed
+        assert run_time == ('yes' if parameter.run_time else 'no')
+        assert description == parameter.description
+
+
+def test_describe_agrees_with_the_table(harness: Harness) -> None:
+    harness.node(start=False)
+    client = harness.client.create_client(
+        DescribeParameters, '/segmentation_node/describe_parameters'
+    )
+    harness.spin_until(client.service_is_ready)
+    future = client.call_async(DescribeParameters.Request(names=list(BY_NAME)))
+    harness.spin_until(future.done)
+    for parameter, descriptor in zip(PARAMETERS, future.result().descriptors, strict=True):
+        assert descriptor.name == parameter.name
+        assert descriptor.type == parameter.type.value
+        assert descriptor.description == parameter.description
+        assert parameter.allowed in descriptor.additional_constraints
+        for limits in (*descriptor.floating_point_range, *descriptor.integer_range):
+            assert (limits.from_value, limits.to_value) == (parameter.minimum, parameter.maximum)
+
+
+def test_every_default_is_allowed_and_declared(harness: Harness) -> None:
+    node = harness.node(start=False, device='auto', diagnostics_period=1.0)
+    for parameter in PARAMETERS:
+        parameter.check(parameter.default)
+        if parameter.default != []:
+            value = node.get_parameter(parameter.name).value
+            assert (list(value) if parameter.length else value) == parameter.default
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('overlay_alpha', 1.5),
+        ('overlay_alpha', float('nan')),
+        ('overlay_alpha', 'half'),
+        ('precision', 'int3'),
+        ('jpeg_quality', 0),
+        ('input_size', [64]),
+        ('input_size', [-1, 64]),
+        ('diagnostics_period', 0.0),
+        ('autostart', 'yes'),
+        ('cameras', 5),
+    ],
+)
+def test_a_bad_value_at_start_names_parameter_and_what_is_allowed(
+    harness: Harness, name: str, value: Any
+) -> None:
+    with pytest.raises(ParameterError) as caught:
+        harness.node(start=False, **{name: value})
+    assert f"'{name}'" in str(caught.value)
+    allowed = BY_NAME[name].allowed or BY_NAME[name].type.name.lower().replace('_', ' ')
+    assert allowed in str(caught.value)
+
+
+def test_unknown_parameters_are_named_with_the_likely_one() -> None:
+    sentences = unknown_parameters(['overlay_alhpa', 'checkpoint', 'use_sim_time', 'zebra'])
+    assert len(sentences) == 2
+    assert "'overlay_alpha'" in sentences[0]
+    assert 'did you mean' not in sentences[1]
+
+
+def test_a_misspelt_parameter_is_logged(
+    harness: Harness, capfd: pytest.CaptureFixture[str]
+) -> None:
+    harness.node(start=False, overlay_alhpa=0.3)
+    assert "did you mean 'overlay_alpha'" in capfd.readouterr().err
+
+
+def test_check_covers_arrays() -> None:
+    parameter = NodeParameter(
+        'size', Parameter.Type.INTEGER_ARRAY, [1, 1], '', minimum=0, maximum=9, length=2
+    )
+    parameter.check([0, 9])
+    for bad in ([0], [0, 10], [0, 1, 2]):
+        with pytest.raises(ParameterError, match='size'):
+            parameter.check(bad)

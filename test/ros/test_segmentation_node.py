@@ -1,0 +1,482 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The node over real DDS: every topic, every parameter that changes, every bad frame."""
+
+from typing import Any
+
+import cv2
+from diagnostic_msgs.msg import DiagnosticArray
+from lednet_ros.inference.encodings import Frame
+from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.ros.camera import sensor_qos
+import numpy as np
+from numpy.typing import NDArray
+import pytest
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+from rclpy.qos import ReliabilityPolicy
+from ros_harness import Harness
+from ros_harness import image_message
+from ros_harness import street
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import Image
+from std_srvs.srv import SetBool
+
+pytestmark = pytest.mark.ros
+
+NODE = '/segmentation_node'
+STAMP = 1_600_000_000_123_456_789
+
+
+def pixels_of(message: Image) -> NDArray[np.uint8]:
+    """View the pixels of a message that has no padding."""
+    pixels = np.frombuffer(message.data, np.uint8)
+    shape = (message.height, message.width, -1) if len(pixels) > message.height * message.width \
+        else (message.height, message.width)
+    return pixels.reshape(shape)
+
+
+def test_every_image_output_equals_the_segmenter(harness: Harness, checkpoint: Any) -> None:
+    node = harness.node(checkpoint=str(checkpoint), overlay_alpha=0.3)
+    topics = ('labels', 'confidence', 'overlay', 'color')
+    outputs = {topic: harness.collect(Image, f'{NODE}/{topic}') for topic in topics}
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(node, set(topics))
+    frame = np.ascontiguousarray(street(1.0, 131, 97)[..., ::-1])
+    sent = image_message(frame, 'bgr8', STAMP)
+    camera.publish(sent)
+    harness.spin_until(lambda: all(outputs.values()))
+
+    segmenter = Segmenter.from_checkpoint(checkpoint, device='cpu')
+    segmenter.overlay_alpha = 0.3
+    expected = segmenter.segment([Frame(frame, 'bgr')], color=True)
+    for topic, encoding in zip(topics, ('mono8', 'mono8', 'bgr8', 'rgb8'), strict=True):
+        message = outputs[topic][0]
+        assert message.encoding == encoding
+        assert message.header == sent.header
+        assert (message.height, message.width) == (97, 131)
+        assert message.step == 131 * (1 if encoding == 'mono8' else 3)
+        assert message.is_bigendian == 0
+        assert np.array_equal(pixels_of(message), getattr(expected, topic)[0])
+
+
+def test_compressed_outputs_keep_ids_and_header(harness: Harness, checkpoint: Any) -> None:
+    node = harness.node(checkpoint=str(checkpoint))
+    labels = harness.collect(CompressedImage, f'{NODE}/labels/compressed')
+    overlays = harness.collect(CompressedImage, f'{NODE}/overlay/compressed')
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels/compressed', 'overlay/compressed'})
+    sent = image_message(street(1.0), 'rgb8', STAMP)
+    camera.publish(sent)
+    harness.spin_until(lambda: labels and overlays)
+
+    expected = Segmenter.from_checkpoint(checkpoint, device='cpu').segment([street(1.0)])
+    decoded = cv2.imdecode(np.frombuffer(labels[0].data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(decoded, expected.labels[0])
+    assert labels[0].header == overlays[0].header == sent.header
+    assert 'png' in labels[0].format
+    overlay = cv2.imdecode(np.frombuffer(overlays[0].data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert 'jpeg' in overlays[0].format
+    difference = np.abs(overlay.astype(int) - expected.overlay[0])
+    assert difference.mean() < 8
+
+
+@pytest.mark.parametrize('encoding', ['rgb8', 'bgr8', 'mono8', 'bgra8'])
+def test_overlay_has_the_color_order_of_the_input(
+    harness: Harness, checkpoint: Any, encoding: str
+) -> None:
+    node = harness.node(checkpoint=str(checkpoint), overlay_alpha=0.0)
+    overlays = harness.collect(Image, f'{NODE}/overlay')
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'overlay'})
+    pixels = street(0.0)
+    if encoding == 'mono8':
+        pixels = pixels[..., 0]
+    elif encoding == 'bgra8':
+        pixels = np.dstack([pixels, pixels[..., 0]])
+    camera.publish(image_message(pixels, encoding, STAMP))
+    harness.spin_until(lambda: overlays)
+    assert overlays[0].encoding == ('rgb8' if encoding == 'rgb8' else 'bgr8')
+    shown = pixels_of(overlays[0])
+    expected = np.dstack([pixels] * 3) if encoding == 'mono8' else pixels[..., :3]
+    assert np.array_equal(shown, expected)
+
+
+def test_compressed_input_follows_the_remapped_base_topic(
+    harness: Harness, checkpoint: Any
+) -> None:
+    harness.node(checkpoint=str(checkpoint), image_transport='compressed')
+    labels = harness.collect(Image, f'{NODE}/labels')
+    camera = harness.publisher(CompressedImage, 'image/compressed')
+    harness.connect(camera)
+    message = CompressedImage(format='rgb8; jpeg compressed bgr8')
+    message.header.frame_id = 'jpeg_camera'
+    bgr = np.ascontiguousarray(street(0.0)[..., ::-1])
+    data = cv2.imencode('.jpg', bgr)[1].tobytes()
+    message.data.frombytes(data)
+    publish_until(harness, camera, message, labels)
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    expected = Segmenter.from_checkpoint(checkpoint, device='cpu').segment([decoded])
+    assert np.array_equal(pixels_of(labels[0]), expected.labels[0])
+    assert labels[0].header == message.header
+
+
+def publish_until(harness: Harness, camera: Any, message: Any, results: list[Any]) -> None:
+    """Publish a message as a camera does, again and again, until a result arrives."""
+
+    def arrived() -> bool:
+        camera.publish(message)
+        return bool(results)
+
+    harness.spin_until(arrived)
+
+
+def test_camera_info_is_scaled_to_the_labels(harness: Harness, checkpoint: Any) -> None:
+    node = harness.node(checkpoint=str(checkpoint), output_size=[48, 64])
+    infos = harness.collect(CameraInfo, f'{NODE}/camera_info')
+    labels = harness.collect(Image, f'{NODE}/labels')
+    camera = harness.publisher(Image, 'image')
+    info_publisher = harness.publisher(CameraInfo, 'camera_info')
+    harness.connect(camera, info_publisher)
+    harness.wait_outputs(node, {'labels', 'camera_info'})
+    info = CameraInfo(width=128, height=96)
+    info.k = [100.0, 0.0, 64.0, 0.0, 100.0, 48.0, 0.0, 0.0, 1.0]
+    info_publisher.publish(info)
+    harness.spin_until(lambda: node._cameras[0]._camera_info)
+    sent = image_message(street(0.0), 'rgb8', STAMP)
+    camera.publish(sent)
+    harness.spin_until(lambda: infos and labels)
+    assert (labels[0].width, labels[0].height) == (64, 48)
+    assert (infos[0].width, infos[0].height) == (64, 48)
+    assert infos[0].k[0] == 50.0
+    assert infos[0].k[5] == 24.0
+    assert infos[0].header == sent.header
+
+
+def test_nothing_is_computed_that_nobody_receives(harness: Harness, checkpoint: Any) -> None:
+    node = harness.node(checkpoint=str(checkpoint))
+    calls: list[dict[str, bool]] = []
+    segment = node._segmenter.segment
+
+    def spy(frames: Any, **wanted: bool) -> Any:
+        calls.append(wanted)
+        return segment(frames, **wanted)
+
+    node._segmenter.segment = spy
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    message = image_message(street(0.0), 'rgb8', STAMP)
+
+    def unwanted() -> int:
+        camera.publish(message)
+        return harness.totals(node).get('unwanted', 0)
+
+    harness.spin_until(unwanted)
+    assert not calls
+    labels = harness.collect(Image, f'{NODE}/labels')
+    harness.wait_outputs(node, {'labels'})
+    publish_until(harness, camera, message, labels)
+    assert calls[0] == {'confidence': False, 'overlay': False, 'color': False}
+
+
+def test_several_cameras_share_the_network(harness: Harness, checkpoint: Any) -> None:
+    names = ['front', 'left/rear']
+    node = harness.node(checkpoint=str(checkpoint), cameras=names)
+    labels = {name: harness.collect(Image, f'{NODE}/{name}/labels') for name in names}
+    cameras = {name: harness.publisher(Image, f'{name}/image') for name in names}
+    harness.connect(*cameras.values())
+    harness.wait_outputs(node, {'labels'})
+    frames = {'front': street(0.0), 'left/rear': street(9.0, 161, 99)}
+    for index, name in enumerate(names):
+        cameras[name].publish(image_message(frames[name], 'rgb8', STAMP + index))
+    harness.spin_until(lambda: all(labels.values()))
+    segmenter = Segmenter.from_checkpoint(checkpoint, device='cpu')
+    for index, name in enumerate(names):
+        expected = segmenter.segment([frames[name]]).labels[0]
+        assert labels[name][0].header.stamp.nanosec == (STAMP + index) % 10**9
+        # A batch may sum in another order than a single frame: near ties may differ.
+        assert (pixels_of(labels[name][0]) == expected).mean() > 0.999
+
+
+def broken(kind: str) -> Image:
+    """Make a frame with one fault."""
+    message = image_message(street(0.0), 'rgb8', STAMP)
+    if kind == 'encoding':
+        message.encoding = 'rainbow8'
+    elif kind == 'step':
+        message.step = 100
+    elif kind == 'truncated':
+        message.data = message.data[: len(message.data) // 2]
+    elif kind == 'size':
+        message.height = message.width = 0
+    return message
+
+
+@pytest.mark.parametrize('kind', ['encoding', 'step', 'truncated', 'size'])
+def test_a_bad_frame_is_dropped_counted_and_survived(
+    harness: Harness, checkpoint: Any, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = harness.node(checkpoint=str(checkpoint))
+    labels = harness.collect(Image, f'{NODE}/labels')
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels'})
+    for _ in range(3):
+        before = harness.totals(node).get(f'rejected:{kind}', 0)
+        camera.publish(broken(kind))
+        harness.spin_until(lambda b=before: harness.totals(node).get(f'rejected:{kind}', 0) > b)
+    camera.publish(image_message(street(0.0), 'rgb8', STAMP))
+    harness.spin_until(lambda: labels)
+    totals = harness.totals(node)
+    assert totals == {'received': 4, 'processed': 1, f'rejected:{kind}': 3}
+    log = capfd.readouterr().err
+    assert log.count("frame of '/image' dropped") == 1, 'one warning, the others throttled'
+
+
+def test_half_a_jpeg_is_dropped_and_survived(harness: Harness, checkpoint: Any) -> None:
+    node = harness.node(checkpoint=str(checkpoint), image_transport='compressed')
+    labels = harness.collect(Image, f'{NODE}/labels')
+    camera = harness.publisher(CompressedImage, 'image/compressed')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels'})
+    data = cv2.imencode('.jpg', street(0.0))[1].tobytes()
+    for part in (data[: len(data) // 2], b'', data):
+        message = CompressedImage(format='jpeg')
+        message.data.frombytes(part)
+        received = harness.totals(node).get('received', 0)
+        camera.publish(message)
+        harness.spin_until(lambda r=received: sum(harness.totals(node).values()) >= 2 * (r + 1))
+    harness.spin_until(lambda: labels)
+    totals = harness.totals(node)
+    assert totals['processed'] == 1
+    assert sum(count for key, count in totals.items() if key.startswith('rejected:')) == 2
+
+
+def test_the_newest_frame_replaces_an_unprocessed_one(harness: Harness, checkpoint: Any) -> None:
+    node = harness.node(checkpoint=str(checkpoint))
+    labels = harness.collect(Image, f'{NODE}/labels')
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels'})
+    # Stop the worker by occupying its only two outboxes' queue: nothing is processed meanwhile.
+    taken = [node._cameras[0].free_outboxes.get() for _ in range(2)]
+    for index in range(6):
+        camera.publish(image_message(street(float(index)), 'rgb8', STAMP + index))
+        harness.spin_until(lambda i=index: harness.totals(node).get('received', 0) > i)
+    for outbox in taken:
+        node._cameras[0].free_outboxes.put(outbox)
+    harness.spin_until(lambda: labels and labels[-1].header.stamp.nanosec == (STAMP + 5) % 10**9)
+    totals = harness.totals(node)
+    assert totals['received'] == 6 == totals['processed'] + totals['dropped']
+    assert totals['dropped'] >= 3
+
+
+def test_enable_pauses_and_resumes(harness: Harness, checkpoint: Any) -> None:
+    node = harness.node(checkpoint=str(checkpoint))
+    labels = harness.collect(Image, f'{NODE}/labels')
+    diagnostics = harness.collect(DiagnosticArray, '/diagnostics')
+    camera = harness.publisher(Image, 'image')
+    enable = harness.client.create_client(SetBool, f'{NODE}/enable')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels'})
+    message = image_message(street(0.0), 'rgb8', STAMP)
+
+    def call(on: bool) -> SetBool.Response:
+        harness.spin_until(enable.service_is_ready)
+        future = enable.call_async(SetBool.Request(data=on))
+        harness.spin_until(future.done)
+        return future.result()
+
+    assert call(False).success
+    assert node.get_parameter('enabled').value is False
+    camera.publish(message)
+    harness.spin_until(lambda: diagnostics and diagnostics[-1].status[0].message == 'paused')
+    assert not labels
+    assert call(True).success
+    publish_until(harness, camera, message, labels)
+
+
+def test_run_time_parameters_are_validated_and_take_effect(
+    harness: Harness, checkpoint: Any
+) -> None:
+    node = harness.node(checkpoint=str(checkpoint))
+
+    def change(name: str, value: Any) -> Any:
+        return node.set_parameters([Parameter(name, value=value)])[0]
+
+    assert change('overlay_alpha', 0.9).successful
+    assert node._segmenter.overlay_alpha == 0.9
+    refused = change('overlay_alpha', 1.5)
+    assert not refused.successful
+    assert node._segmenter.overlay_alpha == 0.9
+    assert node.get_parameter('overlay_alpha').value == 0.9
+    assert change('overlay_classes', ['road', 'car']).successful
+    refused = change('overlay_classes', ['road', 'unicorn'])
+    assert not refused.successful
+    assert 'unicorn' in refused.reason
+    assert 'pavement' in refused.reason, 'the message lists what is allowed'
+    refused = change('device', 'cuda')
+    assert not refused.successful
+    assert 'device' in refused.reason
+
+    assert change('min_confidence', 1.0).successful
+    labels = harness.collect(Image, f'{NODE}/labels')
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels'})
+    publish_until(harness, camera, image_message(street(0.0), 'rgb8', STAMP), labels)
+    assert np.all(pixels_of(labels[0]) == 255)
+
+
+def test_max_rate_skips_frames_and_counts_them(harness: Harness, checkpoint: Any) -> None:
+    node = harness.node(checkpoint=str(checkpoint), max_rate=0.001)
+    harness.collect(Image, f'{NODE}/labels')
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels'})
+    for index in range(4):
+        camera.publish(image_message(street(0.0), 'rgb8', STAMP + index))
+        harness.spin_until(lambda i=index: harness.totals(node).get('received', 0) > i)
+    harness.spin_until(lambda: harness.totals(node).get('processed'))
+    assert harness.totals(node) == {'received': 4, 'processed': 1, 'skipped': 3}
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'named'),
+    [
+        ({'checkpoint': '/nowhere/weights.safetensors'}, '/nowhere/weights.safetensors'),
+        ({'device': 'abacus'}, 'abacus'),
+        ({'input_size': [10, 10]}, '10x10'),
+        ({'overlay_classes': ['unicorn']}, 'unicorn'),
+        ({'label_map': 'cityscapes'}, 'cityscapes'),
+        ({'label_map': '/nowhere.yaml'}, '/nowhere.yaml'),
+        ({'cameras': ['front', 'front']}, 'front'),
+        ({'cameras': ['my camera']}, 'my camera'),
+    ],
+)
+def test_a_bad_configuration_stops_at_configure(
+    harness: Harness,
+    checkpoint: Any,
+    capfd: pytest.CaptureFixture[str],
+    parameters: dict[str, Any],
+    named: str,
+) -> None:
+    node = harness.node(start=False, **({'checkpoint': str(checkpoint)} | parameters))
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert node._state_machine.current_state[1] == 'unconfigured'
+    assert node._cameras == []
+    log = capfd.readouterr().err
+    assert log.count('not configured:') == 1
+    assert named in log
+    # Nothing is half done: put right, the same node configures.
+    good = {'checkpoint': str(checkpoint), 'device': 'cpu', 'input_size': [0, 0], 'label_map': ''}
+    good |= {'overlay_classes': ['road'], 'cameras': ['front']}
+    results = node.set_parameters([Parameter(name, value=value) for name, value in good.items()])
+    assert all(result.successful for result in results)
+    assert node.start()
+
+
+def test_lifecycle_rounds_leave_nothing_behind(harness: Harness, checkpoint: Any) -> None:
+    node = harness.node(checkpoint=str(checkpoint))
+
+    def topics() -> int:
+        return len(list(node.publishers)) + len(list(node.subscriptions))
+
+    before = topics()
+    success = TransitionCallbackReturn.SUCCESS
+    for _ in range(3):
+        assert node.trigger_deactivate() == success
+        assert node.trigger_cleanup() == success
+        assert node._segmenter is None
+        assert node.start()
+    assert topics() == before
+    labels = harness.collect(Image, f'{NODE}/labels')
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels'})
+    publish_until(harness, camera, image_message(street(0.0), 'rgb8', STAMP), labels)
+    assert node.trigger_shutdown() == success
+
+
+def test_qos_overrides_are_honored(harness: Harness, checkpoint: Any) -> None:
+    node = harness.node(
+        checkpoint=str(checkpoint),
+        **{
+            'qos_overrides./image.subscription.reliability': 'reliable',
+            'qos_overrides./image.subscription.depth': 7,
+        },
+    )
+    subscription = next(s for s in node.subscriptions if s.topic_name == '/image')
+    assert subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+    assert subscription.qos_profile.depth == 7
+
+
+def test_an_incompatible_qos_is_logged_with_the_remedy(
+    harness: Harness, checkpoint: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    harness.node(
+        checkpoint=str(checkpoint),
+        **{'qos_overrides./image.subscription.reliability': 'reliable'},
+    )
+    harness.publisher(Image, 'image', sensor_qos())
+    log = ''
+
+    def logged() -> bool:
+        nonlocal log
+        log += capfd.readouterr().err
+        return 'qos_overrides' in log
+
+    harness.spin_until(logged)
+    assert 'qos_overrides./image.subscription.reliability' in log
+
+
+def test_diagnostics_tell_rates_latency_and_counts(harness: Harness, checkpoint: Any) -> None:
+    node = harness.node(checkpoint=str(checkpoint))
+    labels = harness.collect(Image, f'{NODE}/labels')
+    diagnostics = harness.collect(DiagnosticArray, '/diagnostics')
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels'})
+    publish_until(harness, camera, image_message(street(0.0), 'rgb8', STAMP), labels)
+
+    def camera_values() -> dict[str, str]:
+        for message in reversed(diagnostics):
+            for status in message.status:
+                if status.name == f'{NODE}: camera':
+                    values = {item.key: item.value for item in status.values}
+                    if values.get('processed', '0') != '0':
+                        return values
+        return {}
+
+    values = harness.spin_until(camera_values)
+    assert float(values['latency p50 [ms]']) <= float(values['latency p99 [ms]'])
+    assert values['topic'] == '/image'
+    assert int(values['received']) >= int(values['processed']) >= 1
+    node_status = diagnostics[-1].status[0]
+    assert node_status.name == NODE
+    assert {'checkpoint', 'network', 'device'} <= {item.key for item in node_status.values}
+
+
+def test_works_with_simulated_time(harness: Harness, checkpoint: Any) -> None:
+    node = harness.node(checkpoint=str(checkpoint), use_sim_time=True)
+    labels = harness.collect(Image, f'{NODE}/labels')
+    diagnostics = harness.collect(DiagnosticArray, '/diagnostics')
+    clock = harness.publisher(Clock, '/clock', QoSProfile(depth=1))
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera, clock)
+    harness.wait_outputs(node, {'labels'})
+    tick = Clock()
+    tick.clock.sec = 1234
+    clock.publish(tick)
+    harness.spin_until(lambda: node.get_clock().now().nanoseconds == 1234 * 10**9)
+    publish_until(harness, camera, image_message(street(0.0), 'rgb8', 1234 * 10**9), labels)
+    # The clock stands still, yet diagnostics go on, with simulated stamps.
+    count = len(diagnostics)
+    harness.spin_until(lambda: len(diagnostics) >= count + 2)
+    assert diagnostics[-1].header.stamp.sec == 1234

@@ -1,0 +1,44 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Newest frame only, one slot per camera."""
+
+import threading
+
+from lednet_ros.ros.slots import Arrival
+from lednet_ros.ros.slots import FrameSlots
+import pytest
+
+pytestmark = pytest.mark.ros
+
+
+def test_a_new_frame_replaces_an_unprocessed_one_of_its_camera_only() -> None:
+    slots = FrameSlots(2)
+    assert not slots.put(Arrival(0, 'old', 0.0))
+    assert not slots.put(Arrival(1, 'other', 0.0))
+    assert slots.put(Arrival(0, 'new', 1.0))
+    batch = slots.take()
+    assert batch is not None
+    assert [arrival.message for arrival in batch] == ['new', 'other']
+
+
+def test_take_waits_for_a_frame() -> None:
+    slots = FrameSlots(1)
+    taken: list[object] = []
+    thread = threading.Thread(target=lambda: taken.append(slots.take()))
+    thread.start()
+    assert not taken
+    slots.put(Arrival(0, 'frame', 0.0))
+    thread.join(10)
+    assert len(taken) == 1
+
+
+def test_close_ends_the_waiting_and_discards_frames() -> None:
+    slots = FrameSlots(1)
+    taken: list[object] = []
+    thread = threading.Thread(target=lambda: taken.append(slots.take()))
+    thread.start()
+    slots.close()
+    thread.join(10)
+    assert taken == [None]
+    slots.put(Arrival(0, 'late', 0.0))
+    assert slots.take() is None
