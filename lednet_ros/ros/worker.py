@@ -59,6 +59,7 @@ class InferenceWorker:
         self._warn = warn
         self._error = error
         self._finished: deque[tuple[Camera, Outbox]] = deque()
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
 
     def start(self) -> None:
@@ -67,6 +68,7 @@ class InferenceWorker:
 
     def stop(self, timeout: float | None = None) -> None:
         """Let the batch under way end and stop the thread; waits `timeout` seconds at most."""
+        self._stopping = True
         self._slots.close()
         for camera in self._cameras:
             # Wakes a worker that waits for an outbox which nobody is going to publish any more.
@@ -81,13 +83,50 @@ class InferenceWorker:
 
     def _run(self) -> None:
         while (arrivals := self._slots.take()) is not None:
-            batch: list[tuple[Arrival, Frame]] = []
-            for arrival in arrivals:
-                frame = self._decode(arrival)
-                if frame is not None:
-                    batch.append((arrival, frame))
-            if batch:
-                self._process(batch)
+            batch = [
+                (arrival, frame)
+                for arrival in arrivals
+                if (frame := self._decode(arrival)) is not None
+            ]
+            try:
+                if batch:
+                    self._process(batch)
+            except Exception as error:
+                # Whatever went wrong with this batch, the thread must live on for the next one.
+                if not self._stopping:
+                    for arrival, _ in batch:
+                        self._cameras[arrival.camera].statistics.count('failed')
+                    self._error('batch', f'a batch of {len(batch)} frames failed: {error!r}')
+
+    def _process(self, batch: list[tuple[Arrival, Frame]]) -> None:
+        wanted = [self._cameras[arrival.camera].wanted() for arrival, _ in batch]
+        contents = {topic.partition('/')[0] for topics in wanted for topic in topics}
+        segmentation = self._segmenter.segment(
+            [frame for _, frame in batch],
+            confidence='confidence' in contents,
+            overlay='overlay' in contents,
+            color='color' in contents,
+        )
+        for index, (arrival, frame) in enumerate(batch):
+            camera = self._cameras[arrival.camera]
+            outbox = camera.free_outboxes.get()
+            if outbox is None:
+                return
+            try:
+                camera.fill(
+                    outbox,
+                    wanted[index],
+                    _results(segmentation, index),
+                    f'{frame.color_order}8',
+                    self._jpeg_quality(),
+                    arrival.message.header,
+                    arrival.time,
+                )
+            except Exception:
+                camera.free_outboxes.put(outbox)
+                raise
+            self._finished.append((camera, outbox))
+        self._notify()
 
     def _decode(self, arrival: Arrival) -> Frame | None:
         camera = self._cameras[arrival.camera]
@@ -101,38 +140,6 @@ class InferenceWorker:
                 f'{camera.name} {error.reason}', f"frame of '{camera.image_topic}' dropped: {error}"
             )
             return None
-
-    def _process(self, batch: list[tuple[Arrival, Frame]]) -> None:
-        wanted = [self._cameras[arrival.camera].wanted() for arrival, _ in batch]
-        contents = {topic.partition('/')[0] for topics in wanted for topic in topics}
-        try:
-            segmentation = self._segmenter.segment(
-                [frame for _, frame in batch],
-                confidence='confidence' in contents,
-                overlay='overlay' in contents,
-                color='color' in contents,
-            )
-        except (RuntimeError, ValueError, MemoryError) as error:
-            for arrival, _ in batch:
-                self._cameras[arrival.camera].statistics.count('failed')
-            self._error('segment', f'the network failed on a batch of {len(batch)}: {error}')
-            return
-        for index, (arrival, frame) in enumerate(batch):
-            camera = self._cameras[arrival.camera]
-            outbox = camera.free_outboxes.get()
-            if outbox is None:
-                return
-            camera.fill(
-                outbox,
-                wanted[index],
-                _results(segmentation, index),
-                f'{frame.color_order}8',
-                self._jpeg_quality(),
-                arrival.message.header,
-                arrival.time,
-            )
-            self._finished.append((camera, outbox))
-        self._notify()
 
 
 def _results(segmentation: Segmentation, index: int) -> dict[str, Any]:

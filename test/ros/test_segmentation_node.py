@@ -2,12 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node over real DDS: every topic, every parameter that changes, every bad frame."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.ros import camera as camera_module
+from lednet_ros.ros.camera import latched_qos
 from lednet_ros.ros.camera import sensor_qos
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +26,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from std_msgs.msg import String
 from std_srvs.srv import SetBool
 
 pytestmark = pytest.mark.ros
@@ -480,3 +485,53 @@ def test_works_with_simulated_time(harness: Harness, checkpoint: Any) -> None:
     count = len(diagnostics)
     harness.spin_until(lambda: len(diagnostics) >= count + 2)
     assert diagnostics[-1].header.stamp.sec == 1234
+
+
+def test_label_info_is_latched_where_vision_msgs_is_installed(
+    harness: Harness, checkpoint: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for vision_msgs, which has no wheel: String carries the names."""
+
+    class FakeLabelInfo(String):
+        def __init__(self) -> None:
+            super().__init__()
+            self.header = Header()
+
+        @property
+        def class_map(self) -> list[Any]:
+            return []
+
+        @class_map.setter
+        def class_map(self, classes: list[Any]) -> None:
+            self.data = ','.join(f'{c.class_id}:{c.class_name}' for c in classes)
+
+    monkeypatch.setattr(camera_module, 'LabelInfo', FakeLabelInfo)
+    monkeypatch.setattr(camera_module, 'VisionClass', SimpleNamespace, raising=False)
+    harness.node(checkpoint=str(checkpoint))
+    late = harness.collect(String, f'{NODE}/label_info', latched_qos())
+    harness.spin_until(lambda: late)
+    assert late[0].data.startswith('0:sky,1:building')
+
+
+def test_the_worker_survives_whatever_a_batch_raises(
+    harness: Harness, checkpoint: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = harness.node(checkpoint=str(checkpoint))
+    labels = harness.collect(Image, f'{NODE}/labels')
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels'})
+    segment = node._segmenter.segment
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise KeyError('device lost')
+
+    node._segmenter.segment = fail
+    for count in range(3):
+        camera.publish(image_message(street(0.0), 'rgb8', STAMP))
+        harness.spin_until(lambda c=count: harness.totals(node).get('failed', 0) == c + 1)
+    node._segmenter.segment = segment
+    camera.publish(image_message(street(0.0), 'rgb8', STAMP))
+    harness.spin_until(lambda: labels)
+    assert harness.totals(node) == {'received': 4, 'failed': 3, 'processed': 1}
+    assert capfd.readouterr().err.count('device lost') == 1

@@ -1,0 +1,99 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The demo as a user starts it: processes, DDS, live table and files."""
+
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+import cv2
+from lednet_ros.synthetic import StreetScene
+import pytest
+from rosbags.rosbag2 import Reader
+
+pytest.importorskip('rclpy')
+
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
+
+
+def run_demo(*arguments: str) -> 'subprocess.CompletedProcess[str]':
+    """Run the demo on a domain of its own."""
+    environment = os.environ | {
+        'ROS_DOMAIN_ID': str(101 - os.getpid() % 100),
+        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+    }
+    return subprocess.run(
+        [sys.executable, '-m', 'lednet_ros.cli', 'demo', *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        check=False,
+    )
+
+
+def topics_of(bag: Path) -> dict[str, int]:
+    """Count the messages of each topic."""
+    with Reader(bag) as reader:
+        return {topic: info.msgcount for topic, info in reader.topics.items()}
+
+
+def test_the_demo_leaves_sheet_video_and_bag(tmp_path: Path) -> None:
+    result = run_demo('--seconds', '5', '--output', str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    for column in ('fps in', 'fps out', 'latency p50', 'latency p99', 'dropped', 'mIoU'):
+        assert column in result.stdout
+    assert 'road' in result.stdout
+    counts = topics_of(tmp_path / 'bag')
+    assert set(counts) == {
+        '/demo/image',
+        '/demo/ground_truth',
+        '/demo/segmentation_node/labels',
+        '/demo/segmentation_node/overlay',
+    }
+    assert min(counts.values()) >= 2
+    assert cv2.imread(str(tmp_path / 'contact_sheet.png')).shape[1] == 1600
+    assert cv2.VideoCapture(str(tmp_path / 'overlay.mp4')).get(cv2.CAP_PROP_FRAME_WIDTH) == 480
+    assert {path.name for path in tmp_path.iterdir()} == {
+        'bag', 'contact_sheet.png', 'overlay.mp4'
+    }
+
+
+def test_the_demo_takes_a_recording_and_ends_with_it(tmp_path: Path) -> None:
+    frames = tmp_path / 'frames'
+    frames.mkdir()
+    scene = StreetScene(160, 120, seed=2)
+    for index in range(6):
+        cv2.imwrite(str(frames / f'{index}.png'), scene.render(index / 10)[0][..., ::-1])
+    output = tmp_path / 'out'
+    result = run_demo(str(frames), '--seconds', '90', '--output', str(output))
+    assert result.returncode == 0, result.stderr
+    counts = topics_of(output / 'bag')
+    assert counts['/demo/image'] == 6
+    assert '/demo/ground_truth' not in counts
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'named'),
+    [
+        (['/nowhere.mcap'], '/nowhere.mcap'),
+        (['--checkpoint', 'unheard_of'], 'unheard_of'),
+    ],
+)
+def test_bad_input_is_one_clear_error(
+    tmp_path: Path, arguments: list[str], named: str
+) -> None:
+    result = run_demo('--output', str(tmp_path / 'out'), *arguments)
+    assert result.returncode == 1
+    assert named in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_an_unwritable_output_is_one_clear_error(tmp_path: Path) -> None:
+    # A file where a folder is needed stops root too, unlike missing permissions.
+    (tmp_path / 'file').write_text('')
+    result = run_demo('--output', str(tmp_path / 'file' / 'out'))
+    assert result.returncode == 1
+    assert str(tmp_path / 'file') in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1

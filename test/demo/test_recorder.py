@@ -1,0 +1,80 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the demo leaves behind can be read back."""
+
+from pathlib import Path
+
+import cv2
+from lednet_ros.demo.recorder import BagRecorder
+from lednet_ros.demo.recorder import Sample
+from lednet_ros.demo.recorder import SampleKeeper
+from lednet_ros.demo.recorder import SHEET_ROWS
+from lednet_ros.demo.recorder import VIDEO_RATE
+from lednet_ros.demo.recorder import VideoRecorder
+from lednet_ros.demo.recorder import write_contact_sheet
+from lednet_ros.labels import LabelMap
+import numpy as np
+from rosbags.rosbag2 import Reader
+
+
+def sample(value: int = 0, truth: bool = True) -> Sample:
+    """Make a sample whose frame tells its number."""
+    pixels = np.full((48, 64, 3), value, np.uint8)
+    labels = np.full((48, 64), value % 11, np.uint8)
+    return Sample(pixels, pixels, labels, labels if truth else None)
+
+
+def test_a_bag_appears_when_it_is_complete_and_replaces_an_older_one(tmp_path: Path) -> None:
+    folder = tmp_path / 'bag'
+    for round_ in range(2):
+        bag = BagRecorder(folder)
+        for index in range(3 + round_):
+            bag.write('/a', 'std_msgs/msg/String', index, b'\x00\x01\x00\x00\x02\x00\x00\x00x\x00')
+        if round_ == 0:
+            assert not folder.exists()
+        bag.close()
+        with Reader(folder) as reader:
+            assert reader.message_count == 3 + round_
+    assert [path.name for path in tmp_path.iterdir()] == ['bag']
+
+
+def test_a_video_plays_at_the_pace_of_the_stamps(tmp_path: Path) -> None:
+    video = VideoRecorder(tmp_path / 'v.mp4')
+    # Half a second without a frame is filled by repeating.
+    for stamp in (0.0, 0.1, 0.6):
+        video.write(round(stamp * 1e9), np.zeros((48, 64, 3), np.uint8))
+    video.close()
+    capture = cv2.VideoCapture(str(tmp_path / 'v.mp4'))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 7
+    assert capture.get(cv2.CAP_PROP_FPS) == VIDEO_RATE
+    assert [path.name for path in tmp_path.iterdir()] == ['v.mp4']
+
+
+def test_samples_are_spread_over_the_whole_run() -> None:
+    keeper = SampleKeeper()
+    for index in range(250):
+        keeper.offer(sample(index))
+    assert len(keeper.samples) < 4 * SHEET_ROWS
+    chosen = [int(s.frame[0, 0, 0]) for s in keeper.spread(SHEET_ROWS)]
+    assert chosen[0] == 0
+    assert chosen[-1] > 180
+    assert chosen == sorted(chosen)
+    assert len(chosen) == SHEET_ROWS
+
+
+def test_a_contact_sheet_shows_frames_truth_labels_and_overlays(tmp_path: Path) -> None:
+    label_map = LabelMap.load('camvid')
+    path = tmp_path / 'sheet.png'
+    write_contact_sheet(path, [sample(3), sample(8)], label_map, 'title')
+    with_truth = cv2.imread(str(path))
+    write_contact_sheet(path, [sample(3, truth=False)], label_map, 'title')
+    without = cv2.imread(str(path))
+    assert with_truth.shape[1] * 3 == without.shape[1] * 4
+    red, green, blue = label_map.palette[3]
+    middle_of_labels = with_truth[56 + 150, 1000]
+    assert tuple(middle_of_labels) == (blue, green, red)
+
+
+def test_without_samples_there_is_no_sheet(tmp_path: Path) -> None:
+    write_contact_sheet(tmp_path / 'sheet.png', [], LabelMap.load('camvid'), 'title')
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,131 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the evaluation of a segmenter on labeled frames."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.datasets import FolderDataset, LabeledFrame, synthetic_frames
+from lednet_ros.evaluation.dataset import (
+    evaluate, EvaluationResult, format_table, to_dict, write_json
+)
+from lednet_ros.evaluation.metrics import ConfusionMatrix
+from lednet_ros.inference.segmenter import Segmenter
+import numpy as np
+import pytest
+
+KEYS = {'miou', 'category_miou', 'pixel_accuracy', 'iou', 'images', 'fps', 'parameters'}
+
+
+@pytest.fixture
+def segmenter(small_content: Checkpoint) -> Segmenter:
+    return Segmenter(small_content, device='cpu')
+
+
+@pytest.fixture
+def frames() -> list[LabeledFrame]:
+    """Streets of two sizes with an unlabeled stripe."""
+    found = [*synthetic_frames(2, (64, 96), 0), *synthetic_frames(1, (97, 130), 1)]
+    for frame in found:
+        frame.labels[5:9] = 255
+    return found
+
+
+def count_plainly(segmenter: Segmenter, frames: list[LabeledFrame]) -> np.ndarray[Any, Any]:
+    counts = np.zeros((11, 12), np.int64)
+    for frame in frames:
+        predicted = segmenter.segment(frame.pixels).labels[0]
+        labeled = frame.labels != 255
+        np.add.at(counts, (frame.labels[labeled], np.minimum(predicted[labeled], 11)), 1)
+    return counts
+
+
+@pytest.mark.parametrize('min_confidence', [0.0, 0.5])
+def test_confusion_equals_plain_counting(
+    segmenter: Segmenter, frames: list[LabeledFrame], min_confidence: float
+) -> None:
+    segmenter.min_confidence = min_confidence
+    result = evaluate(segmenter, frames)
+    expected = count_plainly(segmenter, frames)
+    np.testing.assert_array_equal(result.confusion.counts, expected)
+    assert result.confusion.counts[:, 11].any() == bool(min_confidence)
+    assert result.confusion.counts.sum() == sum((f.labels != 255).sum() for f in frames)
+    assert result.images == 3
+    assert result.parameters == segmenter.parameters
+    assert result.fps > 0
+
+
+def test_labels_of_a_perfect_segmenter_score_one(
+    segmenter: Segmenter, frames: list[LabeledFrame]
+) -> None:
+    perfect = [
+        LabeledFrame(f.name, f.pixels, segmenter.segment(f.pixels).labels[0].copy())
+        for f in frames
+    ]
+    figures = to_dict(evaluate(segmenter, perfect))
+    assert figures['miou'] == figures['category_miou'] == figures['pixel_accuracy'] == 1.0
+
+
+def test_figures_are_fractions_and_null_where_undefined(segmenter: Segmenter) -> None:
+    confusion = ConfusionMatrix(segmenter.label_map)
+    confusion.update(
+        np.array([[3, 3, 8, 8]], np.uint8), np.array([[3, 3, 8, 3]], np.uint8)
+    )
+    figures = to_dict(EvaluationResult(confusion, 1, 25.0, 1000))
+    assert set(figures) == KEYS
+    assert figures['iou'] == {
+        name: {'road': 2 / 3, 'car': 0.5}.get(name) for name in segmenter.label_map.names
+    }
+    assert figures['miou'] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert figures['category_miou'] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert figures['pixel_accuracy'] == 0.75
+    assert (figures['images'], figures['fps'], figures['parameters']) == (1, 25.0, 1000)
+
+
+def test_json_file_is_strict_json(segmenter: Segmenter, tmp_path: Path) -> None:
+    result = EvaluationResult(ConfusionMatrix(segmenter.label_map), 1, 25.0, 1000)
+    path = tmp_path / 'new' / 'figures.json'
+    write_json(result, path)
+
+    def refuse(constant: str) -> None:
+        pytest.fail(f'{constant} is not JSON')
+
+    figures = json.loads(path.read_text(encoding='utf-8'), parse_constant=refuse)
+    assert figures == to_dict(result)
+    assert figures['miou'] is None
+    assert set(figures['iou'].values()) == {None}
+
+
+def test_table_holds_every_figure(segmenter: Segmenter, frames: list[LabeledFrame]) -> None:
+    result = evaluate(segmenter, frames[:1])
+    lines = format_table(result).splitlines()
+    figures = to_dict(result)
+    assert [line.split()[0] for line in lines[:11]] == list(segmenter.label_map.names)
+    assert lines[11].split() == ['mIoU', f"{figures['miou']:.4f}"]
+    assert lines[12].split() == ['category', 'mIoU', f"{figures['category_miou']:.4f}"]
+    assert lines[13].split() == ['pixel', 'accuracy', f"{figures['pixel_accuracy']:.4f}"]
+    assert lines[14].startswith('1 frames, ')
+    empty = EvaluationResult(ConfusionMatrix(segmenter.label_map), 1, 25.0, 1000)
+    assert format_table(empty).splitlines()[0].split() == ['sky', '-']
+
+
+def test_no_frames_are_refused(segmenter: Segmenter) -> None:
+    with pytest.raises(ValueError, match='no frames to evaluate'):
+        evaluate(segmenter, [])
+
+
+def test_results_of_another_size_are_refused(
+    small_content: Checkpoint, frames: list[LabeledFrame]
+) -> None:
+    segmenter = Segmenter(small_content, device='cpu', output_size=(32, 48))
+    with pytest.raises(ValueError, match=r'truth is \(64, 96\), prediction \(32, 48\)'):
+        evaluate(segmenter, frames)
+
+
+def test_folder_of_frames(segmenter: Segmenter, camvid: Path) -> None:
+    dataset = FolderDataset(camvid, 'val', segmenter.label_map)
+    frames = [dataset[0], dataset[50]]
+    result = evaluate(segmenter, frames)
+    np.testing.assert_array_equal(result.confusion.counts, count_plainly(segmenter, frames))

@@ -1,0 +1,469 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the segmenter, against the same steps done plainly."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+from lednet_ros.checkpoint import Checkpoint, CheckpointError, save_checkpoint
+from lednet_ros.inference.encodings import Frame, FrameError
+from lednet_ros.inference.segmenter import ConfigurationError, Segmenter
+from lednet_ros.labels import LabelMapError, UNLABELED
+from lednet_ros.models import build_network, load_network
+import numpy as np
+from numpy.typing import NDArray
+import pytest
+import torch
+from torch import Tensor
+
+Pixels = NDArray[np.uint8]
+MakeWeights = Callable[..., dict[str, Tensor]]
+WINNER = 'decoder.apn.branch1.1.conv.1.bias'
+
+
+def make_frame(height: int, width: int, seed: int = 0) -> Pixels:
+    """Give colored blocks with noise, so that different classes win in different places."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 206, (4, 6, 3), np.uint8)
+    frame = cv2.resize(blocks, (width, height), interpolation=cv2.INTER_NEAREST)
+    return frame + rng.integers(0, 50, frame.shape, np.uint8)
+
+
+def segment_plainly(
+    checkpoint: Checkpoint, frame: Pixels, size: tuple[int, int] | None = None
+) -> tuple[Pixels, NDArray[np.float64], NDArray[np.bool_]]:
+    """
+    Segment an RGB frame step by step, in float64.
+
+    Gives the labels, the confidence (0..255) and where the winner is clear enough that rounding
+    in float32 can't change it.
+    """
+    height, width = checkpoint.input_size
+    network = load_network(checkpoint, 'test').double().eval()
+    small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
+    image = (small / 255 - checkpoint.mean) / checkpoint.std
+    with torch.inference_mode():
+        scores = network.scores(torch.from_numpy(image.transpose(2, 0, 1)[None].copy()))
+        full = torch.nn.functional.interpolate(
+            scores[:, :checkpoint.label_map.num_classes],
+            size=size or frame.shape[:2],
+            mode='bilinear',
+            align_corners=True,
+        )[0]
+    best = full.topk(2, dim=0).values
+    return (
+        full.argmax(dim=0).numpy().astype(np.uint8),
+        255 * full.softmax(dim=0).amax(dim=0).numpy(),
+        (best[0] - best[1] > 1e-3).numpy(),
+    )
+
+
+@pytest.fixture
+def segmenter(small_content: Checkpoint) -> Segmenter:
+    return Segmenter(small_content, device='cpu')
+
+
+# --- Results --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('frame_size', 'output_size'),
+    [
+        ((64, 96), None),
+        ((128, 192), None),
+        ((97, 65), None),
+        ((33, 211), None),
+        ((1, 1), None),
+        ((97, 65), (51, 77)),
+        ((97, 65), (1, 1)),
+    ],
+)
+def test_results_equal_the_plain_steps(
+    small_content: Checkpoint, frame_size: tuple[int, int], output_size: tuple[int, int] | None
+) -> None:
+    frame = make_frame(*frame_size)
+    segmenter = Segmenter(small_content, device='cpu', output_size=output_size)
+    result = segmenter.segment(frame)
+    labels, confidence, clear = segment_plainly(small_content, frame, output_size)
+    assert result.confidence is not None
+    assert result.overlay is not None
+    assert result.labels[0].shape == labels.shape
+    assert result.labels[0].dtype == result.confidence[0].dtype == np.uint8
+    np.testing.assert_array_equal(result.labels[0][clear], labels[clear])
+    assert clear.mean() > 0.99
+    assert np.abs(result.confidence[0] - confidence).max() < 2
+    assert result.overlay[0].shape == (*labels.shape, 3)
+    if labels.size > 1000:
+        assert len(np.unique(labels)) > 5
+
+
+@pytest.mark.parametrize('network', ['lednet', 'lednet_heavy'])
+def test_other_input_sizes(
+    small_content: Checkpoint, make_weights: MakeWeights, network: str
+) -> None:
+    content = replace(
+        small_content,
+        network=network,
+        state_dict=make_weights(build_network(network, 11), 0, 6.0),
+        input_size=(77, 131),
+    )
+    frame = make_frame(60, 80)
+    labels, _, clear = segment_plainly(content, frame)
+    own = Segmenter(content, device='cpu')
+    asked = Segmenter(
+        replace(content, input_size=(64, 64)), device='cpu', input_size=(77, 131)
+    )
+    assert own.input_size == asked.input_size == (77, 131)
+    for segmenter in (own, asked):
+        np.testing.assert_array_equal(segmenter.segment(frame).labels[0][clear], labels[clear])
+
+
+def test_weights_of_half_precision_run_in_full_precision(
+    small_content: Checkpoint, tmp_path: Path
+) -> None:
+    half = {k: v.half() if v.is_floating_point() else v for k, v in small_content.state_dict.items()}
+    path = tmp_path / 'half.safetensors'
+    save_checkpoint(replace(small_content, state_dict=half), path)
+    segmenter = Segmenter.from_checkpoint(path, device='cpu')
+    assert segmenter.precision == 'fp32'
+    frame = make_frame(64, 96)
+    labels, _, clear = segment_plainly(replace(small_content, state_dict=half), frame)
+    np.testing.assert_array_equal(segmenter.segment(frame).labels[0][clear], labels[clear])
+
+
+def test_color_orders_give_the_same_labels(segmenter: Segmenter) -> None:
+    frame = make_frame(97, 65)
+    plain = segmenter.segment([frame], color=True)
+    assert plain.overlay is not None
+    assert plain.color is not None
+    labels, overlay, color = (x[0].copy() for x in (plain.labels, plain.overlay, plain.color))
+    for pixels, order in ((frame, 'rgb'), (np.ascontiguousarray(frame[..., ::-1]), 'bgr')):
+        result = segmenter.segment([Frame(pixels, order)], color=True)
+        assert result.overlay is not None
+        assert result.color is not None
+        np.testing.assert_array_equal(result.labels[0], labels)
+        ordered = result.overlay[0] if order == 'rgb' else result.overlay[0][..., ::-1]
+        np.testing.assert_array_equal(ordered, overlay)
+        np.testing.assert_array_equal(result.color[0], color)
+    # The other order must matter, or the test shows nothing.
+    assert (segmenter.segment([Frame(frame, 'bgr')]).labels[0] != labels).any()
+
+
+def test_overlay_and_color_follow_from_the_labels(segmenter: Segmenter) -> None:
+    frame = make_frame(64, 96)
+    segmenter.overlay_alpha = 0.25
+    result = segmenter.segment(frame, color=True)
+    assert result.overlay is not None
+    assert result.color is not None
+    colors = segmenter.label_map.palette[result.labels[0]]
+    np.testing.assert_array_equal(result.color[0], colors)
+    assert np.abs(result.overlay[0] - (0.75 * frame + 0.25 * colors)).max() <= 0.501
+
+
+def test_batch_of_different_frames_equals_single_frames(segmenter: Segmenter) -> None:
+    frames: list[Pixels | Frame] = [
+        make_frame(64, 96, 1),
+        Frame(make_frame(97, 65, 2), 'bgr'),
+        make_frame(33, 47, 3),
+        Frame(make_frame(64, 96, 4), 'rgb'),
+    ]
+    single = [
+        (result.labels[0].copy(), result.overlay[0].copy())
+        for result in (segmenter.segment([frame]) for frame in frames)
+        if result.overlay is not None
+    ]
+    batch = segmenter.segment(frames)
+    assert batch.overlay is not None
+    assert len(batch.labels) == len(batch.overlay) == 4
+    for (labels, overlay), found, found_overlay in zip(
+        single, batch.labels, batch.overlay, strict=True
+    ):
+        assert found.shape == labels.shape
+        # Convolutions of another batch size may round near ties differently.
+        assert (found == labels).mean() > 0.998
+        assert (found_overlay == overlay).mean() > 0.998
+
+
+def test_batch_may_shrink_and_grow(segmenter: Segmenter) -> None:
+    frames = [make_frame(64, 96, seed) for seed in range(3)]
+    expected = [x.copy() for x in segmenter.segment(frames).labels]
+    for count in (1, 2, 3):
+        result = segmenter.segment(frames[:count])
+        assert len(result.labels) == count
+        for found, labels in zip(result.labels, expected, strict=False):
+            assert (found == labels).mean() > 0.998
+
+
+def test_array_of_four_dimensions_is_a_batch(segmenter: Segmenter) -> None:
+    frames = np.stack([make_frame(64, 96, seed) for seed in range(2)])
+    expected = [x.copy() for x in segmenter.segment(list(frames)).labels]
+    for found, labels in zip(segmenter.segment(frames).labels, expected, strict=True):
+        np.testing.assert_array_equal(found, labels)
+
+
+def test_views_give_what_their_copies_give(segmenter: Segmenter) -> None:
+    wide = make_frame(64, 128)
+    wide.flags.writeable = False
+    for view in (wide[:, 7:103], wide[::-1, :96], wide[:, :96, ::-1], wide[::2, ::2]):
+        found = segmenter.segment(view)
+        assert found.overlay is not None
+        labels, overlay = found.labels[0].copy(), found.overlay[0].copy()
+        expected = segmenter.segment(view.copy())
+        assert expected.overlay is not None
+        np.testing.assert_array_equal(labels, expected.labels[0])
+        np.testing.assert_array_equal(overlay, expected.overlay[0])
+
+
+def test_only_what_is_asked_for_is_given(segmenter: Segmenter) -> None:
+    frame = make_frame(64, 96)
+    result = segmenter.segment(frame, confidence=False, overlay=False)
+    assert (result.confidence, result.overlay, result.color) == (None, None, None)
+    labels = result.labels[0].copy()
+    everything = segmenter.segment(frame, confidence=True, overlay=True, color=True)
+    assert everything.confidence is not None
+    assert everything.overlay is not None
+    assert everything.color is not None
+    np.testing.assert_array_equal(everything.labels[0], labels)
+
+
+def test_uncertain_pixels_are_unlabeled_and_show_the_frame(segmenter: Segmenter) -> None:
+    frame = make_frame(64, 96)
+    before = segmenter.segment(frame)
+    assert before.confidence is not None
+    labels, confidence = before.labels[0].copy(), before.confidence[0].copy()
+    segmenter.min_confidence = 0.8
+    result = segmenter.segment(frame, color=True)
+    assert result.overlay is not None
+    assert result.color is not None
+    unlabeled = result.labels[0] == UNLABELED
+    assert unlabeled[confidence < 203].all()
+    assert not unlabeled[confidence > 205].any()
+    assert 0.01 < unlabeled.mean() < 0.99
+    np.testing.assert_array_equal(result.labels[0][~unlabeled], labels[~unlabeled])
+    np.testing.assert_array_equal(result.overlay[0][unlabeled], frame[unlabeled])
+    assert not result.color[0][unlabeled].any()
+    segmenter.min_confidence = 0.0
+    np.testing.assert_array_equal(segmenter.segment(frame).labels[0], labels)
+
+
+def test_shown_classes(segmenter: Segmenter) -> None:
+    frame = make_frame(64, 96)
+    segmenter.overlay_alpha = 1.0
+    labels = segmenter.segment(frame).labels[0].copy()
+    shown = segmenter.label_map.names[int(np.bincount(labels.ravel()).argmax())]
+    segmenter.show_classes([shown])
+    result = segmenter.segment(frame)
+    assert result.overlay is not None
+    np.testing.assert_array_equal(result.labels[0], labels)
+    drawn = labels == segmenter.label_map.id_of(shown)
+    assert 0 < drawn.mean() < 1
+    np.testing.assert_array_equal(result.overlay[0][~drawn], frame[~drawn])
+    np.testing.assert_array_equal(
+        result.overlay[0][drawn], segmenter.label_map.palette[labels[drawn]]
+    )
+    with pytest.raises(LabelMapError, match="unknown class 'unicorn'"):
+        segmenter.show_classes(['car', 'unicorn'])
+    segmenter.show_classes([])
+    everything = segmenter.segment(frame).overlay
+    assert everything is not None
+    np.testing.assert_array_equal(everything[0], segmenter.label_map.palette[labels])
+
+
+def test_the_authors_ignore_output_never_wins(
+    make_weights: MakeWeights, tmp_path: Path
+) -> None:
+    weights = make_weights(build_network('lednet', 20), 0, 6.0)
+    # Output 19 wins every pixel by far.
+    weights[WINNER][19] = 1000
+    path = tmp_path / 'authors.pth'
+    torch.save(weights, path)
+    segmenter = Segmenter.from_checkpoint(path, device='cpu', input_size=(64, 96))
+    assert segmenter.label_map.num_classes == 19
+    frame = make_frame(64, 96)
+    result = segmenter.segment(frame)
+    assert result.labels[0].max() < 19
+    network = build_network('lednet', 20).eval()
+    network.load_state_dict(weights)
+    with torch.inference_mode():
+        scores = network(torch.from_numpy(frame.transpose(2, 0, 1)[None] / 255).float())[0]
+    assert (scores.argmax(dim=0) == 19).all()
+    expected = scores[:19].argmax(dim=0).numpy()
+    assert (result.labels[0] == expected).mean() > 0.998
+    assert len(np.unique(expected)) > 5
+    # Nor does it take a share of the probability.
+    assert result.confidence is not None
+    assert result.confidence[0].max() > 100
+
+
+@pytest.mark.parametrize(('precision', 'share'), [('bf16', 0.75), ('fp16', 0.95)])
+def test_lower_precision(small_content: Checkpoint, precision: str, share: float) -> None:
+    frame = make_frame(64, 96)
+    labels, _, _ = segment_plainly(small_content, frame)
+    segmenter = Segmenter(small_content, device='cpu', precision=precision)
+    result = segmenter.segment(frame)
+    assert segmenter.precision == precision
+    assert (result.labels[0] == labels).mean() > share
+
+
+# --- Buffers --------------------------------------------------------------------------------
+
+
+def test_results_are_views_of_buffers_that_are_reused(segmenter: Segmenter) -> None:
+    frames = [make_frame(64, 96), make_frame(97, 65)]
+
+    def arrays() -> list[Pixels]:
+        result = segmenter.segment(frames, color=True)
+        assert result.confidence is not None
+        assert result.overlay is not None
+        assert result.color is not None
+        return [*result.labels, *result.confidence, *result.overlay, *result.color]
+
+    first, second = arrays(), arrays()
+    for one, two in zip(first, second, strict=True):
+        assert np.shares_memory(one, two)
+        assert one.flags.c_contiguous
+    for index, one in enumerate(first):
+        assert not any(np.shares_memory(one, other) for other in first[index + 1:])
+
+
+def test_frames_of_another_size_get_other_buffers(segmenter: Segmenter) -> None:
+    first = segmenter.segment(make_frame(64, 96)).labels[0]
+    second = segmenter.segment(make_frame(97, 65)).labels[0]
+    assert second.shape == (97, 65)
+    assert not np.shares_memory(first, second)
+
+
+def test_warm_up_allocates_what_frames_need(
+    small_content: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter = Segmenter(small_content, device='cpu')
+    segmenter.warm_up((97, 65), batch_size=2)
+
+    def fail(*_: object) -> None:
+        pytest.fail('allocates after warm-up')
+
+    monkeypatch.setattr('lednet_ros.inference.segmenter._Slot', fail)
+    monkeypatch.setattr('lednet_ros.inference.segmenter.LabelBuffer', fail)
+    assert len(segmenter.segment([make_frame(97, 65)] * 2).labels) == 2
+    with pytest.raises(pytest.fail.Exception, match='allocates'):
+        segmenter.segment([make_frame(97, 65)] * 3)
+
+
+def test_frames_are_not_changed(segmenter: Segmenter) -> None:
+    frame = make_frame(64, 96)
+    before = frame.copy()
+    segmenter.segment([Frame(frame, 'bgr')], color=True)
+    np.testing.assert_array_equal(frame, before)
+
+
+# --- What is refused ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('frames', 'message'),
+    [
+        ([], 'the batch is empty'),
+        ([np.zeros((64, 96), np.uint8)], r'frame 0 is uint8 \(64, 96\)'),
+        ([np.zeros((64, 96, 4), np.uint8)], r'frame 0 is uint8 \(64, 96, 4\)'),
+        ([make_frame(64, 96), np.zeros((64, 96, 3), np.float32)], 'frame 1 is float32'),
+        ([np.zeros((0, 96, 3), np.uint8)], r'frame 0 is uint8 \(0, 96, 3\).*not empty'),
+        (np.zeros((64, 96), np.uint8), r'frame 0 is uint8 \(96,\)'),
+    ],
+)
+def test_frames_that_cannot_be_used_are_named(
+    segmenter: Segmenter, frames: Any, message: str
+) -> None:
+    with pytest.raises(FrameError, match=message) as caught:
+        segmenter.segment(frames)
+    assert caught.value.reason == 'size'
+    assert segmenter.segment(make_frame(64, 96)).labels[0].shape == (64, 96)
+
+
+@pytest.mark.parametrize(
+    ('setting', 'value', 'message'),
+    [
+        ('device', 'gpu', "device is 'gpu'; allowed: auto, cpu, cuda, cuda:N"),
+        ('device', 'meta', "device is 'meta'; allowed"),
+        ('device', '', "device is ''; allowed"),
+        ('device', 'cuda:99', "device is 'cuda:99', but . CUDA devices are there"),
+        ('precision', 'int8', "precision is 'int8'; allowed: auto, fp32, fp16, bf16"),
+        ('input_size', (63, 96), r'input_size is 63x96 .*must be 64 to 8192'),
+        ('input_size', (64, 8193), r'input_size is 64x8193 .*must be 64 to 8192'),
+        ('input_size', (0, 0), r'input_size is 0x0'),
+        ('output_size', (0, 96), r'output_size is 0x96 .*must be 1 to 8192'),
+        ('output_size', (-4, 96), r'output_size is -4x96'),
+        ('output_size', (64, 10_000), r'output_size is 64x10000'),
+    ],
+)
+def test_settings_that_cannot_work_are_named(
+    small_content: Checkpoint, setting: str, value: Any, message: str
+) -> None:
+    arguments = {'device': 'cpu', setting: value}
+    with pytest.raises(ConfigurationError, match=message):
+        Segmenter(small_content, **arguments)
+
+
+def test_small_input_size_of_a_checkpoint_is_refused(small_content: Checkpoint) -> None:
+    with pytest.raises(ConfigurationError, match='input_size is 32x96'):
+        Segmenter(replace(small_content, input_size=(32, 96)), device='cpu')
+
+
+def test_checkpoint_that_does_not_fit_names_the_file(
+    small_content: Checkpoint, tmp_path: Path
+) -> None:
+    path = tmp_path / 'wrong.safetensors'
+    save_checkpoint(replace(small_content, network='lednet_heavy'), path)
+    with pytest.raises(CheckpointError, match=r'wrong\.safetensors: weights do not fit'):
+        Segmenter.from_checkpoint(path, device='cpu')
+    save_checkpoint(replace(small_content, network='unet'), path)
+    with pytest.raises(CheckpointError, match=r"wrong\.safetensors: unknown network 'unet'"):
+        Segmenter.from_checkpoint(path, device='cpu')
+    with pytest.raises(CheckpointError, match='nothing.safetensors is not a file'):
+        Segmenter.from_checkpoint(tmp_path / 'nothing.safetensors', device='cpu')
+
+
+def test_from_checkpoint_states_what_it_runs(small_checkpoint: Path) -> None:
+    segmenter = Segmenter.from_checkpoint(small_checkpoint, device='cpu')
+    assert segmenter.network_name == 'lednet'
+    assert segmenter.label_map.name == 'camvid'
+    assert segmenter.device == torch.device('cpu')
+    assert segmenter.precision == 'fp32'
+    assert segmenter.input_size == (64, 96)
+    assert segmenter.output_size is None
+    network = build_network('lednet', 11)
+    assert segmenter.parameters == sum(p.numel() for p in network.parameters())
+
+
+# --- CUDA -----------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+@pytest.mark.parametrize(('precision', 'share'), [('fp32', 0.95), ('auto', 0.9), ('bf16', 0.75)])
+def test_cuda_equals_the_plain_steps(
+    small_content: Checkpoint, precision: str, share: float
+) -> None:
+    segmenter = Segmenter(small_content, device='cuda', precision=precision)
+    frames = [make_frame(64, 96), make_frame(97, 65), make_frame(360, 480)]
+    for _ in range(2):
+        result = segmenter.segment(frames)
+        assert result.confidence is not None
+        for frame, labels in zip(frames, result.labels, strict=True):
+            expected, _, _ = segment_plainly(small_content, frame)
+            assert (labels == expected).mean() > share
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+def test_cuda_allocates_nothing_after_warm_up(small_content: Checkpoint) -> None:
+    segmenter = Segmenter(small_content, device='cuda')
+    segmenter.warm_up((97, 65))
+    first = segmenter.segment(make_frame(97, 65)).labels[0]
+    reserved = torch.cuda.memory_reserved()
+    for seed in range(5):
+        second = segmenter.segment(make_frame(97, 65, seed)).labels[0]
+    assert np.shares_memory(first, second)
+    assert torch.cuda.memory_reserved() == reserved
