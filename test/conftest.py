@@ -13,6 +13,10 @@ import pytest
 import torch
 from torch import nn, Tensor
 
+# Tensors of tests are too small to gain from threads; on a busy machine threads that wait for
+# each other make the tests ten times slower.
+torch.set_num_threads(1)
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMALL_INPUT = (64, 96)
 

@@ -40,7 +40,7 @@ def test_atomic_path_makes_folders_and_leaves_only_the_file(tmp_path: Path) -> N
         temporary.write_text('new')
         assert not target.exists()
     assert target.read_text() == 'new'
-    assert os.listdir(target.parent) == ['result.json']
+    assert list(target.parent.iterdir()) == [target]
 
 
 def test_atomic_path_keeps_the_old_file_when_the_block_fails(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_atomic_path_keeps_the_old_file_when_the_block_fails(tmp_path: Path) -> 
             temporary.write_text('half')
             raise RuntimeError('stop')
     assert target.read_text() == 'old'
-    assert os.listdir(tmp_path) == ['result.json']
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_atomic_path_replaces(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_atomic_path_refuses_a_folder(tmp_path: Path) -> None:
     with pytest.raises(OSError, match='folder'):
         with atomic_path(tmp_path / 'folder') as temporary:
             temporary.write_text('text')
-    assert os.listdir(tmp_path) == ['folder']
+    assert list(tmp_path.iterdir()) == [tmp_path / 'folder']
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')

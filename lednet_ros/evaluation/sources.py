@@ -6,10 +6,12 @@ from collections.abc import Iterator
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 from lednet_ros.datasets import IMAGE_SUFFIXES
 from lednet_ros.inference.encodings import decode, decode_compressed, Frame
+import numpy as np
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.interfaces import Connection
 from rosbags.typesys import get_typestore, Stores
@@ -152,7 +154,7 @@ def _read_bag(path: Path, topic: str | None) -> Iterator[RecordedFrame]:
     with _open_bag(path) as reader:
         connection = choose_image_topic(list(reader.connections), topic, path)
         for _, _, data in reader.messages([connection]):
-            message = reader.deserialize(data, connection.msgtype)
+            message: Any = reader.deserialize(data, connection.msgtype)
             if connection.msgtype == COMPRESSED_TYPE:
                 frame = decode_compressed(message.data)
             else:
@@ -181,7 +183,8 @@ def _read_video(path: Path) -> Iterator[RecordedFrame]:
             there, pixels = capture.read()
             if not there:
                 break
-            yield RecordedFrame(round(index / rate * 1e9), 'camera', Frame(pixels, 'bgr'))
+            frame = Frame(np.asarray(pixels, np.uint8), 'bgr')
+            yield RecordedFrame(round(index / rate * 1e9), 'camera', frame)
             index += 1
     finally:
         capture.release()
@@ -199,4 +202,4 @@ def _read_image(path: Path, stamp: int) -> RecordedFrame:
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if pixels is None:
         raise SourceError(f'{path} is not a readable image')
-    return RecordedFrame(stamp, 'camera', Frame(pixels, 'bgr'))
+    return RecordedFrame(stamp, 'camera', Frame(np.asarray(pixels, np.uint8), 'bgr'))

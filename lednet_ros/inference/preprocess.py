@@ -8,6 +8,7 @@ scaled to 0..1 and normalized per channel.
 """
 
 from collections.abc import Sequence
+import functools
 
 import cv2
 import numpy as np
@@ -89,10 +90,21 @@ def normalize(
     Returns
     -------
     Tensor
-        (N, 3, H, W) of `dtype`: `(images / 255 - mean) / std`.
+        (N, 3, H, W) of `dtype`, channels-last in memory: `(images / 255 - mean) / std`.
 
     """
-    planes = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    scale = torch.tensor([1 / (255 * s) for s in std], device=images.device)[:, None, None]
-    shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=images.device)
-    return planes.mul_(scale).sub_(shift[:, None, None]).to(dtype)
+    scale, shift = _factors(tuple(mean), tuple(std), images.device)
+    # The bytes already lie channels-last, which is the layout that the networks run in.
+    return images.permute(0, 3, 1, 2).float().mul_(scale).sub_(shift).to(dtype)
+
+
+@functools.lru_cache(maxsize=16)
+def _factors(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Give scale and shift, (3, 1, 1), on the device; made once, not for every frame."""
+    # Cached tensors outlive the inference mode in which they may be made first.
+    with torch.inference_mode(mode=False):
+        scale = torch.tensor([1 / (255 * s) for s in std], device=device)
+        shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=device)
+        return scale[:, None, None], shift[:, None, None]

@@ -73,6 +73,12 @@ class NodeParameter:
         limits = f'{self.minimum:g} to {self.maximum:g}'
         return limits if self.length is None else f'{self.length} values, {limits}'
 
+    def clean(self, value: Any) -> Any:
+        """Give arrays as lists, texts without the empty ones: `ros2 param set` can't send []."""
+        if self.type is ParameterType.STRING_ARRAY:
+            return [text for text in value if text]
+        return value if isinstance(value, (str, bool, int, float)) else list(value)
+
     def check(self, value: Any) -> None:
         """
         Check a value of the right type.
@@ -282,6 +288,9 @@ def declare_parameters(node: Node) -> None:
                 f"parameter '{parameter.name}' must be {_type_name(parameter.type)}"
                 f"{', ' + parameter.allowed if parameter.allowed else ''}: {error}"
             ) from error
+        if parameter.default == [] and node.get_parameter_or(parameter.name).value is None:
+            # Unset, it would make `ros2 param dump` show nothing at all.
+            node.set_parameters([Parameter(parameter.name, parameter.type, [])])
 
 
 def read_parameters(node: Node) -> dict[str, Any]:
@@ -301,13 +310,7 @@ def read_parameters(node: Node) -> dict[str, Any]:
     """
     values = {}
     for parameter in PARAMETERS:
-        value = node.get_parameter_or(
-            parameter.name, Parameter(parameter.name, value=parameter.default)
-        ).value
-        if value is None:
-            value = parameter.default
-        if not isinstance(value, (str, bool, int, float)):
-            value = list(value)
+        value = parameter.clean(node.get_parameter(parameter.name).value)
         parameter.check(value)
         values[parameter.name] = value
     return values

@@ -108,12 +108,13 @@ def train(
         There are fewer frames than one batch needs, or a batch of one.
 
     """
-    steps_per_epoch = (len(frames) + options.synthetic) // options.batch_size
-    if options.batch_size < 2 or not steps_per_epoch:
+    pool_size = len(frames) + options.synthetic
+    if not 2 <= options.batch_size <= pool_size:
         raise ValueError(
             f'batch_size is {options.batch_size}; it must be 2 (for BatchNorm) to the number of '
-            f'frames an epoch, {len(frames) + options.synthetic}'
+            f'frames an epoch, {pool_size}'
         )
+    steps_per_epoch = pool_size // options.batch_size
     # Fails now rather than after the first epoch.
     output.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
@@ -121,7 +122,9 @@ def train(
     network = build_network(options.network, label_map.num_classes).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(
-        network, multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay), use_buffers=True
+        network,
+        multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay),  # type: ignore[no-untyped-call]
+        use_buffers=True,
     )
     optimizer = torch.optim.AdamW(
         network.parameters(), options.learning_rate, weight_decay=options.weight_decay
@@ -237,8 +240,7 @@ def _batch(
     crops = [augment(frame, crop, rng) for frame in frames]
     images = torch.from_numpy(np.stack([pixels for pixels, _ in crops])).to(device)
     labels = torch.from_numpy(np.stack([labels for _, labels in crops])).to(device)
-    images = normalize(images, MEAN, STD).contiguous(memory_format=torch.channels_last)
-    return images, labels.long()
+    return normalize(images, MEAN, STD), labels.long()
 
 
 def _crops(

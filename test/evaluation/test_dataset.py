@@ -9,7 +9,11 @@ from typing import Any
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.datasets import FolderDataset, LabeledFrame, synthetic_frames
 from lednet_ros.evaluation.dataset import (
-    evaluate, EvaluationResult, format_table, to_dict, write_json
+    evaluate,
+    EvaluationResult,
+    format_table,
+    to_dict,
+    write_json,
 )
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.inference.segmenter import Segmenter

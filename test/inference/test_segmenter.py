@@ -124,7 +124,10 @@ def test_other_input_sizes(
 def test_weights_of_half_precision_run_in_full_precision(
     small_content: Checkpoint, tmp_path: Path
 ) -> None:
-    half = {k: v.half() if v.is_floating_point() else v for k, v in small_content.state_dict.items()}
+    half = {
+        key: value.half() if value.is_floating_point() else value
+        for key, value in small_content.state_dict.items()
+    }
     path = tmp_path / 'half.safetensors'
     save_checkpoint(replace(small_content, state_dict=half), path)
     segmenter = Segmenter.from_checkpoint(path, device='cpu')
@@ -421,7 +424,7 @@ def test_checkpoint_that_does_not_fit_names_the_file(
     save_checkpoint(replace(small_content, network='unet'), path)
     with pytest.raises(CheckpointError, match=r"wrong\.safetensors: unknown network 'unet'"):
         Segmenter.from_checkpoint(path, device='cpu')
-    with pytest.raises(CheckpointError, match='nothing.safetensors is not a file'):
+    with pytest.raises(CheckpointError, match=r'nothing\.safetensors is not a file'):
         Segmenter.from_checkpoint(tmp_path / 'nothing.safetensors', device='cpu')
 
 

@@ -72,7 +72,8 @@ def test_parameters_at_20_classes(name: str, count: int) -> None:
 
 @pytest.mark.parametrize('name', NAMES)
 def test_state_dict_has_the_authors_names(name: str) -> None:
-    shapes = {key: tuple(value.shape) for key, value in build_network(name, 20).state_dict().items()}
+    weights = build_network(name, 20).state_dict()
+    shapes = {key: tuple(value.shape) for key, value in weights.items()}
     width = 1 if name == 'lednet' else 128
     assert len(shapes) == 547
     assert shapes['encoder.initial_block.conv.weight'] == (29, 3, 3, 3)
@@ -263,7 +264,7 @@ def test_every_parameter_of_the_outputs_is_trained(name: str) -> None:
 
 
 def test_unknown_network_is_named() -> None:
-    with pytest.raises(ValueError, match=r"unknown network 'lednt'; allowed: lednet, lednet_heavy"):
+    with pytest.raises(ValueError, match="unknown network 'lednt'; allowed: lednet, "):
         build_network('lednt', 11)
 
 

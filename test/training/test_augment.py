@@ -112,7 +112,8 @@ def test_scales_cover_their_range() -> None:
 
 def test_colors_vary_and_labels_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, 'SCALE_RANGE', (1, 1))
-    gray = LabeledFrame('gray', np.full((64, 96, 3), 128, np.uint8), np.full((64, 96), 3, np.uint8))
+    pixels, labels = np.full((64, 96, 3), 128, np.uint8), np.full((64, 96), 3, np.uint8)
+    gray = LabeledFrame('gray', pixels, labels)
     colors = set()
     for seed in SEEDS:
         pixels, labels = augment(gray, CROP, np.random.default_rng(seed))

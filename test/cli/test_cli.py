@@ -1,0 +1,259 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the `lednet` command."""
+
+import json
+from pathlib import Path
+import subprocess
+import sys
+
+import cv2
+from lednet_ros import __version__, checkpoint
+from lednet_ros.cli.main import main
+from lednet_ros.datasets import synthetic_frames
+import numpy as np
+import pytest
+
+# What must not be loaded for an import or for help: large, or there only with ROS.
+HEAVY = ('torch', 'rclpy', 'cv2', 'numpy')
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two labeled streets, in the layout of a data set."""
+    folder = tmp_path_factory.mktemp('data')
+    for part in ('images', 'labels'):
+        (folder / 'val' / part).mkdir(parents=True)
+    for frame in synthetic_frames(2, (64, 96), seed=0):
+        image = str(folder / 'val' / 'images' / f'{frame.name}.png')
+        cv2.imwrite(image, frame.pixels[..., ::-1])
+        cv2.imwrite(str(folder / 'val' / 'labels' / f'{frame.name}.png'), frame.labels)
+    return folder
+
+
+def python(code: str) -> str:
+    """Run code in a process of its own; give what it prints."""
+    return subprocess.run(
+        [sys.executable, '-c', code], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """Run a command that must fail with one line on stderr; give that line."""
+    assert main([str(argument) for argument in arguments]) == 1
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f'lednet {arguments[0]}: ')
+    return lines[0]
+
+
+# --- The command itself ---------------------------------------------------------------------
+
+
+def test_help_names_the_commands() -> None:
+    done = subprocess.run(
+        [sys.executable, '-m', 'lednet_ros.cli', '--help'], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert not done.stderr
+    for command in ('info', 'evaluate', 'train', 'demo'):
+        assert f'\n    {command} ' in done.stdout
+
+
+@pytest.mark.parametrize('command', ['info', 'evaluate', 'train', 'demo'])
+def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, '--help'])
+    assert caught.value.code == 0
+    assert f'lednet {command}' in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(['--version'])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.strip() == f'lednet_ros {__version__}'
+
+
+@pytest.mark.parametrize(
+    'arguments', [[], ['fly'], ['info', '--netwrok', 'lednet'], ['info', '--classes', 'many']]
+)
+def test_wrong_usage_exits_with_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert 'usage: lednet' in capsys.readouterr().err
+
+
+def test_importing_the_package_loads_nothing_large() -> None:
+    loaded = python(f'import sys, lednet_ros; print([m for m in {HEAVY} if m in sys.modules])')
+    assert loaded.strip() == '[]'
+
+
+@pytest.mark.parametrize('arguments', [['--help'], ['info', '--help'], ['evaluate', '--help']])
+def test_help_loads_nothing_large(arguments: list[str]) -> None:
+    loaded = python(
+        'import sys\n'
+        'from lednet_ros.cli.main import main\n'
+        'try:\n'
+        f'    main({arguments})\n'
+        'except SystemExit:\n'
+        '    pass\n'
+        f'print([m for m in {HEAVY} if m in sys.modules])\n'
+    )
+    assert loaded.splitlines()[-1] == '[]'
+
+
+def test_an_interrupt_exits_with_130(
+    small_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('lednet_ros.models.describe.describe_checkpoint', interrupt)
+    assert main(['info', str(small_checkpoint)]) == 130
+
+
+# --- info -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('network', 'classes', 'parameters'),
+    [('lednet', 20, 925_663), ('lednet_heavy', 20, 2_288_140)],
+)
+def test_info_of_a_network(
+    capsys: pytest.CaptureFixture[str], network: str, classes: int, parameters: int
+) -> None:
+    assert main(['info', '--network', network, '--classes', str(classes), '--json']) == 0
+    description = json.loads(capsys.readouterr().out)
+    assert description['network'] == network
+    assert description['classes'] == classes
+    assert description['parameters'] == parameters
+    assert 20 < description['gflops'] < 30
+
+
+def test_info_of_a_checkpoint(
+    capsys: pytest.CaptureFixture[str], small_checkpoint: Path
+) -> None:
+    size = ['--input-size', '128', '192']
+    assert main(['info', str(small_checkpoint), '--json', *size]) == 0
+    description = json.loads(capsys.readouterr().out)
+    assert description['network'] == 'lednet'
+    assert description['classes'] == 11
+    assert description['training'] == {'data': 'none: weights by rule'}
+    assert main(['info', str(small_checkpoint), *size]) == 0
+    text = capsys.readouterr().out
+    assert f"{description['parameters']:,}" in text
+    assert 'sky, building, pole' in text
+    assert 'none: weights by rule' in text
+
+
+def test_info_of_the_shipped_checkpoint_is_the_default(
+    capsys: pytest.CaptureFixture[str], small_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_checkpoint.rename(small_checkpoint.with_name('lednet.safetensors'))
+    monkeypatch.setattr(checkpoint, 'WEIGHTS_DIRECTORY', small_checkpoint.parent)
+    assert main(['info', '--json']) == 0
+    assert json.loads(capsys.readouterr().out)['label_map'] == 'camvid'
+
+
+def test_errors_of_info_are_one_line(
+    capsys: pytest.CaptureFixture[str], small_checkpoint: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / 'text.safetensors'
+    text.write_text('no weights')
+    assert 'nothing.safetensors' in failure(capsys, 'info', tmp_path / 'nothing.safetensors')
+    assert 'text.safetensors' in failure(capsys, 'info', text)
+    assert "unknown network 'unet'" in failure(capsys, 'info', '--network', 'unet')
+    assert 'num_classes is 0' in failure(capsys, 'info', '--network', 'lednet', '--classes', '0')
+    assert '--classes goes with' in failure(capsys, 'info', small_checkpoint, '--classes', '3')
+    assert 'not both' in failure(capsys, 'info', small_checkpoint, '--network', 'lednet')
+    assert 'input is 8x8' in failure(
+        capsys, 'info', '--network', 'lednet', '--input-size', '8', '8'
+    )
+
+
+# --- evaluate -------------------------------------------------------------------------------
+
+
+def test_evaluate(
+    capsys: pytest.CaptureFixture[str], small_checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / 'new' / 'figures.json'
+    arguments = ['evaluate', data, '--split', 'val', '--checkpoint', small_checkpoint]
+    assert main([*map(str, arguments), '--device', 'cpu', '--json', str(path)]) == 0
+    figures = json.loads(path.read_text(encoding='utf-8'))
+    assert set(figures) == {
+        'miou', 'category_miou', 'pixel_accuracy', 'iou', 'images', 'fps', 'parameters'
+    }
+    assert figures['images'] == 2
+    assert 900_000 < figures['parameters'] < 950_000
+    assert 0 <= figures['miou'] <= 1
+    seen = [value for value in figures['iou'].values() if value is not None]
+    assert figures['miou'] == pytest.approx(np.mean(seen))
+    assert f"{figures['miou']:.4f}" in capsys.readouterr().out
+
+
+def test_evaluate_with_another_label_map(
+    small_checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / 'own.yaml'
+    classes = ''.join(
+        f'  - {{id: {i}, name: c{i}, color: [{i}, 0, 0], category: all}}\n' for i in range(11)
+    )
+    own.write_text(f'name: own\nclasses:\n{classes}', encoding='utf-8')
+    path = tmp_path / 'figures.json'
+    arguments = [data, '--checkpoint', small_checkpoint, '--label-map', own, '--json', path]
+    assert main(['evaluate', *map(str, arguments)]) == 0
+    figures = json.loads(path.read_text(encoding='utf-8'))
+    assert list(figures['iou']) == [f'c{i}' for i in range(11)]
+    # One category holds every class, so nothing can be confused.
+    assert figures['category_miou'] == 1.0
+
+
+def test_errors_of_evaluate_are_one_line(
+    capsys: pytest.CaptureFixture[str], small_checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    def fail(*arguments: str | Path) -> str:
+        return failure(capsys, 'evaluate', *arguments)
+
+    use = ('--checkpoint', small_checkpoint)
+    assert 'nothing.pth' in fail(data, '--checkpoint', tmp_path / 'nothing.pth')
+    assert 'nowhere/val/images' in fail(tmp_path / 'nowhere', *use)
+    assert 'test/images' in fail(data, '--split', 'test', *use)
+    assert "device is 'gpu'" in fail(data, '--device', 'gpu', *use)
+    assert "precision is 'int8'" in fail(data, '--precision', 'int8', *use)
+    assert "no label map 'none'" in fail(data, '--label-map', 'none', *use)
+    assert '11 outputs do not fit' in fail(data, '--label-map', 'cityscapes', *use)
+    bad = tmp_path / 'bad.yaml'
+    bad.write_text('a: [')
+    assert 'bad.yaml' in fail(data, '--label-map', bad, *use)
+
+
+def test_unwritable_output_of_evaluate_is_named(
+    capsys: pytest.CaptureFixture[str], small_checkpoint: Path, data: Path
+) -> None:
+    # A file where a folder is needed stops root too.
+    below = small_checkpoint / 'figures.json'
+    arguments = ['evaluate', data, '--checkpoint', small_checkpoint, '--json', below]
+    assert main(list(map(str, arguments))) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("lednet evaluate: can't write")
+    assert 'small.safetensors/figures.json' in last
+
+
+# --- train ----------------------------------------------------------------------------------
+
+
+def test_errors_of_train_are_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fail(*arguments: str | Path) -> str:
+        return failure(capsys, 'train', '--output', tmp_path / 'out', *arguments)
+
+    assert 'nowhere/train/images' in fail('--data', tmp_path / 'nowhere')
+    assert "no label map 'none'" in fail('--label-map', 'none')
+    assert not (tmp_path / 'out').exists()
