@@ -4,18 +4,20 @@
 
 from pathlib import Path
 
-from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument
-from launch.actions import EmitEvent
-from launch.actions import ExecuteProcess
-from launch.actions import IncludeLaunchDescription
-from launch.actions import OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+)
 from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
-from lednet_ros.evaluation.sources import COMPRESSED_TYPE
-from lednet_ros.evaluation.sources import find_image_topic
+from lednet_ros.evaluation.sources import COMPRESSED_TYPE, find_image_topic
 from lednet_ros.files import share_directory
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 SEGMENT = share_directory() / 'launch' / 'segment.launch.py'
 

@@ -4,15 +4,14 @@
 
 import os
 
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument
-from launch.actions import OpaqueFunction
-from launch.actions import SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from lednet_ros.files import share_directory
+
+from launch import LaunchContext, LaunchDescription
 
 CONFIG = share_directory() / 'config'
 
@@ -30,7 +29,7 @@ ARGUMENTS = (
         'image_transport',
         default_value='',
         choices=['', 'raw', 'compressed'],
-        description='Transport of the input; empty takes the parameter file\'s.',
+        description="Transport of the input; empty takes the parameter file's.",
     ),
     DeclareLaunchArgument(
         'cameras',

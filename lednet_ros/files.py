@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import contextlib
 import os
 from pathlib import Path
+import tempfile
 
 
 def share_directory() -> Path:
@@ -37,6 +38,32 @@ def share_directory() -> Path:
     )
 
 
+def make_folder(folder: Path) -> None:
+    """
+    Make a folder for output, unless it is there, and see that files can be made in it.
+
+    Parameters
+    ----------
+    folder
+        The folder; missing parents are made too.
+
+    Raises
+    ------
+    OSError
+        It can't be made or written.
+
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectoryError(
+            f"can't write into {folder}: a file is where a folder is needed"
+        ) from error
+    # Asks the file system itself: permissions alone don't tell of a read-only one.
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """
@@ -59,12 +86,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise NotADirectoryError(
-            f"can't write {path}: a file is where a folder is needed"
-        ) from error
+    make_folder(path.parent)
     temporary = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')
     try:
         yield temporary

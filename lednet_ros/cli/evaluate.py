@@ -3,6 +3,7 @@
 """`lednet evaluate`: accuracy on labeled frames."""
 
 import argparse
+from pathlib import Path
 
 from lednet_ros.cli.parsing import add_segmenter_arguments, Subparsers
 
@@ -21,9 +22,13 @@ def run(options: argparse.Namespace) -> int:
     """Evaluate, print the table and write the file."""
     from lednet_ros.datasets import FolderDataset
     from lednet_ros.evaluation.dataset import evaluate, format_table, write_json
+    from lednet_ros.files import make_folder
     from lednet_ros.inference.segmenter import Segmenter
     from lednet_ros.labels import LabelMap
 
+    if options.json:
+        # Fails now rather than after the work.
+        make_folder(Path(options.json).parent)
     segmenter = Segmenter.from_checkpoint(
         options.checkpoint,
         label_map=LabelMap.load(options.label_map) if options.label_map else None,

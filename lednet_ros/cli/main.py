@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except KeyboardInterrupt:
         return 130
-    except (OSError, RuntimeError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
         # The package's own errors say what is wrong; a traceback would bury that.
         print(f'lednet {options.command}: {error}', file=sys.stderr)
         return 1

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from lednet_ros.cli.parsing import Subparsers
 
+VALIDATION_STREETS = 100
+
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the command's parser."""
@@ -30,9 +32,15 @@ def run(options: argparse.Namespace) -> int:
     """Train and print the measured accuracy."""
     from lednet_ros.datasets import FolderDataset, synthetic_frames
     from lednet_ros.labels import LabelMap
+    from lednet_ros.synthetic import CLASS_NAMES
     from lednet_ros.training.loop import train, TrainingOptions, VALIDATION_SEED
 
     label_map = LabelMap.load(options.label_map)
+    if options.synthetic and label_map.names != CLASS_NAMES:
+        raise ValueError(
+            f"synthetic frames have the classes of 'camvid', not of '{label_map.name}'; "
+            'use --synthetic 0'
+        )
     settings = TrainingOptions(
         network=options.network,
         epochs=options.epochs,
@@ -43,19 +51,22 @@ def run(options: argparse.Namespace) -> int:
     )
     frames = []
     validation = {}
-    description = f'{settings.synthetic} new synthetic streets an epoch'
+    sources = []
     if options.data:
         frames = list(FolderDataset(options.data, 'train', label_map))
         validation['val'] = list(FolderDataset(options.data, 'val', label_map))
-        description += f' and {len(frames)} frames of {Path(options.data).name}/train'
-    validation['synthetic'] = list(synthetic_frames(100, settings.input_size, VALIDATION_SEED))
+        sources.append(f'{len(frames)} frames of {Path(options.data).name}/train')
+    if options.synthetic:
+        streets = synthetic_frames(VALIDATION_STREETS, settings.input_size, VALIDATION_SEED)
+        validation['synthetic'] = list(streets)
+        sources.append(f'{settings.synthetic} new synthetic streets an epoch')
     checkpoint = train(
         frames,
         validation,
         label_map,
         settings,
         Path(options.output),
-        description,
+        ' and '.join(sources),
         resume=options.resume,
     )
     for name, metrics in checkpoint.metrics.items():

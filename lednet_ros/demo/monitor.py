@@ -9,10 +9,7 @@ from typing import Any
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
-from lednet_ros.demo.recorder import BagRecorder
-from lednet_ros.demo.recorder import Sample
-from lednet_ros.demo.recorder import SampleKeeper
-from lednet_ros.demo.recorder import VideoRecorder
+from lednet_ros.demo.recorder import BagRecorder, Sample, SampleKeeper, VideoRecorder
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.labels import LabelMap
 from lednet_ros.ros.camera import output_qos

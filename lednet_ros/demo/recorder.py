@@ -13,10 +13,8 @@ from lednet_ros.labels import LabelMap
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.interfaces import Connection
-from rosbags.rosbag2 import StoragePlugin
-from rosbags.rosbag2 import Writer
-from rosbags.typesys import get_typestore
-from rosbags.typesys import Stores
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import get_typestore, Stores
 
 VIDEO_RATE = 10.0
 # A gap in the stamps fills the video with at most so many repetitions.
@@ -118,7 +116,7 @@ class VideoRecorder:
                 str(self._temporary), cv2.VideoWriter.fourcc(*'mp4v'), VIDEO_RATE, self._size
             )
             if not self._writer.isOpened():
-                raise OSError(f'{self._path} can\'t be written as a video')
+                raise OSError(f"{self._path} can't be written as a video")
         if (pixels.shape[1], pixels.shape[0]) != self._size:
             pixels = cv2.resize(pixels, self._size)
         due = round((stamp - self._first) / 1e9 * VIDEO_RATE) + 1 - self._written

@@ -10,16 +10,12 @@ from pathlib import Path
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 from lednet_ros.checkpoint import load_checkpoint
 from lednet_ros.demo.monitor import Monitor
-from lednet_ros.demo.recorder import BagRecorder
-from lednet_ros.demo.recorder import SHEET_ROWS
-from lednet_ros.demo.recorder import VideoRecorder
-from lednet_ros.demo.recorder import write_contact_sheet
-from lednet_ros.files import share_directory
+from lednet_ros.demo.recorder import BagRecorder, SHEET_ROWS, VideoRecorder, write_contact_sheet
+from lednet_ros.files import make_folder, share_directory
 from lednet_ros.labels import LabelMap
 from lednet_ros.ros.process import keep_large_buffers
 import rclpy
@@ -75,7 +71,7 @@ def run_demo(
     """
     if source is not None and not source.exists():
         raise DemoError(f'{source} does not exist')
-    _check_writable(output)
+    make_folder(output)
     label_map = load_checkpoint(checkpoint).label_map
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     profile = str(share_directory() / 'config' / 'fastdds.xml')
@@ -211,9 +207,3 @@ def _table(monitor: Monitor, seconds_left: float) -> Group:
 
 def _milliseconds(value: float) -> str:
     return '-' if math.isnan(value) else f'{value:.0f} ms'
-
-
-def _check_writable(output: Path) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=output):
-        pass

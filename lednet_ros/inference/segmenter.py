@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import torch
 
 MAX_SIZE = 8192
+COLOR_ORDERS = ('rgb', 'bgr')
 DEVICES = ('auto', 'cpu', 'cuda', 'cuda:N')
 
 
@@ -251,7 +252,7 @@ class Segmenter:
             frame if isinstance(frame, Frame) else Frame(frame, 'rgb') for frame in frames
         ]
         for index, frame in enumerate(batch):
-            _check_frame(frame.pixels, index)
+            _check_frame(frame, index)
         if not batch:
             raise FrameError('the batch is empty; it needs one frame or more', reason='size')
         slots = self._prepare_slots([frame.pixels.shape[:2] for frame in batch])
@@ -288,12 +289,23 @@ class Segmenter:
         return self._slots[: len(frame_sizes)]
 
 
-def _check_frame(pixels: NDArray[np.uint8], index: int) -> None:
+def _check_frame(frame: Frame, index: int) -> None:
+    pixels = frame.pixels
+    if not isinstance(pixels, np.ndarray):
+        raise FrameError(
+            f'frame {index} is a {type(pixels).__name__}; it must be a NumPy array', reason='size'
+        )
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise FrameError(
             f'frame {index} is {pixels.dtype} {pixels.shape}; '
             'it must be uint8 (height, width, 3) and not empty',
             reason='size',
+        )
+    if frame.color_order not in COLOR_ORDERS:
+        raise FrameError(
+            f"color order of frame {index} is {frame.color_order!r}; "
+            f"allowed: {', '.join(COLOR_ORDERS)}",
+            reason='encoding',
         )
 
 

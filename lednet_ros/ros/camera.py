@@ -10,25 +10,17 @@ from typing import Any
 
 from lednet_ros.inference.encodings import FrameError
 from lednet_ros.labels import LabelMap
-from lednet_ros.ros.codec import fill_compressed
-from lednet_ros.ros.codec import fill_image
-from lednet_ros.ros.codec import scale_camera_info
+from lednet_ros.ros.codec import fill_compressed, fill_image, scale_camera_info
 from lednet_ros.ros.statistics import FrameStatistics
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.event_handler import PublisherEventCallbacks
-from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy
-from rclpy.qos import HistoryPolicy
-from rclpy.qos import QoSProfile
-from rclpy.qos import ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CameraInfo
-from sensor_msgs.msg import CompressedImage
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 try:
@@ -321,8 +313,9 @@ def _input_topic(node: LifecycleNode, topic: str, transport: str) -> str:
     if transport == 'raw':
         return node.resolve_topic_name(topic)
     compressed = f'{topic}/compressed'
-    if node.resolve_topic_name(compressed) != node.resolve_topic_name(compressed, only_expand=True):
-        return node.resolve_topic_name(compressed)
+    resolved = node.resolve_topic_name(compressed)
+    if resolved != node.resolve_topic_name(compressed, only_expand=True):
+        return resolved
     return f'{node.resolve_topic_name(topic)}/compressed'
 
 

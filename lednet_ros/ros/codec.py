@@ -11,12 +11,14 @@ import sys
 from typing import Any, Literal
 
 import cv2
-from lednet_ros.inference.encodings import decode
-from lednet_ros.inference.encodings import decode_compressed
-from lednet_ros.inference.encodings import Frame
-from lednet_ros.inference.encodings import FrameError
-from lednet_ros.inference.encodings import SUPPORTED_ENCODINGS
-from lednet_ros.inference.encodings import view_rows
+from lednet_ros.inference.encodings import (
+    decode,
+    decode_compressed,
+    Frame,
+    FrameError,
+    SUPPORTED_ENCODINGS,
+    view_rows,
+)
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image

@@ -5,9 +5,7 @@
 from collections.abc import Mapping, Sequence
 import math
 
-from diagnostic_msgs.msg import DiagnosticArray
-from diagnostic_msgs.msg import DiagnosticStatus
-from diagnostic_msgs.msg import KeyValue
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from lednet_ros.ros.camera import Camera
 from lednet_ros.ros.statistics import Summary
 from rclpy.time import Time

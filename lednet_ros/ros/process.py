@@ -8,8 +8,8 @@ import signal
 import sys
 
 import rclpy
-from rclpy.executors import ExternalShutdownException
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
 # malloc.h
@@ -37,7 +37,8 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
     Parameters
     ----------
     make_node
-        Makes the node; a ValueError or RuntimeError from it stops the process.
+        Makes the node; a ValueError, a RuntimeError or rclpy's error about a parameter from it
+        stops the process.
     arguments
         Command line; None takes the process's own.
 
@@ -47,20 +48,30 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
         Exit code: 0 after SIGINT, SIGTERM or a shutdown, 1 when the node could not be made.
 
     """
+    starting = True
+
+    def stop_starting(*_: object) -> None:
+        # rclpy's own handler, which is called too, ends the spin. Loading and warming up would go
+        # on, and a second SIGINT (a terminal and ros2 launch both send it) disturb the clean-up.
+        nonlocal starting
+        if starting:
+            starting = False
+            raise SystemExit(0)
+
     keep_large_buffers()
-    # rclpy's own handler ends the spin; Python's would raise KeyboardInterrupt a second time, in
-    # the middle of the clean-up, because a terminal and ros2 launch both send SIGINT.
-    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGINT, stop_starting)
+    signal.signal(signal.SIGTERM, stop_starting)
     rclpy.init(args=None if arguments is None else list(arguments))
     node = None
     try:
         node = make_node()
+        starting = False
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         executor.spin()
     except ExternalShutdownException:
         pass
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, ParameterException) as error:
         if rclpy.ok():
             print(f'{type(error).__name__}: {error}', file=sys.stderr)
             return 1

@@ -11,27 +11,24 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from lednet_ros.checkpoint import CheckpointError
-from lednet_ros.inference.segmenter import ConfigurationError
-from lednet_ros.inference.segmenter import Segmenter
-from lednet_ros.labels import LabelMap
-from lednet_ros.labels import LabelMapError
+from lednet_ros.inference.segmenter import ConfigurationError, Segmenter
+from lednet_ros.labels import LabelMap, LabelMapError
 from lednet_ros.ros.camera import Camera
 from lednet_ros.ros.diagnostics import make_diagnostics
-from lednet_ros.ros.parameters import check_change
-from lednet_ros.ros.parameters import declare_parameters
-from lednet_ros.ros.parameters import ParameterError
-from lednet_ros.ros.parameters import read_parameters
-from lednet_ros.ros.parameters import unknown_parameters
+from lednet_ros.ros.parameters import (
+    BY_NAME,
+    check_change,
+    declare_parameters,
+    ParameterError,
+    read_parameters,
+    unknown_parameters,
+)
 from lednet_ros.ros.process import run_node
-from lednet_ros.ros.slots import Arrival
-from lednet_ros.ros.slots import FrameSlots
+from lednet_ros.ros.slots import Arrival, FrameSlots
 from lednet_ros.ros.worker import InferenceWorker
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock
-from rclpy.clock import ClockType
-from rclpy.lifecycle import LifecycleNode
-from rclpy.lifecycle import LifecycleState
-from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool
 import torch
@@ -226,10 +223,12 @@ class SegmentationNode(LifecycleNode):
         return response
 
     def _on_set_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
-        changes = {p.name: p.value for p in parameters if p.name in self._values}
         try:
             for parameter in parameters:
                 check_change(parameter, configured=self._segmenter is not None)
+            changes = {
+                p.name: BY_NAME[p.name].clean(p.value) for p in parameters if p.name in BY_NAME
+            }
             if self._segmenter is not None:
                 _apply(self._segmenter, self._values | changes)
         except (ParameterError, LabelMapError) as error:

@@ -7,16 +7,11 @@ from collections.abc import Callable, Sequence
 import threading
 from typing import Any
 
-from lednet_ros.inference.encodings import Frame
-from lednet_ros.inference.encodings import FrameError
-from lednet_ros.inference.segmenter import Segmentation
-from lednet_ros.inference.segmenter import Segmenter
-from lednet_ros.ros.camera import Camera
-from lednet_ros.ros.camera import Outbox
-from lednet_ros.ros.codec import decode_compressed_image
-from lednet_ros.ros.codec import decode_image
-from lednet_ros.ros.slots import Arrival
-from lednet_ros.ros.slots import FrameSlots
+from lednet_ros.inference.encodings import Frame, FrameError
+from lednet_ros.inference.segmenter import Segmentation, Segmenter
+from lednet_ros.ros.camera import Camera, Outbox
+from lednet_ros.ros.codec import decode_compressed_image, decode_image
+from lednet_ros.ros.slots import Arrival, FrameSlots
 from sensor_msgs.msg import Image
 
 
@@ -137,7 +132,8 @@ class InferenceWorker:
         except FrameError as error:
             camera.statistics.count(f'rejected:{error.reason}')
             self._warn(
-                f'{camera.name} {error.reason}', f"frame of '{camera.image_topic}' dropped: {error}"
+                f'{camera.name} {error.reason}',
+                f"frame of '{camera.image_topic}' dropped: {error}",
             )
             return None
 

@@ -5,12 +5,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+import pickle
+from typing import Any
 
 from lednet_ros import __version__
-from lednet_ros.checkpoint import Checkpoint, save_checkpoint
+from lednet_ros.checkpoint import Checkpoint, CheckpointError, save_checkpoint
 from lednet_ros.datasets import LabeledFrame, synthetic_frames
 from lednet_ros.evaluation.metrics import ConfusionMatrix
-from lednet_ros.files import atomic_path
+from lednet_ros.files import atomic_path, make_folder
 from lednet_ros.inference.preprocess import normalize
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap, UNLABELED
@@ -106,6 +108,8 @@ def train(
         The folder can't be written.
     ValueError
         There are fewer frames than one batch needs, or a batch of one.
+    CheckpointError
+        The state to resume from is damaged or of a run with other options.
 
     """
     pool_size = len(frames) + options.synthetic
@@ -116,7 +120,7 @@ def train(
         )
     steps_per_epoch = pool_size // options.batch_size
     # Fails now rather than after the first epoch.
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     torch.manual_seed(options.seed)
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     network = build_network(options.network, label_map.num_classes).to(device)
@@ -134,14 +138,13 @@ def train(
     )
     weights = class_weights([*frames, *_streets(options, options.epochs)], label_map).to(device)
     state_file = output / 'state.pt'
-    first = 0
-    if resume and state_file.is_file():
-        state = torch.load(state_file, weights_only=True)
-        network.load_state_dict(state['network'])
-        average.load_state_dict(state['average'])
-        optimizer.load_state_dict(state['optimizer'])
-        scheduler.load_state_dict(state['scheduler'])
-        first = state['epoch']
+    parts: dict[str, Any] = {
+        'network': network,
+        'average': average,
+        'optimizer': optimizer,
+        'scheduler': scheduler,
+    }
+    first = _load_state(state_file, parts, options) if resume and state_file.is_file() else 0
 
     for epoch in range(first, options.epochs):
         # Seeded anew, dropout included: a resumed run repeats what an unbroken one does.
@@ -163,19 +166,12 @@ def train(
             scheduler.step()
             average.update_parameters(network)
             progress.set_postfix(loss=f'{loss.item():.3f}')
+        state = {name: part.state_dict() for name, part in parts.items()}
         with atomic_path(state_file) as temporary:
-            torch.save(
-                {
-                    'network': network.state_dict(),
-                    'average': average.state_dict(),
-                    'optimizer': optimizer.state_dict(),
-                    'scheduler': scheduler.state_dict(),
-                    'epoch': epoch + 1,
-                },
-                temporary,
-            )
+            torch.save(state | {'epoch': epoch + 1, 'options': asdict(options)}, temporary)
 
     # Statistics of averaged weights are not the average of the statistics.
+    torch.manual_seed(options.seed)
     crops = _crops([*frames, *_streets(options, options.epochs)], options, device)
     update_bn(tqdm(crops, desc='batch norm', total=steps_per_epoch), average)
     checkpoint = Checkpoint(
@@ -241,6 +237,24 @@ def _batch(
     images = torch.from_numpy(np.stack([pixels for pixels, _ in crops])).to(device)
     labels = torch.from_numpy(np.stack([labels for _, labels in crops])).to(device)
     return normalize(images, MEAN, STD), labels.long()
+
+
+def _load_state(path: Path, parts: Mapping[str, Any], options: TrainingOptions) -> int:
+    """Restore all parts and give the number of epochs that are done."""
+    try:
+        state = torch.load(path, weights_only=True)
+        if state['options'] != asdict(options):
+            raise CheckpointError(
+                f"{path}: is of a run with other options, {state['options']}; "
+                f'now: {asdict(options)}'
+            )
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        return int(state['epoch'])
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f'{path}: not a readable training state: {error}') from error
 
 
 def _crops(

@@ -5,13 +5,15 @@
 from pathlib import Path
 
 import cv2
-from lednet_ros.demo.recorder import BagRecorder
-from lednet_ros.demo.recorder import Sample
-from lednet_ros.demo.recorder import SampleKeeper
-from lednet_ros.demo.recorder import SHEET_ROWS
-from lednet_ros.demo.recorder import VIDEO_RATE
-from lednet_ros.demo.recorder import VideoRecorder
-from lednet_ros.demo.recorder import write_contact_sheet
+from lednet_ros.demo.recorder import (
+    BagRecorder,
+    Sample,
+    SampleKeeper,
+    SHEET_ROWS,
+    VIDEO_RATE,
+    VideoRecorder,
+    write_contact_sheet,
+)
 from lednet_ros.labels import LabelMap
 import numpy as np
 from rosbags.rosbag2 import Reader

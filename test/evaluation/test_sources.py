@@ -5,17 +5,13 @@
 from pathlib import Path
 
 import cv2
-from lednet_ros.evaluation.sources import find_image_topic
-from lednet_ros.evaluation.sources import read_frames
-from lednet_ros.evaluation.sources import SourceError
+from lednet_ros.evaluation.sources import find_image_topic, read_frames, SourceError
 from lednet_ros.inference.encodings import FrameError
 import numpy as np
 from numpy.typing import NDArray
 import pytest
-from rosbags.rosbag2 import StoragePlugin
-from rosbags.rosbag2 import Writer
-from rosbags.typesys import get_typestore
-from rosbags.typesys import Stores
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import get_typestore, Stores
 
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 

@@ -14,14 +14,16 @@ import pytest
 pytest.importorskip('rclpy')
 pytest.importorskip('sensor_msgs')
 
-from builtin_interfaces.msg import Time  # noqa: E402, I100
-from lednet_ros.inference.encodings import FrameError  # noqa: E402
-from lednet_ros.ros import codec  # noqa: E402
-from sensor_msgs.msg import CameraInfo  # noqa: E402
-from sensor_msgs.msg import CompressedImage  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
-from sensor_msgs.msg import RegionOfInterest  # noqa: E402
-from std_msgs.msg import Header  # noqa: E402
+from builtin_interfaces.msg import Time
+from lednet_ros.inference.encodings import FrameError
+from lednet_ros.ros import codec
+from sensor_msgs.msg import (
+    CameraInfo,
+    CompressedImage,
+    Image,
+    RegionOfInterest,
+)
+from std_msgs.msg import Header
 
 pytestmark = pytest.mark.ros
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lednet_ros.datasets import FolderDataset
-from lednet_ros.datasets import LabeledFrame
+from lednet_ros.datasets import FolderDataset, LabeledFrame
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import Segmenter
@@ -18,13 +17,9 @@ import numpy as np
 import pytest
 from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
-from ros_harness import Harness
-from ros_harness import image_message
-from rosbags.rosbag2 import Reader
-from rosbags.rosbag2 import StoragePlugin
-from rosbags.rosbag2 import Writer
-from rosbags.typesys import get_typestore
-from rosbags.typesys import Stores
+from ros_harness import Harness, image_message
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.typesys import get_typestore, Stores
 from sensor_msgs.msg import Image
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]

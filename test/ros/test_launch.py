@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 
-RUN = '''
+RUN = """
 import signal, sys
 from launch import LaunchDescription, LaunchService
 from launch.actions import IncludeLaunchDescription
@@ -30,7 +30,7 @@ service.include_launch_description(LaunchDescription([
     IncludeLaunchDescription(PythonLaunchDescriptionSource(path), launch_arguments=arguments)
 ]))
 sys.exit(service.run())
-'''
+"""
 
 
 @pytest.fixture(autouse=True)

@@ -5,11 +5,13 @@
 from pathlib import Path
 from typing import Any
 
-from lednet_ros.ros.parameters import BY_NAME
-from lednet_ros.ros.parameters import NodeParameter
-from lednet_ros.ros.parameters import ParameterError
-from lednet_ros.ros.parameters import PARAMETERS
-from lednet_ros.ros.parameters import unknown_parameters
+from lednet_ros.ros.parameters import (
+    BY_NAME,
+    NodeParameter,
+    ParameterError,
+    PARAMETERS,
+    unknown_parameters,
+)
 import pytest
 from rcl_interfaces.srv import DescribeParameters
 from rclpy.parameter import Parameter
@@ -43,7 +45,7 @@ def test_the_documentation_lists_every_parameter() -> None:
     }
     assert set(BY_NAME) == set(rows)
     for parameter in PARAMETERS:
-        name, kind, default, allowed, run_time, description = rows[parameter.name]
+        kind, default, allowed, run_time, description = rows[parameter.name][1:]
         assert kind == parameter.type.name.lower()
         assert default == f'`{parameter.default!r}`'
         assert allowed == parameter.allowed
@@ -72,9 +74,8 @@ def test_every_default_is_allowed_and_declared(harness: Harness) -> None:
     node = harness.node(start=False, device='auto', diagnostics_period=1.0)
     for parameter in PARAMETERS:
         parameter.check(parameter.default)
-        if parameter.default != []:
-            value = node.get_parameter(parameter.name).value
-            assert (list(value) if parameter.length else value) == parameter.default
+        value = node.get_parameter(parameter.name).value
+        assert parameter.clean(value) == parameter.default
 
 
 @pytest.mark.parametrize(
@@ -114,6 +115,13 @@ def test_a_misspelt_parameter_is_logged(
 ) -> None:
     harness.node(start=False, overlay_alhpa=0.3)
     assert "did you mean 'overlay_alpha'" in capfd.readouterr().err
+
+
+def test_empty_texts_stand_for_an_empty_list(harness: Harness) -> None:
+    node = harness.node(start=False, cameras=[''])
+    change = Parameter('overlay_classes', value=[''])
+    assert node.set_parameters([change])[0].successful
+    assert node._values['overlay_classes'] == node._values['cameras'] == []
 
 
 def test_check_covers_arrays() -> None:

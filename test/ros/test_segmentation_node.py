@@ -10,24 +10,17 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.ros import camera as camera_module
-from lednet_ros.ros.camera import latched_qos
-from lednet_ros.ros.camera import sensor_qos
+from lednet_ros.ros.camera import latched_qos, sensor_qos
 import numpy as np
 from numpy.typing import NDArray
 import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile
-from rclpy.qos import ReliabilityPolicy
-from ros_harness import Harness
-from ros_harness import image_message
-from ros_harness import street
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from ros_harness import Harness, image_message, street
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo
-from sensor_msgs.msg import CompressedImage
-from sensor_msgs.msg import Image
-from std_msgs.msg import Header
-from std_msgs.msg import String
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header, String
 from std_srvs.srv import SetBool
 
 pytestmark = pytest.mark.ros

@@ -4,8 +4,7 @@
 
 import threading
 
-from lednet_ros.ros.slots import Arrival
-from lednet_ros.ros.slots import FrameSlots
+from lednet_ros.ros.slots import Arrival, FrameSlots
 import pytest
 
 pytestmark = pytest.mark.ros

@@ -4,9 +4,7 @@
 
 import math
 
-from lednet_ros.ros.statistics import FrameStatistics
-from lednet_ros.ros.statistics import LATENCIES_KEPT
-from lednet_ros.ros.statistics import percentiles_ms
+from lednet_ros.ros.statistics import FrameStatistics, LATENCIES_KEPT, percentiles_ms
 import pytest
 
 pytestmark = pytest.mark.ros

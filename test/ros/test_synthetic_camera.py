@@ -9,8 +9,7 @@ import pytest
 import rclpy
 from rclpy.parameter import Parameter
 from ros_harness import Harness
-from sensor_msgs.msg import CameraInfo
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 
 pytestmark = pytest.mark.ros
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import math
 from pathlib import Path
 
-from lednet_ros.checkpoint import Checkpoint, load_checkpoint
+from lednet_ros.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from lednet_ros.datasets import LabeledFrame, synthetic_frames
 from lednet_ros.evaluation.dataset import evaluate
 from lednet_ros.inference.segmenter import Segmenter
@@ -123,6 +123,20 @@ def test_resume_without_a_state_starts_anew(
 ) -> None:
     run(frames, tmp_path, replace(OPTIONS, epochs=1), resume=True)
     assert len(losses) == 2
+
+
+def test_a_state_of_another_run_is_refused(frames: list[LabeledFrame], tmp_path: Path) -> None:
+    run(frames, tmp_path, replace(OPTIONS, epochs=1))
+    with pytest.raises(CheckpointError, match='other options'):
+        run(frames, tmp_path, replace(OPTIONS, epochs=1, learning_rate=0.5), resume=True)
+
+
+def test_a_damaged_state_is_named(frames: list[LabeledFrame], tmp_path: Path) -> None:
+    run(frames, tmp_path, replace(OPTIONS, epochs=1))
+    state = tmp_path / 'state.pt'
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r'state\.pt'):
+        run(frames, tmp_path, replace(OPTIONS, epochs=1), resume=True)
 
 
 def test_the_checkpoint_says_what_it_is(frames: list[LabeledFrame], tmp_path: Path) -> None:
