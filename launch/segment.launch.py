@@ -3,15 +3,16 @@
 """Start segmentation_node, and rviz if asked for: ros2 launch lednet_ros segment.launch.py."""
 
 import os
-
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
-from launch.conditions import IfCondition
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
-from lednet_ros.files import share_directory
+from pathlib import Path
+import tempfile
 
 from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.utilities import make_namespace_absolute, prefix_namespace
+from lednet_ros.files import share_directory
 
 CONFIG = share_directory() / 'config'
 
@@ -24,7 +25,11 @@ ARGUMENTS = (
         default_value=str(CONFIG / 'segment.yaml'),
         description='Parameter file of the node.',
     ),
-    DeclareLaunchArgument('image', default_value='image', description='Image topic.'),
+    DeclareLaunchArgument(
+        'image',
+        default_value='image',
+        description="Image topic; one that ends with '/compressed' is taken as compressed.",
+    ),
     DeclareLaunchArgument(
         'image_transport',
         default_value='',
@@ -49,12 +54,15 @@ ARGUMENTS = (
     ),
     DeclareLaunchArgument(
         'use_sim_time',
-        default_value='false',
-        choices=['true', 'false'],
-        description='Take the time from /clock.',
+        default_value='',
+        choices=['', 'true', 'false', 'True', 'False'],
+        description="Take the time from /clock; empty takes the parameter file's.",
     ),
     DeclareLaunchArgument(
-        'rviz', default_value='false', choices=['true', 'false'], description='Open rviz.'
+        'rviz',
+        default_value='false',
+        choices=['true', 'false', 'True', 'False'],
+        description='Open rviz.',
     ),
     DeclareLaunchArgument(
         'log_level',
@@ -71,45 +79,80 @@ def make_nodes(context: LaunchContext) -> list[Node]:
         argument.name: LaunchConfiguration(argument.name).perform(context)
         for argument in ARGUMENTS
     }
-    namespace = values['namespace'].strip('/')
     cameras = [name.strip() for name in values['cameras'].split(',') if name.strip()]
-    parameters: dict[str, object] = {'use_sim_time': values['use_sim_time'] == 'true'}
-    if cameras:
-        parameters['cameras'] = cameras
+    if cameras and values['image'] != 'image':
+        raise RuntimeError('image and cameras exclude each other: camera X is received on X/image')
+    params_file = Path(values['params_file']).expanduser()
+    if not params_file.is_file():
+        # launch_ros would go on without it.
+        raise RuntimeError(f"params_file '{params_file}' is not a file")
+    if values['image'].endswith('/compressed'):
+        values['image'] = values['image'].removesuffix('/compressed')
+        values['image_transport'] = 'compressed'
+    image = f'{cameras[0]}/image' if cameras else values['image']
+
+    parameters: dict[str, object] = {'cameras': cameras} if cameras else {}
     for name in ('checkpoint', 'device', 'image_transport'):
         if values[name]:
             # Without the type, a name like '5' would become a number.
             parameters[name] = ParameterValue(values[name], value_type=str)
-    outputs = '/'.join(['', *filter(None, [namespace, 'segmentation_node', *cameras[:1]])])
-    image = f'{cameras[0]}/image' if cameras else values['image']
-    return [
-        Node(
+    simulated = {}
+    if values['use_sim_time']:
+        simulated['use_sim_time'] = values['use_sim_time'].lower() == 'true'
+
+    namespace = values['namespace'].strip('/')
+    # The file that includes this one may have pushed a namespace.
+    whole_namespace = make_namespace_absolute(
+        prefix_namespace(context.launch_configurations.get('ros_namespace'), namespace) or ''
+    ).rstrip('/')
+    outputs = '/'.join([whole_namespace, 'segmentation_node', *cameras[:1]])
+    logger = f'{whole_namespace}/segmentation_node'.strip('/').replace('/', '.')
+    nodes: list[Node] = [
+        LifecycleNode(
             package='lednet_ros',
             executable='segmentation_node',
             name='segmentation_node',
             namespace=namespace,
-            parameters=[values['params_file'], parameters],
-            remappings=[] if cameras else [('image', values['image'])],
-            arguments=['--ros-args', '--log-level', f"segmentation_node:={values['log_level']}"],
+            parameters=[str(params_file), parameters, simulated],
+            remappings=[] if cameras else [('image', image)],
+            arguments=['--ros-args', '--log-level', f"{logger}:={values['log_level']}"],
             output='screen',
             emulate_tty=True,
-        ),
-        Node(
-            package='rviz2',
-            executable='rviz2',
-            namespace=namespace,
-            arguments=['-d', str(CONFIG / 'segment.rviz')],
-            parameters=[{'use_sim_time': values['use_sim_time'] == 'true'}],
-            # The displays name the topics of a node without namespace and of one camera.
-            remappings=[
-                ('/image', image),
-                ('/segmentation_node/overlay', f'{outputs}/overlay'),
-                ('/segmentation_node/labels', f'{outputs}/labels'),
-                ('/segmentation_node/color', f'{outputs}/color'),
-            ],
-            condition=IfCondition(values['rviz']),
-        ),
+        )
     ]
+    if values['rviz'].lower() == 'true':
+        config = make_rviz_config(values['image_transport'] == 'compressed')
+        nodes.append(
+            Node(
+                package='rviz2',
+                executable='rviz2',
+                namespace=namespace,
+                arguments=['-d', config],
+                parameters=[simulated],
+                # The displays name the topics of a node without namespace and of one camera.
+                remappings=[
+                    ('/image', image),
+                    ('/image/compressed', f'{image}/compressed'),
+                    ('/segmentation_node/overlay', f'{outputs}/overlay'),
+                    ('/segmentation_node/labels', f'{outputs}/labels'),
+                    ('/segmentation_node/color', f'{outputs}/color'),
+                ],
+            )
+        )
+    return nodes
+
+
+def make_rviz_config(compressed: bool) -> str:
+    """Give the path of the configuration; rviz knows the transport by the topic's name alone."""
+    path = CONFIG / 'segment.rviz'
+    if not compressed:
+        return str(path)
+    text = path.read_text(encoding='utf-8')
+    with tempfile.NamedTemporaryFile(
+        'w', prefix='segment_', suffix='.rviz', encoding='utf-8', delete=False
+    ) as file:
+        file.write(text.replace('Value: /image\n', 'Value: /image/compressed\n'))
+    return file.name
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -66,7 +66,7 @@ def test_atomic_path_replaces(tmp_path: Path) -> None:
 @pytest.mark.parametrize('below', ['result.json', 'folder/result.json'])
 def test_atomic_path_below_a_file_names_the_path(tmp_path: Path, below: str) -> None:
     (tmp_path / 'file').write_text('in the way')
-    with pytest.raises(NotADirectoryError, match='into .*file.*where a folder is needed'):
+    with pytest.raises(NotADirectoryError, match=r'into .*file.*where a folder is needed'):
         with atomic_path(tmp_path / 'file' / below):
             pytest.fail('the block must not run')
 

@@ -15,6 +15,7 @@ from lednet_ros.ros.codec import fill_image
 from lednet_ros.ros.process import keep_large_buffers
 import rclpy
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import Image
@@ -53,8 +54,6 @@ def play(node: Node, path: Path, topic: str | None, subscribers: int) -> int:
     first_stamp = 0
     start = time.perf_counter()
     for recorded in read_frames(path, topic):
-        if not rclpy.ok():
-            break
         if not count:
             first_stamp = recorded.stamp
         ahead = (recorded.stamp - first_stamp) / 1e9 - (time.perf_counter() - start)
@@ -78,10 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv if arguments is None else ['player', *arguments]
     options = parser.parse_args(remove_ros_args(words)[1:])
     keep_large_buffers()
-    rclpy.init(args=words)
+    # Ctrl-C ends the playing wherever it is, as KeyboardInterrupt.
+    rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
     node = Node('player')
     try:
         play(node, options.path, options.topic, options.subscribers)
+    except KeyboardInterrupt:
+        pass
     except (FrameError, RuntimeError) as error:
         print(f'player: {error}', file=sys.stderr)
         return 1

@@ -20,6 +20,7 @@ from lednet_ros.labels import LabelMap
 from lednet_ros.ros.process import keep_large_buffers
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
+from rich.columns import Columns
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
@@ -121,7 +122,8 @@ def _watch(
         )
         _spin_until_ready(executor, monitor, node)
         if source is None:
-            camera = _process('lednet_ros.ros.synthetic_camera')
+            # Its log would break into the live table.
+            camera = _process('lednet_ros.ros.synthetic_camera', '--log-level', 'warn')
         else:
             arguments = [str(source), '--subscribers', '2']
             arguments += ['--topic', topic] if topic else []
@@ -194,15 +196,14 @@ def _table(monitor: Monitor, seconds_left: float) -> Group:
     summary.add_row(*values.values())
     label_map = monitor.confusion.label_map
     total = max(int(figures.pixels.sum()), 1)
-    shares = Text()
+    shares = []
     for name, color, count in zip(
         label_map.names, label_map.palette, figures.pixels, strict=False
     ):
         red, green, blue = (int(value) for value in color)
-        shares.append('  ', style=f'on rgb({red},{green},{blue})')
-        shares.append(f' {name} {100 * count / total:.1f}%  ')
-    shares.append('\n')
-    return Group(summary, shares)
+        swatch = Text('  ', style=f'on rgb({red},{green},{blue})')
+        shares.append(swatch + Text(f' {name} {100 * count / total:.1f}%'))
+    return Group(summary, Columns(shares, equal=True), '')
 
 
 def _milliseconds(value: float) -> str:

@@ -61,7 +61,11 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
     keep_large_buffers()
     signal.signal(signal.SIGINT, stop_starting)
     signal.signal(signal.SIGTERM, stop_starting)
-    rclpy.init(args=None if arguments is None else list(arguments))
+    try:
+        rclpy.init(args=None if arguments is None else list(arguments))
+    except RuntimeError as error:
+        print(f'{type(error).__name__}: {error}', file=sys.stderr)
+        return 1
     node = None
     try:
         node = make_node()
