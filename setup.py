@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Installs lednet_ros, by colcon or by pip."""
 
+import atexit
 from glob import glob
 import os
+import shutil
 import sys
+import tempfile
 
 from setuptools import find_packages, setup
 
@@ -23,16 +26,23 @@ data_files = [
     ('share/' + package_name + '/config/labels', glob('config/labels/*.yaml')),
 ]
 
+options = {}
+if {'bdist_wheel', 'egg_info'} & set(sys.argv):
+    # pip builds inside the source tree, and would pack what an earlier build left in build/.
+    scratch = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    options = {'build': {'build_base': scratch}, 'egg_info': {'egg_base': scratch}}
+
 if 'bdist_wheel' in sys.argv:
     # A wheel puts executables into bin only; `ros2 run` and `ros2 launch` look in lib/PACKAGE.
-    folder = os.path.join('build', 'forwarders')
-    os.makedirs(folder, exist_ok=True)
+    forwarders = []
     for name in executables:
-        path = os.path.join(folder, name)
+        path = os.path.join(scratch, name)
         with open(path, 'w', encoding='utf-8') as file:
             file.write(f'#!/bin/sh\nexec "$(dirname "$0")/../../bin/{name}" "$@"\n')
         os.chmod(path, 0o755)
-    data_files.append(('lib/' + package_name, glob(os.path.join(folder, '*'))))
+        forwarders.append(path)
+    data_files.append(('lib/' + package_name, forwarders))
 
 setup(
     name=package_name,
@@ -40,6 +50,7 @@ setup(
     packages=find_packages(exclude=['test', 'test.*']),
     package_data={package_name: ['weights/*']},
     data_files=data_files,
+    options=options,
     python_requires='>=3.10',
     install_requires=[
         'setuptools',

@@ -3,6 +3,7 @@
 """Play a bag with /clock and segment it: ros2 launch lednet_ros replay.launch.py bag:=PATH."""
 
 from pathlib import Path
+import sys
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
@@ -13,16 +14,16 @@ from launch.actions import (
     OpaqueFunction,
     RegisterEventHandler,
 )
-from launch.event_handlers import OnProcessExit
+from launch.event_handlers import OnProcessExit, OnProcessIO
 from launch.events import Shutdown
-from launch.events.process import ProcessExited
+from launch.events.process import ProcessExited, ProcessIO
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
-from launch_ros.event_handlers import OnStateTransition
-from lednet_ros.evaluation.sources import COMPRESSED_TYPE, find_image_topic
-from lednet_ros.files import share_directory
 
-SEGMENT = share_directory() / 'launch' / 'segment.launch.py'
+SHARE = Path(__file__).absolute().parents[1]
+
+# What the node logs when it is active. Its transition event could come before launch listens.
+READY = b'segmenting '
 
 
 def make_actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
@@ -30,6 +31,14 @@ def make_actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
+
+    try:
+        from lednet_ros.evaluation.sources import COMPRESSED_TYPE, find_image_topic
+    except ModuleNotFoundError as error:
+        raise RuntimeError(
+            f'{error} in {sys.executable}, which runs ros2 launch; where another Python has it: '
+            'python $(which ros2) launch lednet_ros replay.launch.py ...'
+        ) from error
 
     bag = Path(value('bag')).expanduser()
     topic, kind = find_image_topic(bag, value('image') or None)
@@ -40,26 +49,33 @@ def make_actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if kind == COMPRESSED_TYPE and not topic.endswith('/compressed'):
         command += ['--remap', f'{topic}:={topic}/compressed']
         topic += '/compressed'
-    arguments = {'image': topic, 'use_sim_time': 'true', 'rviz': value('rviz')}
-    for name in ('params_file', 'checkpoint', 'device'):
-        if value(name):
-            arguments[name] = value(name)
+    arguments = {name: value(name) for name in ('params_file', 'checkpoint', 'device', 'rviz')}
+    arguments |= {
+        'image': topic,
+        'image_transport': 'compressed' if kind == COMPRESSED_TYPE else 'raw',
+        'use_sim_time': 'true',
+        'log_level': 'info',
+    }
+    players = [ExecuteProcess(cmd=command, output='screen')]
+
+    def start_player(event: ProcessIO) -> ExecuteProcess | None:
+        return players.pop() if players and READY in event.text else None
+
     return [
         RegisterEventHandler(OnProcessExit(on_exit=shut_down)),
         # Loading the network takes seconds, in which a short bag would be over.
-        RegisterEventHandler(
-            OnStateTransition(
-                goal_state='active', entities=[ExecuteProcess(cmd=command, output='screen')]
-            )
-        ),
+        RegisterEventHandler(OnProcessIO(on_stdout=start_player, on_stderr=start_player)),
         IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(str(SEGMENT)), launch_arguments=arguments.items()
+            PythonLaunchDescriptionSource(str(SHARE / 'launch' / 'segment.launch.py')),
+            launch_arguments=arguments.items(),
         ),
     ]
 
 
-def shut_down(event: ProcessExited, _: LaunchContext) -> EmitEvent:
+def shut_down(event: ProcessExited, context: LaunchContext) -> EmitEvent | None:
     """End the launch with the bag, with rviz or with a node that can't work."""
+    if context.is_shutdown:
+        return None
     return EmitEvent(event=Shutdown(reason=f'{event.process_name} has ended'))
 
 
@@ -87,12 +103,20 @@ def generate_launch_description() -> LaunchDescription:
                 description='Open rviz.',
             ),
             DeclareLaunchArgument(
-                'params_file', default_value='', description='Parameter file of the node.'
+                'params_file',
+                default_value=str(SHARE / 'config' / 'segment.yaml'),
+                description='Parameter file of the node.',
             ),
             DeclareLaunchArgument(
-                'checkpoint', default_value='', description='Checkpoint file or name.'
+                'checkpoint',
+                default_value='',
+                description="Checkpoint file or name; empty takes the parameter file's.",
             ),
-            DeclareLaunchArgument('device', default_value='', description='auto, cpu or cuda.'),
+            DeclareLaunchArgument(
+                'device',
+                default_value='',
+                description="auto, cpu, cuda or cuda:N; empty takes the parameter file's.",
+            ),
             OpaqueFunction(function=make_actions),
         ]
     )

@@ -9,12 +9,12 @@ import tempfile
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode, Node
+from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
-from lednet_ros.files import share_directory
 
-CONFIG = share_directory() / 'config'
+# Nothing of the package is imported: ros2 launch may run on another Python than the node.
+CONFIG = Path(__file__).absolute().parents[1] / 'config'
 
 # Read by Fast DDS up to Jazzy, and from Kilted on.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
@@ -107,20 +107,9 @@ def make_nodes(context: LaunchContext) -> list[Node]:
     ).rstrip('/')
     outputs = '/'.join([whole_namespace, 'segmentation_node', *cameras[:1]])
     logger = f'{whole_namespace}/segmentation_node'.strip('/').replace('/', '.')
-    nodes: list[Node] = [
-        LifecycleNode(
-            package='lednet_ros',
-            executable='segmentation_node',
-            name='segmentation_node',
-            namespace=namespace,
-            parameters=[str(params_file), parameters, simulated],
-            remappings=[] if cameras else [('image', image)],
-            arguments=['--ros-args', '--log-level', f"{logger}:={values['log_level']}"],
-            output='screen',
-            emulate_tty=True,
-        )
-    ]
+    nodes = []
     if values['rviz'].lower() == 'true':
+        # Comes first: where rviz is missing, the launch ends before it has started the node.
         config = make_rviz_config(values['image_transport'] == 'compressed')
         nodes.append(
             Node(
@@ -139,6 +128,19 @@ def make_nodes(context: LaunchContext) -> list[Node]:
                 ],
             )
         )
+    nodes.append(
+        Node(
+            package='lednet_ros',
+            executable='segmentation_node',
+            name='segmentation_node',
+            namespace=namespace,
+            parameters=[str(params_file), parameters, simulated],
+            remappings=[] if cameras else [('image', image)],
+            arguments=['--ros-args', '--log-level', f"{logger}:={values['log_level']}"],
+            output='screen',
+            emulate_tty=True,
+        )
+    )
     return nodes
 
 

@@ -24,12 +24,14 @@ def add_parser(subparsers: Subparsers) -> None:
         '--synthetic', type=int, default=160, metavar='N', help='synthetic frames an epoch'
     )
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--initial', metavar='CHECKPOINT', help='weights to start from')
     parser.add_argument('--resume', action='store_true', help='go on from the last epoch')
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train and print the measured accuracy."""
+    from lednet_ros.checkpoint import load_checkpoint
     from lednet_ros.datasets import FolderDataset, synthetic_frames
     from lednet_ros.labels import LabelMap
     from lednet_ros.synthetic import CLASS_NAMES
@@ -67,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
         settings,
         Path(options.output),
         ' and '.join(sources),
+        initial=load_checkpoint(options.initial) if options.initial else None,
         resume=options.resume,
     )
     for name, metrics in checkpoint.metrics.items():

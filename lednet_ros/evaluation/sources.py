@@ -146,7 +146,7 @@ def _open_bag(path: Path) -> Iterator[AnyReader]:
     try:
         with AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY)) as reader:
             yield reader
-    except AnyReaderError as error:
+    except (AnyReaderError, FileNotFoundError) as error:
         raise SourceError(f'{path}: not a readable bag: {error}') from error
 
 

@@ -161,7 +161,7 @@ class Camera:
                     callback,
                     sensor_qos(),
                     event_callbacks=SubscriptionEventCallbacks(
-                        incompatible_qos=self._incompatible_subscription(topic)
+                        incompatible_qos=self._on_incompatible(topic, 'subscription')
                     ),
                     qos_overriding_options=QoSOverridingOptions.with_default_policies(),
                 )
@@ -276,33 +276,22 @@ class Camera:
             topic,
             qos,
             event_callbacks=PublisherEventCallbacks(
-                incompatible_qos=self._incompatible_publisher(topic)
+                incompatible_qos=self._on_incompatible(topic, 'publisher')
             ),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
-    def _incompatible_subscription(self, topic: str) -> Callable[[Any], None]:
+    def _on_incompatible(self, topic: str, kind: str) -> Callable[[Any], None]:
+        other = 'publisher' if kind == 'subscription' else 'subscriber'
+
         def warn(event: Any) -> None:
             resolved = self._node.resolve_topic_name(topic)
             policy = _policy_name(event)
             self._warn(
                 f'qos {topic}',
-                f"a publisher on '{resolved}' offers an incompatible QoS ({policy}), so nothing "
-                f"is received from it; set 'qos_overrides.{resolved}.subscription.{policy}' to "
-                "what the publisher offers (see ros2 topic info --verbose)",
-            )
-
-        return warn
-
-    def _incompatible_publisher(self, topic: str) -> Callable[[Any], None]:
-        def warn(event: Any) -> None:
-            resolved = self._node.resolve_topic_name(topic)
-            policy = _policy_name(event)
-            self._warn(
-                f'qos {topic}',
-                f"a subscriber of '{resolved}' requests an incompatible QoS ({policy}), so it "
-                f"receives nothing; change its request, or set "
-                f"'qos_overrides.{resolved}.publisher.{policy}'",
+                f"a {other} of '{resolved}' has an incompatible QoS ({policy}), so nothing "
+                f"passes between it and this node; set 'qos_overrides.{resolved}.{kind}.{policy}' "
+                'to what it uses (see ros2 topic info --verbose)',
             )
 
         return warn

@@ -83,4 +83,7 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+        # The interpreter takes some 0.5 s to end, without handlers: a signal would kill it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return 0

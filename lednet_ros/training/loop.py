@@ -9,7 +9,12 @@ import pickle
 from typing import Any
 
 from lednet_ros import __version__
-from lednet_ros.checkpoint import Checkpoint, CheckpointError, save_checkpoint
+from lednet_ros.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_weights,
+    save_checkpoint,
+)
 from lednet_ros.datasets import LabeledFrame, synthetic_frames
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.files import atomic_path, make_folder
@@ -75,6 +80,7 @@ def train(
     options: TrainingOptions,
     output: Path,
     description: str,
+    initial: Checkpoint | None = None,
     resume: bool = False,
 ) -> Checkpoint:
     """
@@ -94,6 +100,8 @@ def train(
         Folder for the checkpoint and the state to resume from, written after each epoch.
     description
         What the data are, for the checkpoint's metadata.
+    initial
+        Weights to start from, of the same network and number of classes; None draws them.
     resume
         Go on from the state in `output` if there is one.
 
@@ -109,7 +117,8 @@ def train(
     ValueError
         There are fewer frames than one batch needs, or a batch of one.
     CheckpointError
-        The state to resume from is damaged or of a run with other options.
+        The state to resume from is damaged or of a run with other options, or the weights to
+        start from do not fit.
 
     """
     pool_size = len(frames) + options.synthetic
@@ -123,7 +132,10 @@ def train(
     make_folder(output)
     torch.manual_seed(options.seed)
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    network = build_network(options.network, label_map.num_classes).to(device)
+    network = build_network(options.network, label_map.num_classes)
+    if initial is not None:
+        load_weights(network, initial.state_dict, 'weights to start from')
+    network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(
         network,
@@ -191,6 +203,7 @@ def train(
             'lednet_ros': __version__,
             'torch': torch.__version__,
             'device': device.type,
+            'initial': None if initial is None else initial.training,
         },
     )
     for name, validation_frames in validation.items():

@@ -5,12 +5,14 @@
 from dataclasses import asdict, replace
 import math
 from pathlib import Path
+from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from lednet_ros.datasets import LabeledFrame, synthetic_frames
 from lednet_ros.evaluation.dataset import evaluate
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap
+from lednet_ros.models import build_network
 from lednet_ros.training import loop
 from lednet_ros.training.loop import class_weights, train, TrainingOptions
 import numpy as np
@@ -48,9 +50,9 @@ def run(
     frames: list[LabeledFrame],
     output: Path,
     options: TrainingOptions = OPTIONS,
-    resume: bool = False,
+    **more: Any,
 ) -> Checkpoint:
-    return train(frames, {'same': frames}, CAMVID, options, output, 'four streets', resume)
+    return train(frames, {'same': frames}, CAMVID, options, output, 'four streets', **more)
 
 
 def same_weights(one: Checkpoint, two: Checkpoint) -> bool:
@@ -123,6 +125,26 @@ def test_resume_without_a_state_starts_anew(
 ) -> None:
     run(frames, tmp_path, replace(OPTIONS, epochs=1), resume=True)
     assert len(losses) == 2
+
+
+def test_a_run_can_start_from_weights(
+    frames: list[LabeledFrame], losses: list[float], tmp_path: Path
+) -> None:
+    first = run(frames, tmp_path / 'first')
+    fresh = losses[0]
+    losses.clear()
+    second = run(frames, tmp_path / 'second', initial=first)
+    assert losses[0] < fresh
+    assert second.training['initial'] == first.training
+
+
+def test_weights_of_other_classes_are_no_start(
+    frames: list[LabeledFrame], tmp_path: Path
+) -> None:
+    other = build_network('lednet', 5).state_dict()
+    start = replace(run(frames, tmp_path, replace(OPTIONS, epochs=1)), state_dict=other)
+    with pytest.raises(CheckpointError, match='do not fit'):
+        run(frames, tmp_path, initial=start)
 
 
 def test_a_state_of_another_run_is_refused(frames: list[LabeledFrame], tmp_path: Path) -> None:
