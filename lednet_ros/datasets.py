@@ -113,7 +113,7 @@ class FolderDataset:
 
 
 def synthetic_frames(
-    count: int, size: tuple[int, int], seed: int
+    count: int, size: tuple[int, int], seed: int, frames_per_street: int = 1
 ) -> Iterator[LabeledFrame]:
     """
     Draw frames of many different synthetic streets.
@@ -121,16 +121,19 @@ def synthetic_frames(
     Parameters
     ----------
     count
-        Number of frames; each is of a street of its own, at a random moment.
+        Number of frames.
     size
         Height and width.
     seed
         Frames are a pure function of it.
+    frames_per_street
+        Frames at random moments of each street; laying out a street costs ten frames.
 
     """
     rng = np.random.default_rng(seed)
     height, width = size
     for index in range(count):
-        street = int(rng.integers(1 << 31))
-        pixels, labels = StreetScene(width, height, seed=street).render(float(rng.uniform(0, 60)))
+        if index % frames_per_street == 0:
+            scene = StreetScene(width, height, seed=int(rng.integers(1 << 31)))
+        pixels, labels = scene.render(float(rng.uniform(0, 60)))
         yield LabeledFrame(f'street_{seed}_{index}', pixels, labels)

@@ -111,3 +111,11 @@ def test_synthetic_frames_follow_from_the_seed() -> None:
         np.testing.assert_array_equal(one.labels, two.labels)
     assert (first[0].pixels != first[1].pixels).any()
     assert (first[0].pixels != other.pixels).any()
+
+
+def test_several_frames_of_a_street_are_of_the_same_street() -> None:
+    streets = list(synthetic_frames(4, (64, 96), seed=5, frames_per_street=2))
+    single = list(synthetic_frames(1, (64, 96), seed=5))
+    assert np.array_equal(streets[0].pixels, single[0].pixels)
+    assert len({frame.pixels.tobytes() for frame in streets}) == 4
+    assert [frame.name for frame in streets] == [f'street_5_{index}' for index in range(4)]

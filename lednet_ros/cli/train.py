@@ -23,6 +23,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         '--synthetic', type=int, default=160, metavar='N', help='synthetic frames an epoch'
     )
+    parser.add_argument(
+        '--weight-offset',
+        type=float,
+        default=1.1,
+        help='softness of the class weights, above 1: smaller weighs rare classes more (1.1)',
+    )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--initial', metavar='CHECKPOINT', help='weights to start from')
     parser.add_argument('--resume', action='store_true', help='go on from the last epoch')
@@ -49,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         synthetic=options.synthetic,
+        weight_offset=options.weight_offset,
         seed=options.seed,
     )
     frames = []

@@ -14,7 +14,6 @@ from lednet_ros.ros.codec import fill_compressed, fill_image, scale_camera_info
 from lednet_ros.ros.statistics import FrameStatistics
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -22,6 +21,12 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+except ImportError:
+    # The module's name in Humble.
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
 
 try:
     from vision_msgs.msg import LabelInfo, VisionClass

@@ -35,6 +35,7 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 # Seeds of validation streets start here; training streets stay below.
 VALIDATION_SEED = 1 << 20
+FRAMES_PER_STREET = 4
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class TrainingOptions:
         Height and width that the checkpoint is for; synthetic frames are drawn at it.
     synthetic
         New synthetic frames for each epoch.
+    weight_offset
+        Softness of the class weights, see `class_weights`: the nearer to 1, the more rare classes
+        count (1.02 in the ENet paper).
     ema_decay
         Decay of the averaged weights, which are the ones that are saved.
     seed
@@ -69,6 +73,7 @@ class TrainingOptions:
     crop: tuple[int, int] = (256, 352)
     input_size: tuple[int, int] = (360, 480)
     synthetic: int = 160
+    weight_offset: float = 1.1
     ema_decay: float = 0.995
     seed: int = 0
 
@@ -148,7 +153,8 @@ def train(
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, options.learning_rate, total_steps=options.epochs * steps_per_epoch
     )
-    weights = class_weights([*frames, *_streets(options, options.epochs)], label_map).to(device)
+    sample = [*frames, *_streets(options, options.epochs)]
+    weights = class_weights(sample, label_map, options.weight_offset).to(device)
     state_file = output / 'state.pt'
     parts: dict[str, Any] = {
         'network': network,
@@ -212,9 +218,11 @@ def train(
     return checkpoint
 
 
-def class_weights(frames: Sequence[LabeledFrame], label_map: LabelMap) -> Tensor:
+def class_weights(
+    frames: Sequence[LabeledFrame], label_map: LabelMap, offset: float
+) -> Tensor:
     """
-    Weight classes by rarity: `1 / log(1.02 + share of pixels)` (ENet paper, section 5.2).
+    Weight classes by rarity: `1 / log(offset + share of pixels)` (ENet paper, section 5.2).
 
     Parameters
     ----------
@@ -222,6 +230,8 @@ def class_weights(frames: Sequence[LabeledFrame], label_map: LabelMap) -> Tensor
         The frames to count.
     label_map
         The classes.
+    offset
+        Above 1; the smaller, the more rare classes count.
 
     Returns
     -------
@@ -232,12 +242,14 @@ def class_weights(frames: Sequence[LabeledFrame], label_map: LabelMap) -> Tensor
     counts = sum(np.bincount(frame.labels.ravel(), minlength=256) for frame in frames)
     classes: NDArray[np.float64] = np.asarray(counts, np.float64)[: label_map.num_classes]
     share = classes / classes.sum()
-    return torch.from_numpy(1 / np.log(1.02 + share)).float()
+    return torch.from_numpy(1 / np.log(offset + share)).float()
 
 
 def _streets(options: TrainingOptions, epoch: int) -> list[LabeledFrame]:
     seed = options.seed * 1000 + epoch
-    return list(synthetic_frames(options.synthetic, options.input_size, seed))
+    return list(
+        synthetic_frames(options.synthetic, options.input_size, seed, FRAMES_PER_STREET)
+    )
 
 
 def _batch(

@@ -215,7 +215,7 @@ def test_rare_classes_weigh_more() -> None:
     labels.ravel()[:8] = 3
     labels.ravel()[8:10] = 8
     frame = LabeledFrame('a', np.zeros((10, 10, 3), np.uint8), labels)
-    weights = class_weights([frame, frame], CAMVID)
+    weights = class_weights([frame, frame], CAMVID, 1.02)
     assert weights.shape == (11,)
     assert weights.dtype == torch.float32
     assert weights[3].item() == pytest.approx(1 / math.log(1.02 + 0.8))
