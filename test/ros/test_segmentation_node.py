@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node over real DDS: every topic, every parameter that changes, every bad frame."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -528,3 +529,37 @@ def test_the_worker_survives_whatever_a_batch_raises(
     harness.spin_until(lambda: labels)
     assert harness.totals(node) == {'received': 4, 'failed': 3, 'processed': 1}
     assert capfd.readouterr().err.count('device lost') == 1
+
+
+@pytest.mark.parametrize('content', [b'', b'not a checkpoint', b'\x80\x04.'])
+@pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
+def test_a_wrong_checkpoint_stops_at_configure(
+    harness: Harness,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    content: bytes,
+    suffix: str,
+) -> None:
+    path = tmp_path / f'wrong{suffix}'
+    path.write_bytes(content)
+    node = harness.node(start=False, checkpoint=str(path))
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    log = capfd.readouterr().err
+    assert log.count('not configured:') == 1
+    assert str(path) in log
+
+
+def test_the_network_is_warm_before_activation(harness: Harness, checkpoint: Any) -> None:
+    node = harness.node(start=False, checkpoint=str(checkpoint), cameras=['front', 'rear'])
+    sizes: list[int] = []
+    segment = Segmenter.segment
+
+    def spy(self: Segmenter, frames: Any, **wanted: bool) -> Any:
+        sizes.append(len(frames))
+        return segment(self, frames, **wanted)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Segmenter, 'segment', spy)
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert sizes
+    assert set(sizes) == {2}, 'the largest batch that the cameras can make'
