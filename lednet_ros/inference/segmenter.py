@@ -212,9 +212,11 @@ class Segmenter:
 
         """
         frame = np.zeros((*frame_size, 3), np.uint8)
-        # The second run finds every allocation and algorithm choice already made.
-        for _ in range(2):
-            self.segment([frame] * batch_size)
+        # The largest batch allocates for all; each size has its own choice of algorithms. The
+        # second run finds everything made.
+        for count in range(batch_size, 0, -1):
+            for _ in range(2):
+                self.segment([frame] * count)
 
     def segment(
         self,
