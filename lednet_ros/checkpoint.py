@@ -122,6 +122,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path | str) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in checkpoint.state_dict.items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(metadata)})
+        # The library makes the file readable for its owner alone; nodes run as other users.
+        temporary.chmod(0o644)
 
 
 def load_checkpoint(name_or_path: str | Path, label_map: LabelMap | None = None) -> Checkpoint:

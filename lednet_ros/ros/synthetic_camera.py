@@ -32,7 +32,7 @@ class SyntheticCamera(Node):
         super().__init__('synthetic_camera', **options)
         width = self._declare('width', 480, 'Width of the images in pixels.')
         height = self._declare('height', 360, 'Height of the images in pixels.')
-        seed = self._declare('seed', 0, 'Which street.')
+        seed = self._declare('seed', 1, 'Which street.')
         speed = self._declare('speed', 8.0, 'Speed of the camera in m/s.')
         self._rate = self._declare('rate', 10.0, 'Frames per second.')
         self._encoding = self._declare('encoding', 'bgr8', 'rgb8 or bgr8.')
