@@ -143,7 +143,7 @@ def test_saving_replaces_the_file_in_one_step(
 def test_saving_below_a_file_names_the_path(
     small_content: Checkpoint, small_checkpoint: Path
 ) -> None:
-    with pytest.raises(OSError, match=r'small\.safetensors/a\.safetensors'):
+    with pytest.raises(OSError, match=r'into .*small\.safetensors'):
         save_checkpoint(small_content, small_checkpoint / 'a.safetensors')
 
 

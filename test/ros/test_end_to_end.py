@@ -111,8 +111,8 @@ def test_the_shipped_weights_segment_the_synthetic_street_through_dds(harness: H
     labels = harness.collect(Image, LABELS)
     truths = harness.collect(Image, 'ground_truth')
     harness.wait_outputs(node, {'labels'})
-    # The street that the demo shows; training drew its streets from all seeds below 2**31. Slow, so
-    # that a busy machine gets every frame processed.
+    # The street that the demo shows; training drew its streets from all seeds below 2**31.
+    # Slow, so that a busy machine gets every frame processed.
     camera = SyntheticCamera(parameter_overrides=[Parameter('rate', value=2.0)])
     harness.add(camera)
     harness.spin_until(lambda: len(labels) >= 20, timeout=120)
