@@ -68,9 +68,10 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
         return 1
     node = None
     try:
+        # Before the node: made after a signal has shut the context down, it would fail noisily.
+        executor = SingleThreadedExecutor()
         node = make_node()
         starting = False
-        executor = SingleThreadedExecutor()
         executor.add_node(node)
         executor.spin()
     except ExternalShutdownException:
