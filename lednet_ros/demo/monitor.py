@@ -11,6 +11,7 @@ import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from lednet_ros.demo.recorder import BagRecorder, Sample, SampleKeeper, VideoRecorder
 from lednet_ros.evaluation.metrics import ConfusionMatrix
+from lednet_ros.evaluation.sources import IMAGE_TYPE
 from lednet_ros.labels import LabelMap
 from lednet_ros.ros.camera import output_qos
 from lednet_ros.ros.codec import decode_image
@@ -25,7 +26,6 @@ from sensor_msgs.msg import Image
 RATE_WINDOW = 3.0
 # Frames whose results are still awaited; older ones were dropped by the node.
 PENDING = 64
-RECORDED_TYPE = 'sensor_msgs/msg/Image'
 
 
 @dataclass
@@ -46,8 +46,8 @@ class Figures:
 
     Attributes
     ----------
-    frames_in, frames_out
-        Frames and label images seen.
+    frames_out
+        Label images seen.
     latencies
         Seconds from the frame to its labels, both as seen by the monitor.
     pixels
@@ -59,7 +59,6 @@ class Figures:
 
     """
 
-    frames_in: int = 0
     frames_out: int = 0
     latencies: list[float] = field(default_factory=list)
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
@@ -137,7 +136,7 @@ class Monitor(Node):
         def receive(data: bytes) -> None:
             message = deserialize_message(data, Image)
             stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-            self._bag.write(resolved, RECORDED_TYPE, stamp, data)
+            self._bag.write(resolved, IMAGE_TYPE, stamp, data)
             handler(stamp, message)
 
         # Serialized messages go into the bag as they came.
@@ -147,7 +146,6 @@ class Monitor(Node):
         record = self._record(stamp)
         record.seen_at = time.perf_counter()
         record.frame = _bgr(message)
-        self.figures.frames_in += 1
         self.figures.recent_in.append(record.seen_at)
         self._finish(stamp, record)
 

@@ -12,9 +12,6 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
-STRIDE = 8
-"""Input pixels per pixel of the class scores, in each direction."""
-
 MIN_SIZE = 64
 """Smallest height and width: the pyramid halves the 1/8 features three times more."""
 
