@@ -24,6 +24,7 @@ data_files = [
     ('share/' + package_name + '/launch', glob('launch/*.launch.py')),
     ('share/' + package_name + '/config', glob('config/*.*')),
     ('share/' + package_name + '/config/labels', glob('config/labels/*.yaml')),
+    ('share/' + package_name + '/config/train', glob('config/train/*.yaml')),
 ]
 
 options = {}
@@ -48,7 +49,7 @@ setup(
     name=package_name,
     version='0.1.0',
     packages=find_packages(exclude=['test', 'test.*']),
-    package_data={package_name: ['weights/*']},
+    package_data={package_name: ['weights/*', 'evaluation/*.j2']},
     data_files=data_files,
     options=options,
     python_requires='>=3.10',
@@ -63,7 +64,11 @@ setup(
         'torch>=2.4',
         'tqdm>=4.60',
     ],
-    extras_require={'test': ['pytest']},
+    extras_require={
+        # A robot that only runs networks needs none of these.
+        'train': ['Jinja2>=3', 'matplotlib>=3.7', 'pydantic>=2.5,<3', 'tensorboard>=2.12'],
+        'test': ['pytest'],
+    },
     zip_safe=True,
     maintainer='the lednet_ros authors',
     maintainer_email='maintainers@lednet-ros.invalid',

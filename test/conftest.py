@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tests of several modules share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import cv2
 from lednet_ros.checkpoint import Checkpoint, save_checkpoint
+from lednet_ros.datasets import synthetic_frames
 from lednet_ros.labels import LabelMap
 from lednet_ros.models import build_network
 import numpy as np
@@ -20,6 +22,7 @@ torch.set_num_threads(1)
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMALL_INPUT = (64, 96)
 
+MakeDataset = Callable[..., Path]
 MakeWeights = Callable[[nn.Module, int, float], dict[str, Tensor]]
 
 
@@ -95,3 +98,74 @@ def small_checkpoint(small_content: Checkpoint, tmp_path: Path) -> Path:
     path = tmp_path / 'small.safetensors'
     save_checkpoint(small_content, path)
     return path
+
+
+def write_image(path: Path, pixels: np.ndarray) -> None:
+    """Write an image; colors are RGB."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if pixels.ndim == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    assert cv2.imwrite(str(path), pixels)
+
+
+@pytest.fixture(scope='session')
+def make_folder_dataset() -> MakeDataset:
+    """Write streets as `ROOT/SPLIT/images` and `labels`; counts says how many for each split."""
+
+    def make(root: Path, counts: Mapping[str, int], size: tuple[int, int] = SMALL_INPUT) -> Path:
+        for seed, (split, count) in enumerate(counts.items()):
+            for frame in synthetic_frames(count, size, seed, frames_per_street=4):
+                write_image(root / split / 'images' / f'{frame.name}.png', frame.pixels)
+                write_image(root / split / 'labels' / f'{frame.name}.png', frame.labels)
+        return root
+
+    return make
+
+
+# Cityscapes label ids of the synthetic street's classes, in their order.
+CITYSCAPES_IDS = np.array([23, 11, 17, 7, 8, 21, 20, 13, 26, 24, 25] + [0] * 245, np.uint8)
+
+
+@pytest.fixture(scope='session')
+def make_cityscapes() -> MakeDataset:
+    """
+    Write streets in the official layout of Cityscapes.
+
+    counts says how many for each city of each split, like `{'train': {'aachen': 2}}`; splits named
+    `train_extra` get coarse annotations only, others fine and coarse ones.
+    """
+
+    def make(
+        root: Path, counts: Mapping[str, Mapping[str, int]], size: tuple[int, int] = SMALL_INPUT
+    ) -> Path:
+        for seed, (split, cities) in enumerate(counts.items()):
+            for city, count in cities.items():
+                frames = synthetic_frames(count, size, seed, frames_per_street=4)
+                for number, frame in enumerate(frames):
+                    name = f'{city}_{number:06}_000019'
+                    image = root / 'leftImg8bit' / split / city / f'{name}_leftImg8bit.png'
+                    write_image(image, frame.pixels)
+                    labels = CITYSCAPES_IDS[frame.labels]
+                    for kind in ('gtCoarse',) if split == 'train_extra' else ('gtFine', 'gtCoarse'):
+                        folder = root / kind / split / city
+                        write_image(folder / f'{name}_{kind}_labelIds.png', labels)
+        return root
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def make_image_folder() -> MakeDataset:
+    """Write images of three classes, four for each in `train` and two in `val`, as ImageNet."""
+
+    def make(root: Path, size: tuple[int, int] = (80, 100)) -> Path:
+        rng = np.random.default_rng(0)
+        for split, count in (('train', 4), ('val', 2)):
+            for channel, name in enumerate(('n01', 'n02', 'n03')):
+                for number in range(count):
+                    pixels = rng.integers(0, 100, (*size, 3), np.uint8)
+                    pixels[..., channel] += 150
+                    write_image(root / split / name / f'{name}_{number}.JPEG', pixels)
+        return root
+
+    return make

@@ -230,7 +230,14 @@ class LEDNet(nn.Module):
     pyramid_width
         Channels inside the attention pyramid.
 
+    Attributes
+    ----------
+    HEADS
+        How the names of the tensors begin that depend on the classes.
+
     """
+
+    HEADS = ('decoder.', 'encoder.output_conv.')
 
     def __init__(self, num_classes: int, pyramid_width: int) -> None:
         super().__init__()
@@ -274,6 +281,15 @@ class LEDNet(nn.Module):
         """
         x = self.encoder.output_conv(self.encoder(x))
         return x
+
+    def both_scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        Class scores of the network and of its encoder alone, with one pass of the encoder.
+
+        Parameters and results are those of `scores` and `encoder_scores`.
+        """
+        features = self.encoder(x)
+        return self.decoder(features), self.encoder.output_conv(features)
 
     def forward(self, x: Tensor) -> Tensor:
         """

@@ -1,320 +1,430 @@
 # Copyright 2026 the lednet_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""A plain training run: frames in memory, AdamW, one cycle, weighted loss, averaged weights."""
+"""
+The training loop: stages, epochs, steps; averaged weights; a state to resume from.
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+What a run computes is a function of its recipe, its data and the number of processes: each epoch
+draws from generators seeded by the recipe's seed and the epoch's number, so that a resumed run
+repeats what an unbroken one does.
+"""
+
+from collections.abc import Iterator
+import copy
+import itertools
 from pathlib import Path
 import pickle
+import platform
+import time
 from typing import Any
 
 from lednet_ros import __version__
-from lednet_ros.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    load_weights,
-    save_checkpoint,
-)
-from lednet_ros.datasets import LabeledFrame, synthetic_frames
-from lednet_ros.evaluation.metrics import ConfusionMatrix
+from lednet_ros.checkpoint import CheckpointError
+from lednet_ros.evaluation.report import frame_picture, write_report
 from lednet_ros.files import atomic_path, make_folder
 from lednet_ros.inference.preprocess import normalize
-from lednet_ros.inference.segmenter import Segmenter
-from lednet_ros.labels import LabelMap, UNLABELED
-from lednet_ros.models import build_network, LEDNet
-from lednet_ros.training.augment import augment
+from lednet_ros.training.classification import ClassificationTask
+from lednet_ros.training.data import Batch, batches, Crops, epoch_order, epoch_size
+from lednet_ros.training.distributed import join_processes, Processes, synchronize_batch_norm
+from lednet_ros.training.optimization import build_optimizer, rate_factor
+from lednet_ros.training.recipe import Recipe, Stage
+from lednet_ros.training.run_log import RunLog
+from lednet_ros.training.segmentation import SegmentationTask
+from lednet_ros.training.task import MEAN, STD, Task, Validation
 import numpy as np
 from numpy.typing import NDArray
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import nn, Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from tqdm import tqdm
+import yaml
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-# Seeds of validation streets start here; training streets stay below.
-VALIDATION_SEED = 1 << 20
-FRAMES_PER_STREET = 4
+STATE_NAME = 'state.pt'
+REPORT_NAME = 'report.html'
+# Statistics of averaged weights are estimated from this many batches.
+STATISTICS_BATCHES = 40
+# What may differ between a run and its continuation: none of it changes what is computed.
+FREE_OPTIONS = {'workers'}
 
 
-@dataclass(frozen=True)
-class TrainingOptions:
-    """
-    What to train and how long.
-
-    Attributes
-    ----------
-    network
-        A key of `lednet_ros.models.NETWORKS`.
-    epochs, batch_size, learning_rate, weight_decay
-        As usual; the rate rises and falls in one cycle over all epochs.
-    crop
-        Height and width of the training crops.
-    input_size
-        Height and width that the checkpoint is for; synthetic frames are drawn at it.
-    synthetic
-        New synthetic frames for each epoch.
-    weight_offset
-        Softness of the class weights, see `class_weights`: the nearer to 1, the more rare classes
-        count (1.02 in the ENet paper).
-    ema_decay
-        Decay of the averaged weights, which are the ones that are saved.
-    seed
-        Seed of weights, order, augmentation and synthetic streets.
-
-    """
-
-    network: str = 'lednet'
-    epochs: int = 60
-    batch_size: int = 8
-    learning_rate: float = 4e-3
-    weight_decay: float = 1e-4
-    crop: tuple[int, int] = (256, 352)
-    input_size: tuple[int, int] = (360, 480)
-    synthetic: int = 160
-    weight_offset: float = 1.1
-    ema_decay: float = 0.995
-    seed: int = 0
+class TrainingError(RuntimeError):
+    """Training can't go on; the message says where it was and which files it had."""
 
 
 def train(
-    frames: Sequence[LabeledFrame],
-    validation: Mapping[str, Sequence[LabeledFrame]],
-    label_map: LabelMap,
-    options: TrainingOptions,
-    output: Path,
-    description: str,
-    initial: Checkpoint | None = None,
-    resume: bool = False,
-) -> Checkpoint:
+    recipe: Recipe, root: Path | None, output: Path, resume: bool = False
+) -> dict[str, Any]:
     """
-    Train a network and write `OUTPUT/checkpoint.safetensors` with its measured accuracy.
+    Train what a recipe describes.
+
+    Writes into `output` after each validation `checkpoint.safetensors` (or, for classification,
+    `encoder.safetensors`) with its measured accuracy; after each epoch `state.pt`, `history.csv`
+    and TensorBoard's files; at the start `recipe.yaml`; at the end `report.html`.
 
     Parameters
     ----------
-    frames
-        Training frames.
-    validation
-        Frames to measure the result on, by the name that the metrics get.
-    label_map
-        The classes.
-    options
-        What to train and how long.
+    recipe
+        What to do.
+    root
+        Folder of sources that don't name their own; None when all do.
     output
-        Folder for the checkpoint and the state to resume from, written after each epoch.
-    description
-        What the data are, for the checkpoint's metadata.
-    initial
-        Weights to start from, of the same network and number of classes; None draws them.
+        Folder for the results.
     resume
         Go on from the state in `output` if there is one.
 
     Returns
     -------
-    Checkpoint
-        The averaged weights, in half precision, with metrics.
+    dict
+        Figures by the name of the validation source.
 
     Raises
     ------
     OSError
         The folder can't be written.
-    ValueError
-        There are fewer frames than one batch needs, or a batch of one.
     CheckpointError
-        The state to resume from is damaged or of a run with other options, or the weights to
-        start from do not fit.
+        The state to resume from is damaged or of another recipe, or the weights to start from do
+        not fit.
+    DatasetError
+        Frames are missing, damaged or don't belong together.
+    TrainingError
+        The loss is not finite.
+    ValueError
+        The recipe asks for what can't be done.
 
     """
-    pool_size = len(frames) + options.synthetic
-    if not 2 <= options.batch_size <= pool_size:
-        raise ValueError(
-            f'batch_size is {options.batch_size}; it must be 2 (for BatchNorm) to the number of '
-            f'frames an epoch, {pool_size}'
+    with join_processes() as processes:
+        return _Run(recipe, root, output, processes).run(resume)
+
+
+class _Run:
+    """One training run in one of its processes."""
+
+    def __init__(
+        self, recipe: Recipe, root: Path | None, output: Path, processes: Processes
+    ) -> None:
+        for stage in recipe.stages:
+            if stage.batch_size % processes.count or stage.batch_size < 2 * processes.count:
+                raise ValueError(
+                    f'batch_size is {stage.batch_size}; it must be a multiple of the number of '
+                    f'processes, {processes.count}, and at least twice as large'
+                )
+        self.recipe = recipe
+        self.output = output
+        self.processes = processes
+        torch.manual_seed(recipe.seed)
+        self.task: Task
+        if recipe.task == 'segmentation':
+            self.task = SegmentationTask(recipe, root, processes)
+        else:
+            self.task = ClassificationTask(recipe, root, processes)
+        if self.task.redrawn and processes.leads:
+            print(
+                f'{recipe.initial}: {len(self.task.redrawn)} tensors are of another shape or '
+                f"missing and start anew: {', '.join(self.task.redrawn)}"
+            )
+        model = self.task.model
+        if processes.count > 1:
+            synchronize_batch_norm(model, processes.device)
+        model.to(processes.device)
+        if recipe.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average: AveragedModel | None = None
+        if recipe.ema is not None:
+            self.average = AveragedModel(
+                model,
+                multi_avg_fn=get_ema_multi_avg_fn(recipe.ema),  # type: ignore[no-untyped-call]
+                use_buffers=True,
+            )
+
+    def run(self, resume: bool) -> dict[str, Any]:
+        """Go through all stages."""
+        # Fails now rather than after the first epoch.
+        make_folder(self.output)
+        state: dict[str, Any] = {'epoch': 0, 'rows': [], 'counts': None, 'optimizer': None}
+        if resume and (self.output / STATE_NAME).is_file():
+            state = self._load_state()
+        elif self.processes.leads:
+            with atomic_path(self.output / 'recipe.yaml') as temporary:
+                text = yaml.safe_dump(self.recipe.model_dump(mode='json'), sort_keys=False)
+                temporary.write_text(text, encoding='utf-8')
+        self.log = RunLog(self.output, state['rows']) if self.processes.leads else None
+        self.rows = list(state['rows'])
+        found: dict[str, Validation] = {}
+        try:
+            first = 0
+            for number, stage in enumerate(self.recipe.stages):
+                last = first + stage.epochs
+                if state['epoch'] < last:
+                    found = self._run_stage(number, stage, first, state)
+                    state |= {'epoch': last, 'counts': None, 'optimizer': None}
+                first = last
+            if not found:
+                self._prepare(self.recipe.stages[-1], None)
+                found = self._validate(self.recipe.epochs - 1)
+            if self.log is not None:
+                self._report(found)
+        finally:
+            if self.log is not None:
+                self.log.close()
+        return {name: validation.metrics for name, validation in found.items()}
+
+    def _run_stage(
+        self, number: int, stage: Stage, first: int, state: dict[str, Any]
+    ) -> dict[str, Validation]:
+        """Run the epochs of a stage that are left; give the last validation."""
+        counts = self._prepare(stage, state['counts'])
+        steps = epoch_size(self.task.lengths(), self.sources) // stage.batch_size
+        if not steps:
+            raise ValueError(
+                f'batch_size is {stage.batch_size}; an epoch of this stage has only '
+                f'{epoch_size(self.task.lengths(), self.sources)} frames'
+            )
+        optimizer = build_optimizer(self.task.model, stage.optimizer)
+        if state['optimizer'] is not None:
+            optimizer.load_state_dict(state['optimizer'])
+        model = self.task.model
+        if self.processes.count > 1:
+            model = DistributedDataParallel(model)
+        if self.recipe.compile:
+            model = torch.compile(model)  # type: ignore[assignment]
+        found: dict[str, Validation] = {}
+        for epoch in range(max(first, state['epoch']), first + stage.epochs):
+            start = time.monotonic()
+            loss, rate = self._run_epoch(model, optimizer, epoch, epoch - first, steps)
+            seconds = time.monotonic() - start
+            row: dict[str, float | str | None] = {
+                'epoch': epoch + 1,
+                'stage': number,
+                'loss': loss,
+                'rate': rate,
+                'images_per_s': steps * stage.batch_size / seconds,
+                'seconds': seconds,
+            }
+            done = epoch + 1 - first
+            if done % stage.validate_every == 0 or epoch + 1 == self.recipe.epochs:
+                found = self._validate(epoch)
+                for name, validation in found.items():
+                    row[f'{name}_{self.task.figure}'] = validation.metrics[self.task.figure]
+            self.rows.append(row)
+            if self.log is not None:
+                self._save_state(epoch + 1, optimizer if done < stage.epochs else None, counts)
+                self.log.add(row)
+        return found
+
+    def _prepare(self, stage: Stage, counts: list[float] | None) -> NDArray[np.float64]:
+        self.stage = stage
+        self.sources = stage.train or self.recipe.train
+        return self.task.prepare(stage, None if counts is None else np.asarray(counts))
+
+    def _run_epoch(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        epoch: int,
+        epoch_of_stage: int,
+        steps: int,
+    ) -> tuple[float, float]:
+        """Run an epoch; give its mean loss and last learning rate."""
+        stage, processes = self.stage, self.processes
+        # Dropout differs between processes, and is the same when an epoch is run again.
+        torch.manual_seed((self.recipe.seed * 10007 + epoch) * 1009 + processes.rank)
+        self.task.model.train()
+        progress = tqdm(
+            total=steps * stage.batch_size,
+            desc=f'epoch {epoch + 1}/{self.recipe.epochs}',
+            unit='image',
+            disable=not processes.leads,
         )
-    steps_per_epoch = pool_size // options.batch_size
-    # Fails now rather than after the first epoch.
-    make_folder(output)
-    torch.manual_seed(options.seed)
-    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    network = build_network(options.network, label_map.num_classes)
-    if initial is not None:
-        load_weights(network, initial.state_dict, 'weights to start from')
-    network.to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = AveragedModel(
-        network,
-        multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay),  # type: ignore[no-untyped-call]
-        use_buffers=True,
-    )
-    optimizer = torch.optim.AdamW(
-        network.parameters(), options.learning_rate, weight_decay=options.weight_decay
-    )
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, options.learning_rate, total_steps=options.epochs * steps_per_epoch
-    )
-    sample = [*frames, *_streets(options, options.epochs)]
-    weights = class_weights(sample, label_map, options.weight_offset).to(device)
-    state_file = output / 'state.pt'
-    parts: dict[str, Any] = {
-        'network': network,
-        'average': average,
-        'optimizer': optimizer,
-        'scheduler': scheduler,
-    }
-    first = _load_state(state_file, parts, options) if resume and state_file.is_file() else 0
+        total_steps = steps * stage.epochs
+        losses: list[float] = []
+        waiting: tuple[Tensor, Batch] | None = None
+        start = time.monotonic()
+        with progress:
+            for step, batch in enumerate(self._batches(epoch)):
+                done = epoch_of_stage * steps + step
+                rate = stage.optimizer.rate * rate_factor(stage.schedule, done, total_steps)
+                for group in optimizer.param_groups:
+                    group['lr'] = rate
+                loss = self._loss(model, batch)
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                if stage.optimizer.clip is not None:
+                    nn.utils.clip_grad_norm_(model.parameters(), stage.optimizer.clip)
+                optimizer.step()
+                if self.average is not None:
+                    self.average.update_parameters(self.task.model)
+                # The loss of the step before: waiting for this one would idle a GPU.
+                if waiting is not None:
+                    losses.append(self._finite(*waiting, epoch, step - 1))
+                waiting = (loss.detach(), batch)
+                progress.update(stage.batch_size)
+                if losses:
+                    left = (time.monotonic() - start) / (step + 1) * (total_steps - done - 1)
+                    progress.set_postfix(
+                        loss=f'{losses[-1]:.3f}',
+                        rate=f'{rate:.2g}',
+                        stage_left=tqdm.format_interval(left),
+                    )
+        assert waiting is not None
+        losses.append(self._finite(*waiting, epoch, steps - 1))
+        mean = sum(losses) / len(losses)
+        return float(np.mean(processes.gather(mean))), rate
 
-    for epoch in range(first, options.epochs):
-        # Seeded anew, dropout included: a resumed run repeats what an unbroken one does.
-        rng = np.random.default_rng((options.seed, epoch))
-        torch.manual_seed(options.seed * 1000 + epoch)
-        pool = [*frames, *_streets(options, epoch)]
-        order = rng.permutation(len(pool))
-        progress = tqdm(range(steps_per_epoch), desc=f'epoch {epoch + 1}/{options.epochs}')
-        network.train()
-        for step in progress:
-            start = step * options.batch_size
-            picked = order[start:start + options.batch_size]
-            images, labels = _batch([pool[i] for i in picked], options.crop, rng, device)
-            loss = _step(network, images, labels, weights)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimizer.step()
-            scheduler.step()
-            average.update_parameters(network)
-            progress.set_postfix(loss=f'{loss.item():.3f}')
-        state = {name: part.state_dict() for name, part in parts.items()}
-        with atomic_path(state_file) as temporary:
-            torch.save(state | {'epoch': epoch + 1, 'options': asdict(options)}, temporary)
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        seed = self.recipe.seed
+        order = epoch_order(self.task.lengths(), self.sources, seed, epoch)
+        return batches(
+            Crops(self.task.read, seed, epoch),
+            order,
+            self.stage.batch_size,
+            self.processes.rank,
+            self.processes.count,
+            self.recipe.workers,
+        )
 
-    # Statistics of averaged weights are not the average of the statistics.
-    torch.manual_seed(options.seed)
-    crops = _crops([*frames, *_streets(options, options.epochs)], options, device)
-    update_bn(tqdm(crops, desc='batch norm', total=steps_per_epoch), average)
-    checkpoint = Checkpoint(
-        network=options.network,
-        label_map=label_map,
-        input_size=options.input_size,
-        mean=MEAN,
-        std=STD,
-        state_dict={
-            # Counters of BatchNorm stay integers.
-            key: tensor.half() if tensor.is_floating_point() else tensor
-            for key, tensor in average.module.cpu().state_dict().items()
-        },
-        training={
-            'data': description,
-            'options': asdict(options),
+    def _images(self, batch: Batch) -> Tensor:
+        images = batch.images.to(self.processes.device, non_blocking=True)
+        normalized = normalize(images, MEAN, STD)
+        return normalized if self.recipe.channels_last else normalized.contiguous()
+
+    def _loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Give the loss whose gradient, averaged over the processes, is the joint batch's."""
+        device = self.processes.device
+        with torch.autocast(device.type, torch.bfloat16, self.recipe.precision == 'bf16'):
+            outputs = model(self._images(batch))
+        terms = self.task.losses(outputs, batch.targets.to(device, non_blocking=True))
+        counts = self.processes.sum(torch.stack([term.count.float() for term in terms]))
+        counts = counts / self.processes.count
+        parts = [
+            term.factor * term.total / count.clamp(min=1e-6)
+            for term, count in zip(terms, counts, strict=True)
+        ]
+        return torch.stack(parts).sum()
+
+    def _finite(self, loss: Tensor, batch: Batch, epoch: int, step: int) -> float:
+        value = float(loss)
+        if np.isfinite(value):
+            return value
+        files = [self.task.source(number, index) for _, number, index in batch.picked]
+        listed = '\n  '.join(files)
+        raise TrainingError(
+            f'loss is {value} at step {step + 1} of epoch {epoch + 1}; the last epoch before it '
+            f'is in {self.output}; lower stages.N.optimizer.rate, or look at this batch:\n'
+            f'  {listed}'
+        )
+
+    def _validate(self, epoch: int) -> dict[str, Validation]:
+        """Measure the weights as they would be saved, and save them."""
+        model = self.task.model if self.average is None else self._averaged()
+        found = self.task.validate(model)
+        metrics = {name: validation.metrics for name, validation in found.items()}
+        if self.processes.leads:
+            self.task.save(
+                model, self.output / self.task.output_name, self._training(epoch), metrics
+            )
+        if self.log is not None:
+            for name, validation in found.items():
+                if validation.confusion is not None:
+                    label_map = validation.confusion.label_map
+                    pictures = [frame_picture(frame, label_map) for frame in validation.frames]
+                    self.log.pictures(name, epoch + 1, pictures)
+        return found
+
+    def _averaged(self) -> nn.Module:
+        """Give the averaged weights with statistics of their own: averaged ones are stale."""
+        assert self.average is not None
+        model = copy.deepcopy(self.average.module)
+        torch.manual_seed(self.recipe.seed)
+        # The crops of the epoch after the last, which training doesn't use.
+        crops = itertools.islice(self._batches(self.recipe.epochs), STATISTICS_BATCHES)
+        with torch.autocast(
+            self.processes.device.type, torch.bfloat16, self.recipe.precision == 'bf16'
+        ):
+            update_bn((self._images(batch) for batch in crops), model)
+        return model
+
+    def _training(self, epoch: int) -> dict[str, Any]:
+        device = self.processes.device
+        name = _processor() if device.type == 'cpu' else torch.cuda.get_device_name(device)
+        return {
+            'data': self.task.description(),
+            'recipe': self.recipe.model_dump(mode='json'),
+            'epochs': epoch + 1,
+            'hardware': f'{self.processes.count} x {name}',
+            'threads': torch.get_num_threads(),
+            'seconds': round(sum(float(row['seconds'] or 0) for row in self.rows)),
             'lednet_ros': __version__,
             'torch': torch.__version__,
-            'device': device.type,
-            'initial': None if initial is None else initial.training,
-        },
-    )
-    for name, validation_frames in validation.items():
-        checkpoint.metrics[name] = _measure(checkpoint, validation_frames)
-    save_checkpoint(checkpoint, output / 'checkpoint.safetensors')
-    return checkpoint
+            'initial': self.task.started_from,
+        }
 
+    def _save_state(
+        self, epoch: int, optimizer: torch.optim.Optimizer | None, counts: NDArray[np.float64]
+    ) -> None:
+        state = {
+            'recipe': self._fixed_options(),
+            'epoch': epoch,
+            'rows': self.rows,
+            'counts': counts.tolist() if optimizer is not None else None,
+            'optimizer': None if optimizer is None else optimizer.state_dict(),
+            'model': self.task.model.state_dict(),
+            'average': None if self.average is None else self.average.state_dict(),
+        }
+        with atomic_path(self.output / STATE_NAME) as temporary:
+            torch.save(state, temporary)
 
-def class_weights(
-    frames: Sequence[LabeledFrame], label_map: LabelMap, offset: float
-) -> Tensor:
-    """
-    Weight classes by rarity: `1 / log(offset + share of pixels)` (ENet paper, section 5.2).
-
-    Parameters
-    ----------
-    frames
-        The frames to count.
-    label_map
-        The classes.
-    offset
-        Above 1; the smaller, the more rare classes count.
-
-    Returns
-    -------
-    Tensor
-        (num_classes,) float32.
-
-    """
-    counts = sum(np.bincount(frame.labels.ravel(), minlength=256) for frame in frames)
-    classes: NDArray[np.float64] = np.asarray(counts, np.float64)[: label_map.num_classes]
-    share = classes / classes.sum()
-    return torch.from_numpy(1 / np.log(offset + share)).float()
-
-
-def _streets(options: TrainingOptions, epoch: int) -> list[LabeledFrame]:
-    seed = options.seed * 1000 + epoch
-    return list(
-        synthetic_frames(options.synthetic, options.input_size, seed, FRAMES_PER_STREET)
-    )
-
-
-def _batch(
-    frames: Sequence[LabeledFrame],
-    crop: tuple[int, int],
-    rng: np.random.Generator,
-    device: torch.device,
-) -> tuple[Tensor, Tensor]:
-    crops = [augment(frame, crop, rng) for frame in frames]
-    images = torch.from_numpy(np.stack([pixels for pixels, _ in crops])).to(device)
-    labels = torch.from_numpy(np.stack([labels for _, labels in crops])).to(device)
-    return normalize(images, MEAN, STD), labels.long()
-
-
-def _load_state(path: Path, parts: Mapping[str, Any], options: TrainingOptions) -> int:
-    """Restore all parts and give the number of epochs that are done."""
-    try:
-        state = torch.load(path, weights_only=True)
-        if state['options'] != asdict(options):
-            raise CheckpointError(
-                f"{path}: is of a run with other options, {state['options']}; "
-                f'now: {asdict(options)}'
+    def _load_state(self) -> dict[str, Any]:
+        path = self.output / STATE_NAME
+        try:
+            state: dict[str, Any] = torch.load(
+                path, weights_only=True, map_location=self.processes.device
             )
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        return int(state['epoch'])
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        if isinstance(error, CheckpointError):
+            if state['recipe'] != self._fixed_options():
+                different = ', '.join(
+                    key
+                    for key, value in self._fixed_options().items()
+                    if state['recipe'].get(key) != value
+                )
+                raise CheckpointError(
+                    f'{path}: is of a run with another recipe (differs in: {different}); '
+                    f'choose another --output, or the recipe in {self.output}/recipe.yaml'
+                )
+            self.task.model.load_state_dict(state['model'])
+            if self.average is not None:
+                self.average.load_state_dict(state['average'])
+        except CheckpointError:
             raise
-        raise CheckpointError(f'{path}: not a readable training state: {error}') from error
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+            raise CheckpointError(f'{path}: not a readable training state: {error}') from error
+        return state
+
+    def _fixed_options(self) -> dict[str, Any]:
+        return self.recipe.model_dump(mode='json', exclude=FREE_OPTIONS)
+
+    def _report(self, found: dict[str, Validation]) -> None:
+        details = {
+            'data': self.task.description(),
+            'recipe': yaml.safe_dump(self.recipe.model_dump(mode='json'), sort_keys=False),
+            'hardware': str(self._training(self.recipe.epochs - 1)['hardware']),
+            'lednet_ros': __version__,
+            'torch': torch.__version__,
+        }
+        write_report(
+            self.output / REPORT_NAME,
+            f'Training of {self.recipe.network}',
+            self.rows,
+            {n: v.confusion for n, v in found.items() if v.confusion is not None},
+            {n: v.frames for n, v in found.items()},
+            details,
+        )
 
 
-def _crops(
-    pool: Sequence[LabeledFrame], options: TrainingOptions, device: torch.device
-) -> Iterator[Tensor]:
-    rng = np.random.default_rng(options.seed)
-    order = rng.permutation(len(pool))
-    size = options.batch_size
-    for start in range(0, len(pool) - size + 1, size):
-        frames = [pool[i] for i in order[start:start + size]]
-        yield _batch(frames, options.crop, rng, device)[0]
-
-
-def _step(network: LEDNet, images: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    with torch.autocast(images.device.type, torch.bfloat16):
-        scores = network.scores(images)
-    full = functional.interpolate(
-        scores.float(), size=labels.shape[1:], mode='bilinear', align_corners=True
-    )
-    return functional.cross_entropy(full, labels, weights, ignore_index=UNLABELED)
-
-
-def _measure(checkpoint: Checkpoint, frames: Sequence[LabeledFrame]) -> dict[str, object]:
-    segmenter = Segmenter(checkpoint, precision='fp32')
-    confusion = ConfusionMatrix(checkpoint.label_map)
-    for frame in tqdm(frames, desc='measure'):
-        result = segmenter.segment([frame.pixels], confidence=False, overlay=False)
-        confusion.update(frame.labels, result.labels[0])
-    iou = confusion.iou()
-    return {
-        'miou': confusion.miou(),
-        'pixel_accuracy': confusion.pixel_accuracy(),
-        'iou': {
-            name: None if np.isnan(value) else float(value)
-            for name, value in zip(checkpoint.label_map.names, iou, strict=True)
-        },
-        'frames': len(frames),
-    }
+def _processor() -> str:
+    """Name the CPU as well as the system tells it."""
+    try:
+        for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
+            if line.startswith('model name'):
+                return line.partition(':')[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

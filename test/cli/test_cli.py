@@ -7,28 +7,12 @@ from pathlib import Path
 import subprocess
 import sys
 
-import cv2
 from lednet_ros import __version__, checkpoint
 from lednet_ros.cli.main import main
-from lednet_ros.datasets import synthetic_frames
-import numpy as np
 import pytest
 
 # What must not be loaded for an import or for help: large, or there only with ROS.
 HEAVY = ('torch', 'rclpy', 'cv2', 'numpy')
-
-
-@pytest.fixture(scope='module')
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two labeled streets, in the layout of a data set."""
-    folder = tmp_path_factory.mktemp('data')
-    for part in ('images', 'labels'):
-        (folder / 'val' / part).mkdir(parents=True)
-    for frame in synthetic_frames(2, (64, 96), seed=0):
-        image = str(folder / 'val' / 'images' / f'{frame.name}.png')
-        cv2.imwrite(image, frame.pixels[..., ::-1])
-        cv2.imwrite(str(folder / 'val' / 'labels' / f'{frame.name}.png'), frame.labels)
-    return folder
 
 
 def python(code: str) -> str:
@@ -174,74 +158,6 @@ def test_errors_of_info_are_one_line(
     assert 'input is 8x8' in failure(
         capsys, 'info', '--network', 'lednet', '--input-size', '8', '8'
     )
-
-
-# --- evaluate -------------------------------------------------------------------------------
-
-
-def test_evaluate(
-    capsys: pytest.CaptureFixture[str], small_checkpoint: Path, data: Path, tmp_path: Path
-) -> None:
-    path = tmp_path / 'new' / 'figures.json'
-    arguments = ['evaluate', data, '--split', 'val', '--checkpoint', small_checkpoint]
-    assert main([*map(str, arguments), '--device', 'cpu', '--json', str(path)]) == 0
-    figures = json.loads(path.read_text(encoding='utf-8'))
-    assert set(figures) == {
-        'miou', 'category_miou', 'pixel_accuracy', 'iou', 'images', 'fps', 'parameters'
-    }
-    assert figures['images'] == 2
-    assert 900_000 < figures['parameters'] < 950_000
-    assert 0 <= figures['miou'] <= 1
-    seen = [value for value in figures['iou'].values() if value is not None]
-    assert figures['miou'] == pytest.approx(np.mean(seen))
-    assert f"{figures['miou']:.4f}" in capsys.readouterr().out
-
-
-def test_evaluate_with_another_label_map(
-    small_checkpoint: Path, data: Path, tmp_path: Path
-) -> None:
-    own = tmp_path / 'own.yaml'
-    classes = ''.join(
-        f'  - {{id: {i}, name: c{i}, color: [{i}, 0, 0], category: all}}\n' for i in range(11)
-    )
-    own.write_text(f'name: own\nclasses:\n{classes}', encoding='utf-8')
-    path = tmp_path / 'figures.json'
-    arguments = [data, '--checkpoint', small_checkpoint, '--label-map', own, '--json', path]
-    assert main(['evaluate', *map(str, arguments)]) == 0
-    figures = json.loads(path.read_text(encoding='utf-8'))
-    assert list(figures['iou']) == [f'c{i}' for i in range(11)]
-    # One category holds every class, so nothing can be confused.
-    assert figures['category_miou'] == 1.0
-
-
-def test_errors_of_evaluate_are_one_line(
-    capsys: pytest.CaptureFixture[str], small_checkpoint: Path, data: Path, tmp_path: Path
-) -> None:
-    def fail(*arguments: str | Path) -> str:
-        return failure(capsys, 'evaluate', *arguments)
-
-    use = ('--checkpoint', small_checkpoint)
-    assert 'nothing.pth' in fail(data, '--checkpoint', tmp_path / 'nothing.pth')
-    assert 'nowhere/val/images' in fail(tmp_path / 'nowhere', *use)
-    assert 'test/images' in fail(data, '--split', 'test', *use)
-    assert "device is 'gpu'" in fail(data, '--device', 'gpu', *use)
-    assert "precision is 'int8'" in fail(data, '--precision', 'int8', *use)
-    assert "no label map 'none'" in fail(data, '--label-map', 'none', *use)
-    assert '11 outputs do not fit' in fail(data, '--label-map', 'cityscapes', *use)
-    bad = tmp_path / 'bad.yaml'
-    bad.write_text('a: [')
-    assert 'bad.yaml' in fail(data, '--label-map', bad, *use)
-
-
-def test_unwritable_output_of_evaluate_is_named(
-    capsys: pytest.CaptureFixture[str], small_checkpoint: Path, data: Path
-) -> None:
-    # A file where a folder is needed stops root too.
-    below = small_checkpoint / 'figures.json'
-    arguments = ['evaluate', data, '--checkpoint', small_checkpoint, '--json', below]
-    assert main(list(map(str, arguments))) == 1
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith(f"lednet evaluate: can't write into {small_checkpoint}")
 
 
 # --- train ----------------------------------------------------------------------------------

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.datasets import FolderDataset, LabeledFrame, synthetic_frames
+from lednet_ros.datasets import (
+    FolderDataset,
+    LabeledFrame,
+    synthetic_frames,
+    SyntheticDataset,
+)
 from lednet_ros.evaluation.dataset import (
     evaluate,
     EvaluationResult,
@@ -16,11 +21,14 @@ from lednet_ros.evaluation.dataset import (
     write_json,
 )
 from lednet_ros.evaluation.metrics import ConfusionMatrix
+from lednet_ros.evaluation.multi_scale import MultiScaleSegmenter
 from lednet_ros.inference.segmenter import Segmenter
 import numpy as np
 import pytest
 
-KEYS = {'miou', 'category_miou', 'pixel_accuracy', 'iou', 'images', 'fps', 'parameters'}
+KEYS = {
+    'miou', 'category_miou', 'pixel_accuracy', 'iou', 'category_iou', 'images', 'fps', 'parameters'
+}
 
 
 @pytest.fixture
@@ -82,6 +90,8 @@ def test_figures_are_fractions_and_null_where_undefined(segmenter: Segmenter) ->
     assert figures['iou'] == {
         name: {'road': 2 / 3, 'car': 0.5}.get(name) for name in segmenter.label_map.names
     }
+    categories = dict.fromkeys(segmenter.label_map.categories)
+    assert figures['category_iou'] == {**categories, 'flat': 2 / 3, 'vehicle': 0.5}
     assert figures['miou'] == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert figures['category_miou'] == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert figures['pixel_accuracy'] == 0.75
@@ -126,6 +136,26 @@ def test_results_of_another_size_are_refused(
     segmenter = Segmenter(small_content, device='cpu', output_size=(32, 48))
     with pytest.raises(ValueError, match=r'truth is \(64, 96\), prediction \(32, 48\)'):
         evaluate(segmenter, frames)
+
+
+def test_any_data_set_will_do(segmenter: Segmenter) -> None:
+    dataset = SyntheticDataset(2, (64, 96), 0, segmenter.label_map)
+    result = evaluate(segmenter, dataset)
+    expected = count_plainly(segmenter, [dataset[0], dataset[1]])
+    np.testing.assert_array_equal(result.confusion.counts, expected)
+    assert result.instances is None
+
+
+def test_several_views_of_each_frame(
+    small_content: Checkpoint, frames: list[LabeledFrame]
+) -> None:
+    several = MultiScaleSegmenter(small_content, scales=(1, 2), flip=True, device='cpu')
+    result = evaluate(several, frames)
+    expected = ConfusionMatrix(several.label_map)
+    for frame in frames:
+        expected.update(frame.labels, several.segment(frame.pixels))
+    np.testing.assert_array_equal(result.confusion.counts, expected.counts)
+    assert result.parameters == several.parameters
 
 
 def test_folder_of_frames(segmenter: Segmenter, camvid: Path) -> None:

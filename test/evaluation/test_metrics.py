@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of the accuracy figures, against matrices computed by hand."""
 
-from lednet_ros.evaluation.metrics import ConfusionMatrix
+from lednet_ros.evaluation.metrics import ConfusionMatrix, mean_defined
 from lednet_ros.labels import LabelMap
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,7 @@ def test_iou(example: ConfusionMatrix) -> None:
 def test_category_iou(example: ConfusionMatrix) -> None:
     # flat: 6 of 7 true + 6 predicted - 6; confusing road and path is no error here.
     np.testing.assert_allclose(example.category_iou(), [6 / 7, 2 / 4, np.nan])
+    assert example.category_counts().tolist() == [[6, 1, 0, 0], [0, 2, 0, 1], [0, 0, 0, 0]]
     assert example.category_miou() == pytest.approx((6 / 7 + 0.5) / 2)
 
 
@@ -111,6 +112,11 @@ def test_random_images_against_plain_counting() -> None:
         hit = expected[index, index]
         union = expected[index].sum() + expected[:, index].sum() - hit
         assert matrix.iou()[index] == pytest.approx(hit / union)
+
+
+def test_means_leave_undefined_figures_out() -> None:
+    assert mean_defined(np.array([0.5, np.nan, 0.25])) == 0.375
+    assert np.isnan(mean_defined(np.array([np.nan])))
 
 
 def test_counts_do_not_overflow() -> None:

@@ -1,223 +1,490 @@
 # Copyright 2026 the lednet_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the training run, on frames so small that a step takes milliseconds."""
+"""Tests of training runs, on frames so small that a step takes milliseconds."""
 
-from dataclasses import asdict, replace
-import math
+from collections.abc import Callable
+import csv
+import os
 from pathlib import Path
+import resource
+import signal
+import subprocess
+import sys
+import time
 from typing import Any
 
-from lednet_ros.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from lednet_ros.datasets import LabeledFrame, synthetic_frames
-from lednet_ros.evaluation.dataset import evaluate
-from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from lednet_ros.datasets import DatasetError
 from lednet_ros.labels import LabelMap
-from lednet_ros.models import build_network
 from lednet_ros.training import loop
-from lednet_ros.training.loop import class_weights, train, TrainingOptions
+from lednet_ros.training.loop import train, TrainingError
+from lednet_ros.training.recipe import Recipe
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+import yaml
 
-CAMVID = LabelMap.load('camvid')
-OPTIONS = TrainingOptions(
-    epochs=3, batch_size=2, crop=(64, 64), input_size=(64, 96), synthetic=0, ema_decay=0.5
-)
-
-
-@pytest.fixture(scope='module')
-def frames() -> list[LabeledFrame]:
-    return list(synthetic_frames(4, (64, 96), seed=0))
-
-
-@pytest.fixture
-def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Record the loss of every step."""
-    found: list[float] = []
-    step = loop._step
-
-    def record(*arguments: Tensor) -> Tensor:
-        loss = step(*arguments)
-        found.append(loss.item())
-        return loss
-
-    monkeypatch.setattr(loop, '_step', record)
-    return found
+STREETS = {'layout': 'synthetic', 'frames': 4}
+STAGE: dict[str, Any] = {
+    'epochs': 3,
+    'batch_size': 2,
+    'crop': [64, 64],
+    'optimizer': {'name': 'adamw', 'rate': 1e-3},
+    'validate_every': 10,
+}
+CONTENT: dict[str, Any] = {
+    'input_size': [64, 96],
+    'ema': 0.5,
+    'train': [STREETS],
+    'validation': {'same': STREETS},
+    'stages': [STAGE],
+}
 
 
-def run(
-    frames: list[LabeledFrame],
-    output: Path,
-    options: TrainingOptions = OPTIONS,
-    **more: Any,
-) -> Checkpoint:
-    return train(frames, {'same': frames}, CAMVID, options, output, 'four streets', **more)
+def make_recipe(stage: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+    stages = [STAGE | (stage or {})]
+    return Recipe.model_validate(CONTENT | {'stages': stages} | changes)
 
 
-def same_weights(one: Checkpoint, two: Checkpoint) -> bool:
-    return all(
-        torch.equal(tensor, two.state_dict[key]) for key, tensor in one.state_dict.items()
+def read_history(output: Path) -> list[dict[str, str]]:
+    with (output / 'history.csv').open(encoding='utf-8', newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def read_losses(output: Path) -> list[str]:
+    return [row['loss'] for row in read_history(output)]
+
+
+def same_weights(one: Path, two: Path) -> bool:
+    first, second = (
+        load_checkpoint(folder / 'checkpoint.safetensors').state_dict for folder in (one, two)
     )
+    return all(torch.equal(tensor, second[key]) for key, tensor in first.items())
+
+
+def command(recipe: Recipe, output: Path, *options: str) -> list[str]:
+    """Write the recipe beside the output, and give the command that runs it."""
+    path = output.parent / f'{output.name}.yaml'
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode='json')), encoding='utf-8')
+    arguments = ['train', str(path), '--output', str(output), *options]
+    return [sys.executable, '-m', 'lednet_ros.cli', *arguments]
+
+
+# --- what a run computes --------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_training_lowers_the_loss(
-    frames: list[LabeledFrame], losses: list[float], tmp_path: Path
-) -> None:
-    run(frames, tmp_path, replace(OPTIONS, epochs=15, learning_rate=1e-2))
-    assert len(losses) == 30
-    # Random crops make single losses differ by a tenth; the mean must fall by more.
-    assert np.mean(losses[-6:]) < 0.87 * np.mean(losses[:6])
-
-
-def test_the_seed_decides_everything(frames: list[LabeledFrame], tmp_path: Path) -> None:
-    options = replace(OPTIONS, epochs=1, synthetic=1)
-    one = run(frames, tmp_path / 'one', options)
-    two = run(frames, tmp_path / 'two', options)
-    other = run(frames, tmp_path / 'other', replace(options, seed=1))
-    assert same_weights(one, two)
-    assert one.metrics == two.metrics
-    assert not same_weights(one, other)
-
-
-def test_an_interrupted_run_goes_on_where_it_was(
-    frames: list[LabeledFrame],
-    losses: list[float],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    unbroken = run(frames, tmp_path / 'unbroken')
-    expected = losses.copy()
-    losses.clear()
-
-    def interrupt(*arguments: Tensor) -> Tensor:
-        if len(losses) == 5:
-            raise KeyboardInterrupt
-        return record(*arguments)
-
-    record = loop._step
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, '_step', interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run(frames, tmp_path / 'broken')
-    assert list((tmp_path / 'broken').iterdir()) == [tmp_path / 'broken' / 'state.pt']
-    assert losses == expected[:5]
-    losses.clear()
-    resumed = run(frames, tmp_path / 'broken', resume=True)
-    # The third epoch, from its start, and nothing of the first two.
-    assert losses == expected[4:]
-    assert same_weights(resumed, unbroken)
-
-
-def test_without_resume_a_run_starts_anew(
-    frames: list[LabeledFrame], losses: list[float], tmp_path: Path
-) -> None:
-    options = replace(OPTIONS, epochs=1)
-    run(frames, tmp_path, options)
-    run(frames, tmp_path, options)
-    assert len(losses) == 4
-    assert losses[:2] == losses[2:]
-
-
-def test_resume_without_a_state_starts_anew(
-    frames: list[LabeledFrame], losses: list[float], tmp_path: Path
-) -> None:
-    run(frames, tmp_path, replace(OPTIONS, epochs=1), resume=True)
-    assert len(losses) == 2
-
-
-def test_a_run_can_start_from_weights(
-    frames: list[LabeledFrame], losses: list[float], tmp_path: Path
-) -> None:
-    first = run(frames, tmp_path / 'first')
-    fresh = losses[0]
-    losses.clear()
-    second = run(frames, tmp_path / 'second', initial=first)
-    assert losses[0] < fresh
-    assert second.training['initial'] == first.training
-
-
-def test_weights_of_other_classes_are_no_start(
-    frames: list[LabeledFrame], tmp_path: Path
-) -> None:
-    other = build_network('lednet', 5).state_dict()
-    start = replace(run(frames, tmp_path, replace(OPTIONS, epochs=1)), state_dict=other)
-    with pytest.raises(CheckpointError, match='do not fit'):
-        run(frames, tmp_path, initial=start)
-
-
-def test_a_state_of_another_run_is_refused(frames: list[LabeledFrame], tmp_path: Path) -> None:
-    run(frames, tmp_path, replace(OPTIONS, epochs=1))
-    with pytest.raises(CheckpointError, match='other options'):
-        run(frames, tmp_path, replace(OPTIONS, epochs=1, learning_rate=0.5), resume=True)
-
-
-def test_a_damaged_state_is_named(frames: list[LabeledFrame], tmp_path: Path) -> None:
-    run(frames, tmp_path, replace(OPTIONS, epochs=1))
-    state = tmp_path / 'state.pt'
-    state.write_bytes(state.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match=r'state\.pt'):
-        run(frames, tmp_path, replace(OPTIONS, epochs=1), resume=True)
-
-
-def test_the_checkpoint_says_what_it_is(frames: list[LabeledFrame], tmp_path: Path) -> None:
-    options = replace(OPTIONS, epochs=1, seed=4)
-    given = run(frames, tmp_path, options)
-    loaded = load_checkpoint(tmp_path / 'checkpoint.safetensors')
-    assert same_weights(loaded, given)
-    assert loaded.network == 'lednet'
-    assert loaded.label_map == CAMVID
-    assert loaded.input_size == (64, 96)
-    assert (loaded.mean, loaded.std) == (loop.MEAN, loop.STD)
-    assert loaded.training['data'] == 'four streets'
-    assert loaded.training['device'] == ('cuda' if torch.cuda.is_available() else 'cpu')
-    found = loaded.training['options']
-    assert found | {'crop': tuple(found['crop']), 'input_size': tuple(found['input_size'])} == (
-        asdict(options)
+def test_training_from_nothing_fits_twenty_images(camvid: Path, tmp_path: Path) -> None:
+    """Overfits 20 real frames at half size to 90 % of the pixels."""
+    few = {'layout': 'folder', 'split': 'train', 'include': '0016E5_0[0-4]*', 'cache': True}
+    stage = {
+        'epochs': 130,
+        'batch_size': 10,
+        'crop': [128, 176],
+        'augmentation': {
+            'scale': [0.45, 0.55], 'flip': 0, 'gain': [1, 1], 'channel_gain': [1, 1],
+            'offset': [0, 0], 'gamma': [1, 1], 'saturation': [1, 1],
+        },
+        'optimizer': {'name': 'adamw', 'rate': 1e-2},
+        'schedule': {'name': 'cosine', 'warm_up': 0.1},
+        'validate_every': 1000,
+    }
+    recipe = make_recipe(
+        stage, input_size=[180, 240], ema=None, dropout=0, train=[few], validation={'few': few}
     )
+    metrics = train(recipe, camvid, tmp_path)['few']
+    assert metrics['frames'] == 20
+    # The most frequent class alone covers a third of the pixels.
+    assert metrics['pixel_accuracy'] > 0.9
+
+
+def test_the_loss_falls(tmp_path: Path) -> None:
+    recipe = make_recipe({'epochs': 12, 'optimizer': {'name': 'adamw', 'rate': 1e-2}})
+    train(recipe, None, tmp_path)
+    losses = [float(loss) for loss in read_losses(tmp_path)]
+    assert len(losses) == 12
+    # Random crops make single losses differ by a tenth; the mean must fall by more.
+    assert np.mean(losses[-3:]) < 0.87 * np.mean(losses[:3])
+
+
+def test_the_seed_decides_everything(tmp_path: Path) -> None:
+    one = train(make_recipe(), None, tmp_path / 'one')
+    two = train(make_recipe(), None, tmp_path / 'two')
+    train(make_recipe(seed=1), None, tmp_path / 'other')
+    assert same_weights(tmp_path / 'one', tmp_path / 'two')
+    assert read_losses(tmp_path / 'one') == read_losses(tmp_path / 'two')
+    assert one == two
+    assert not same_weights(tmp_path / 'one', tmp_path / 'other')
+
+
+def test_worker_processes_change_nothing(tmp_path: Path) -> None:
+    train(make_recipe({'epochs': 1}), None, tmp_path / 'here')
+    train(make_recipe({'epochs': 1}, workers=1), None, tmp_path / 'there')
+    assert same_weights(tmp_path / 'here', tmp_path / 'there')
+
+
+def test_stages_follow_each_other(tmp_path: Path) -> None:
+    encoder = STAGE | {'epochs': 1, 'part': 'encoder'}
+    whole = STAGE | {'epochs': 2, 'crop': [64, 96], 'train': [STREETS | {'per_epoch': 2}]}
+    recipe = make_recipe(stages=[encoder, whole])
+    train(recipe, None, tmp_path)
+    history = read_history(tmp_path)
+    assert [row['stage'] for row in history] == ['0', '1', '1']
+    assert [row['epoch'] for row in history] == ['1', '2', '3']
+    assert [row['same_miou'] == '' for row in history] == [True, True, False]
+
+
+def test_an_encoder_stage_leaves_the_decoder(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    run = make_recipe({'epochs': 1, 'part': 'encoder'}, ema=None)
+    train(run, None, tmp_path)
+    state = torch.load(tmp_path / 'state.pt', weights_only=True)['model']
+    # The same recipe draws the same weights again.
+    torch.manual_seed(run.seed)
+    drawn = loop.SegmentationTask(
+        run, None, loop.Processes(0, 1, torch.device('cpu'))
+    ).model.state_dict()
+    moved = {key for key, tensor in state.items() if not torch.equal(tensor, drawn[key])}
+    assert moved
+    assert all(key.startswith('network.encoder.') for key in moved)
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'ohem': 0.3},
+        {'dice': 0.5},
+        {'cross_entropy': 0, 'lovasz': 1.0},
+        {'auxiliary': 0.4, 'weight_offset': 1.1, 'label_smoothing': 0.1},
+    ],
+)
+def test_every_loss_trains(options: dict[str, float], tmp_path: Path) -> None:
+    train(make_recipe({'epochs': 1, 'loss': options}), None, tmp_path)
+    assert np.isfinite(float(read_losses(tmp_path)[0]))
+
+
+@pytest.mark.parametrize('name', ['adam', 'adamw', 'sgd'])
+def test_every_optimizer_trains(name: str, tmp_path: Path) -> None:
+    stage = {'epochs': 1, 'optimizer': {'name': name, 'rate': 1e-3}}
+    train(make_recipe(stage, ema=None, precision='fp32', channels_last=False), None, tmp_path)
+    assert np.isfinite(float(read_losses(tmp_path)[0]))
+
+
+# --- what a run writes ----------------------------------------------------------------------
+
+
+def test_a_run_leaves_these_files(tmp_path: Path) -> None:
+    train(make_recipe(), None, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        'checkpoint.safetensors', 'history.csv', 'recipe.yaml', 'report.html', 'state.pt',
+        'tensorboard',
+    }
+    report = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert 'lednet' in report
+    assert yaml.safe_load((tmp_path / 'recipe.yaml').read_text(encoding='utf-8')) == (
+        make_recipe().model_dump(mode='json')
+    )
+
+
+def test_the_checkpoint_says_what_it_is(tmp_path: Path) -> None:
+    recipe = make_recipe(seed=4)
+    metrics = train(recipe, None, tmp_path)
+    loaded = load_checkpoint(tmp_path / 'checkpoint.safetensors')
+    assert loaded.network == 'lednet'
+    assert loaded.label_map == LabelMap.load('camvid')
+    assert loaded.input_size == (64, 96)
+    assert loaded.training['data'] == '4 frames of synthetic streets'
+    assert loaded.training['recipe'] == recipe.model_dump(mode='json')
+    assert loaded.training['epochs'] == 3
+    assert loaded.training['hardware'].startswith('1 x ')
+    assert loaded.metrics == metrics
+    assert metrics['same']['frames'] == 4
     kinds = {tensor.dtype for tensor in loaded.state_dict.values()}
     assert kinds == {torch.float16, torch.int64}
 
 
-def test_the_metrics_are_those_of_the_file(frames: list[LabeledFrame], tmp_path: Path) -> None:
-    run(frames, tmp_path, replace(OPTIONS, epochs=1))
-    path = tmp_path / 'checkpoint.safetensors'
-    measured = load_checkpoint(path).metrics['same']
-    confusion = evaluate(Segmenter.from_checkpoint(path, precision='fp32'), frames).confusion
-    assert measured['miou'] == pytest.approx(confusion.miou())
-    assert measured['pixel_accuracy'] == pytest.approx(confusion.pixel_accuracy())
-    assert measured['frames'] == 4
-    for name, value in zip(CAMVID.names, confusion.iou(), strict=True):
-        assert measured['iou'][name] == (None if math.isnan(value) else pytest.approx(value))
-
-
-@pytest.mark.parametrize('batch_size', [0, 1, 5])
-def test_a_batch_that_cannot_work_is_named(
-    frames: list[LabeledFrame], losses: list[float], tmp_path: Path, batch_size: int
+def test_the_metrics_are_those_of_the_file(
+    tmp_path: Path, make_folder_dataset: Callable[..., Path]
 ) -> None:
-    with pytest.raises(ValueError, match=f'batch_size is {batch_size}; it must be 2 .* 4'):
-        run(frames, tmp_path, replace(OPTIONS, batch_size=batch_size))
-    assert not losses
+    root = make_folder_dataset(tmp_path / 'data', {'train': 4, 'val': 3})
+    recipe = make_recipe(
+        train=[{'layout': 'folder'}], validation={'val': {'layout': 'folder', 'split': 'val'}}
+    )
+    metrics = train(recipe, root, tmp_path / 'out')['val']
+    figures = tmp_path / 'figures.json'
+    checkpoint = tmp_path / 'out' / 'checkpoint.safetensors'
+    arguments = ['evaluate', root, '--checkpoint', checkpoint, '--precision', 'fp32']
+    evaluate = [sys.executable, '-m', 'lednet_ros.cli', *map(str, arguments)]
+    subprocess.run([*evaluate, '--json', str(figures)], check=True)
+    assert yaml.safe_load(figures.read_text(encoding='utf-8'))['miou'] == metrics['miou']
 
 
-def test_an_output_below_a_file_fails_before_training(
-    frames: list[LabeledFrame], losses: list[float], tmp_path: Path
+# --- interruptions --------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    recipe = make_recipe({'epochs': 4, 'loss': {'auxiliary': 0.4, 'weight_offset': 1.1}})
+    train(recipe, None, tmp_path / 'unbroken')
+    broken = tmp_path / 'broken'
+    history = broken / 'history.csv'
+    for epochs in (1, 2):
+        process = subprocess.Popen(command(recipe, broken, '--resume'))
+        deadline = time.monotonic() + 120
+        # Killed in the middle of an epoch, or of writing, as it happens.
+        while not history.is_file() or len(read_history(broken)) < epochs:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(60) == -signal.SIGKILL
+    assert len(read_history(broken)) < 4
+    subprocess.run(command(recipe, broken, '--resume'), check=True)
+    assert read_losses(broken) == read_losses(tmp_path / 'unbroken')
+    assert same_weights(broken, tmp_path / 'unbroken')
+
+
+def test_an_epoch_that_was_interrupted_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    recipe = make_recipe()
+    train(recipe, None, tmp_path / 'unbroken')
+    steps = 0
+    finite = loop._Run._finite
+
+    def interrupt(*arguments: Any) -> float:
+        nonlocal steps
+        steps += 1
+        if steps == 4:
+            raise KeyboardInterrupt
+        return finite(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Run, '_finite', interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, None, tmp_path / 'broken')
+    assert len(read_history(tmp_path / 'broken')) == 1
+    train(recipe, None, tmp_path / 'broken', resume=True)
+    assert read_losses(tmp_path / 'broken') == read_losses(tmp_path / 'unbroken')
+    assert same_weights(tmp_path / 'broken', tmp_path / 'unbroken')
+
+
+def test_resume_at_the_border_of_stages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe(stages=[STAGE | {'epochs': 1}, STAGE | {'epochs': 1, 'crop': [64, 96]}])
+    train(recipe, None, tmp_path / 'unbroken')
+    with monkeypatch.context() as patch:
+        # The first epoch has two steps.
+        patch.setattr(loop.RunLog, 'add', _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, None, tmp_path / 'broken')
+    train(recipe, None, tmp_path / 'broken', resume=True)
+    assert read_losses(tmp_path / 'broken') == read_losses(tmp_path / 'unbroken')
+    assert same_weights(tmp_path / 'broken', tmp_path / 'unbroken')
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_resume_of_a_finished_run_measures_again(tmp_path: Path) -> None:
+    first = train(make_recipe(), None, tmp_path)
+    assert train(make_recipe(), None, tmp_path, resume=True) == first
+    assert len(read_history(tmp_path)) == 3
+
+
+def test_without_resume_a_run_starts_anew(tmp_path: Path) -> None:
+    train(make_recipe({'epochs': 1}), None, tmp_path)
+    first = read_losses(tmp_path)
+    train(make_recipe({'epochs': 1}), None, tmp_path)
+    assert read_losses(tmp_path) == first
+
+
+def test_a_state_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    train(make_recipe({'epochs': 1}), None, tmp_path)
+    with pytest.raises(CheckpointError, match=r'another recipe \(differs in: seed, stages\)'):
+        train(make_recipe({'epochs': 2}, seed=3), None, tmp_path, resume=True)
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    train(make_recipe({'epochs': 1}), None, tmp_path)
+    state = tmp_path / 'state.pt'
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r'state\.pt'):
+        train(make_recipe({'epochs': 1}), None, tmp_path, resume=True)
+
+
+def test_a_full_disk_leaves_the_last_good_files(tmp_path: Path) -> None:
+    output = tmp_path / 'out'
+    recipe = make_recipe({'epochs': 2, 'validate_every': 1})
+    train(recipe, None, tmp_path / 'unbroken')
+    steps = command(recipe, output)
+    # Files may grow to 2.5 MB: enough for a checkpoint, not for the state of a second epoch.
+    train(recipe, None, output)
+    good = {name: (output / name).read_bytes() for name in ('state.pt', 'history.csv')}
+    result = subprocess.run(
+        steps,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2_500_000, 2_500_000)),
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1].startswith('lednet train: ')
+    assert (output / 'state.pt').read_bytes() == good['state.pt']
+    load_checkpoint(output / 'checkpoint.safetensors')
+    assert not [path for path in output.iterdir() if path.name.startswith('.')]
+    train(recipe, None, output, resume=True)
+    assert same_weights(output, tmp_path / 'unbroken')
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_files(
+    tmp_path: Path, make_folder_dataset: Callable[..., Path]
+) -> None:
+    root = make_folder_dataset(tmp_path / 'data', {'train': 4})
+    stage = {'epochs': 9, 'optimizer': {'name': 'sgd', 'rate': 1e30, 'clip': None}}
+    recipe = make_recipe(stage, train=[{'layout': 'folder'}], validation={})
+    with pytest.raises(TrainingError) as caught:
+        train(recipe, root, tmp_path / 'out')
+    message = str(caught.value)
+    assert 'loss is nan at step ' in message or 'loss is inf at step ' in message
+    files = [line.strip() for line in message.splitlines()[1:]]
+    assert len(files) == 2
+    assert all(Path(file).is_file() for file in files)
+
+
+# --- what can't work ------------------------------------------------------------------------
+
+
+def test_too_few_frames_for_a_batch(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='batch_size is 5; an epoch of this stage has only 4'):
+        train(make_recipe({'batch_size': 5}), None, tmp_path)
+
+
+def test_an_output_below_a_file_fails_before_training(tmp_path: Path) -> None:
     (tmp_path / 'file').touch()
     with pytest.raises(OSError, match='file/output'):
-        run(frames, tmp_path / 'file' / 'output')
-    assert not losses
+        train(make_recipe(), None, tmp_path / 'file' / 'output')
 
 
-def test_rare_classes_weigh_more() -> None:
-    labels = np.full((10, 10), 255, np.uint8)
-    labels.ravel()[:8] = 3
-    labels.ravel()[8:10] = 8
-    frame = LabeledFrame('a', np.zeros((10, 10, 3), np.uint8), labels)
-    weights = class_weights([frame, frame], CAMVID, 1.02)
-    assert weights.shape == (11,)
-    assert weights.dtype == torch.float32
-    assert weights[3].item() == pytest.approx(1 / math.log(1.02 + 0.8))
-    assert weights[8].item() == pytest.approx(1 / math.log(1.02 + 0.2))
-    assert weights[0].item() == pytest.approx(1 / math.log(1.02))
+def test_damaged_frames_are_named_before_training(
+    tmp_path: Path, make_folder_dataset: Callable[..., Path]
+) -> None:
+    root = make_folder_dataset(tmp_path / 'data', {'train': 4, 'val': 2})
+    images = [sorted((root / split / 'images').iterdir())[0] for split in ('train', 'val')]
+    for image in images:
+        image.write_bytes(image.read_bytes()[:20])
+    recipe = make_recipe(
+        train=[{'layout': 'folder'}], validation={'val': {'layout': 'folder', 'split': 'val'}}
+    )
+    with pytest.raises(DatasetError, match='2 problems') as caught:
+        train(recipe, root, tmp_path / 'out')
+    assert all(str(image) in str(caught.value) for image in images)
+    assert not (tmp_path / 'out' / 'state.pt').exists()
+
+
+def test_sources_without_a_folder_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"layout 'folder' .* give --data"):
+        train(make_recipe(train=[{'layout': 'folder'}]), None, tmp_path)
+
+
+def test_synthetic_streets_have_their_own_classes(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match='cityscapes'):
+        train(make_recipe(label_map='cityscapes'), None, tmp_path)
+
+
+# --- weights to start from ------------------------------------------------------------------
+
+
+def test_other_classes_start_from_the_shipped_weights(
+    tmp_path: Path,
+    small_checkpoint: Path,
+    capsys: pytest.CaptureFixture[str],
+    make_folder_dataset: Callable[..., Path],
+) -> None:
+    own = tmp_path / 'own.yaml'
+    classes = [
+        {'id': i, 'name': f'c{i}', 'color': [i, 0, 0], 'source_ids': [2 * i, 2 * i + 1]}
+        for i in range(6)
+    ]
+    own.write_text(yaml.safe_dump({'name': 'own', 'classes': classes}), encoding='utf-8')
+    root = make_folder_dataset(tmp_path / 'data', {'train': 4})
+    recipe = make_recipe(
+        {'epochs': 1},
+        label_map=str(own),
+        initial=str(small_checkpoint),
+        train=[{'layout': 'folder'}],
+        validation={'same': {'layout': 'folder'}},
+    )
+    train(recipe, root, tmp_path / 'out')
+    said = capsys.readouterr().out
+    assert 'start anew' in said
+    assert 'encoder.output_conv.weight' in said
+    assert 'encoder.layers.0' not in said
+    loaded = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors')
+    assert loaded.label_map.names == tuple(f'c{i}' for i in range(6))
+    assert loaded.training['initial'] == {'data': 'none: weights by rule'}
+
+
+def test_a_start_lowers_the_first_loss(tmp_path: Path) -> None:
+    train(make_recipe({'epochs': 8}), None, tmp_path / 'first')
+    start = str(tmp_path / 'first' / 'checkpoint.safetensors')
+    train(make_recipe({'epochs': 1}, initial=start), None, tmp_path / 'second')
+    assert float(read_losses(tmp_path / 'second')[0]) < float(read_losses(tmp_path / 'first')[0])
+
+
+def test_a_start_of_another_network_is_refused(tmp_path: Path, small_content: Any) -> None:
+    tensors = dict(small_content.state_dict)
+    del tensors['encoder.initial_block.conv.weight']
+    path = tmp_path / 'other.safetensors'
+    save_checkpoint(
+        type(small_content)(**{**vars(small_content), 'state_dict': tensors}), path
+    )
+    with pytest.raises(CheckpointError, match=r'encoder\.initial_block\.conv\.weight'):
+        train(make_recipe(initial=str(path)), None, tmp_path / 'out')
+
+
+# --- classification -------------------------------------------------------------------------
+
+
+def test_an_encoder_is_pretrained_and_used(
+    tmp_path: Path, make_image_folder: Callable[..., Path]
+) -> None:
+    root = make_image_folder(tmp_path / 'images')
+    recipe = make_recipe(
+        {'epochs': 2, 'crop': [64, 64]},
+        task='classification',
+        input_size=[64, 64],
+        train=[{'layout': 'image_folder'}],
+        validation={'val': {'layout': 'image_folder', 'split': 'val'}},
+    )
+    metrics = train(recipe, root, tmp_path / 'encoder')['val']
+    assert 0 <= metrics['top1'] <= metrics['top5'] <= 1
+    encoder = tmp_path / 'encoder' / 'encoder.safetensors'
+    train(make_recipe({'epochs': 1}, initial=str(encoder)), None, tmp_path / 'out')
+    loaded = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors')
+    assert loaded.training['initial']['recipe']['task'] == 'classification'
+
+
+@pytest.mark.gpu
+def test_training_runs_on_a_gpu(tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip('no CUDA device')
+    train(make_recipe(), None, tmp_path)
+    hardware = load_checkpoint(tmp_path / 'checkpoint.safetensors').training['hardware']
+    assert torch.cuda.get_device_name() in hardware
+
+
+def test_a_missing_recipe_is_one_line(tmp_path: Path) -> None:
+    arguments = ['train', 'none', '--output', str(tmp_path)]
+    result = subprocess.run(
+        [sys.executable, '-m', 'lednet_ros.cli', *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env=os.environ,
+    )
+    assert result.returncode == 1
+    assert "no recipe 'none'" in result.stderr
+    assert 'camvid' in result.stderr

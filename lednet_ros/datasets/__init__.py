@@ -1,0 +1,29 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Labeled frames of every layout; for training and evaluation."""
+
+from lednet_ros.datasets.cityscapes import CityscapesDataset
+from lednet_ros.datasets.folder import FolderDataset
+from lednet_ros.datasets.frames import Dataset, DatasetError, IMAGE_SUFFIXES, LabeledFrame
+from lednet_ros.datasets.image_folder import ClassifiedImage, ImageFolder
+from lednet_ros.datasets.pairs import PairDataset
+from lednet_ros.datasets.survey import ImageSurvey, Survey, survey, survey_images
+from lednet_ros.datasets.synthetic import synthetic_frames, SyntheticDataset
+
+__all__ = [
+    'IMAGE_SUFFIXES',
+    'CityscapesDataset',
+    'ClassifiedImage',
+    'Dataset',
+    'DatasetError',
+    'FolderDataset',
+    'ImageFolder',
+    'ImageSurvey',
+    'LabeledFrame',
+    'PairDataset',
+    'Survey',
+    'SyntheticDataset',
+    'survey',
+    'survey_images',
+    'synthetic_frames',
+]

@@ -1,0 +1,77 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What data sets give, and what reads them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+from lednet_ros.labels import LabelMap
+import numpy as np
+from numpy.typing import NDArray
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp')
+
+
+class DatasetError(RuntimeError):
+    """A data set that can't be used; the message names the file and what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class LabeledFrame:
+    """
+    A frame with its ground truth.
+
+    Attributes
+    ----------
+    name
+        File stem or another short name.
+    pixels
+        (H, W, 3) uint8 RGB.
+    labels
+        (H, W) uint8 class ids of the label map; 255 is unlabeled.
+
+    """
+
+    name: str
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+
+
+class Dataset(Protocol):
+    """Labeled frames by index."""
+
+    @property
+    def label_map(self) -> LabelMap:
+        """The classes."""
+
+    def __len__(self) -> int:
+        """Count the frames."""
+
+    def __getitem__(self, index: int) -> LabeledFrame:
+        """Read a frame; raises DatasetError, which names the file, if it can't be read."""
+
+    def source(self, index: int) -> str:
+        """Name a frame's origin for messages: its file where it has one."""
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """
+    Read an image file.
+
+    Returns
+    -------
+    ndarray
+        (H, W, 3) uint8 RGB.
+
+    Raises
+    ------
+    DatasetError
+        The file can't be read.
+
+    """
+    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise DatasetError(f'{path} is not a readable image')
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)

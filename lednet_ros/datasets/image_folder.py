@@ -1,0 +1,93 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Images in one folder for each class, as ImageNet."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lednet_ros.datasets.frames import DatasetError, IMAGE_SUFFIXES, read_image
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ClassifiedImage:
+    """
+    An image with its class.
+
+    Attributes
+    ----------
+    name
+        File stem.
+    pixels
+        (H, W, 3) uint8 RGB.
+    class_id
+        Index into the data set's `classes`.
+
+    """
+
+    name: str
+    pixels: NDArray[np.uint8]
+    class_id: int
+
+
+class ImageFolder:
+    """
+    Classified images: `ROOT/SPLIT/CLASS/NAME.jpg`.
+
+    Parameters
+    ----------
+    root, split
+        The folder and the split within it.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Names of the folders, sorted.
+
+    Raises
+    ------
+    DatasetError
+        The folder is missing, or a class has no images.
+
+    """
+
+    def __init__(self, root: str | Path, split: str) -> None:
+        folder = Path(root) / split
+        if not folder.is_dir():
+            raise DatasetError(f'{folder} is not a folder; needed: ROOT/SPLIT/CLASS')
+        folders = sorted(path for path in folder.iterdir() if path.is_dir())
+        if not folders:
+            raise DatasetError(f'{folder} has no folders; needed: one for each class')
+        self.classes = tuple(path.name for path in folders)
+        self._files: list[tuple[Path, int]] = []
+        for class_id, path in enumerate(folders):
+            files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+            if not files:
+                raise DatasetError(f"{path} has no images; allowed: {', '.join(IMAGE_SUFFIXES)}")
+            self._files += [(file, class_id) for file in files]
+
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> ClassifiedImage:
+        """
+        Read an image.
+
+        Raises
+        ------
+        DatasetError
+            The file can't be read.
+
+        """
+        path, class_id = self._files[index]
+        return ClassifiedImage(path.stem, read_image(path), class_id)
+
+    def class_id(self, index: int) -> int:
+        """Give the class of an image without reading it."""
+        return self._files[index][1]
+
+    def source(self, index: int) -> str:
+        """Name an image's file."""
+        return str(self._files[index][0])

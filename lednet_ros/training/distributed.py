@@ -1,0 +1,163 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Several training processes, started by `torchrun`; one process is the case of one rank."""
+
+from collections.abc import Callable, Iterator
+import contextlib
+from dataclasses import dataclass
+import os
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import distributed, nn, Tensor
+
+T = TypeVar('T')
+
+
+@dataclass(frozen=True)
+class Processes:
+    """
+    The place of this process among all that train together.
+
+    Attributes
+    ----------
+    rank, count
+        Number of this process from 0 on, and how many there are.
+    device
+        Where it computes.
+
+    """
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Sum a tensor over all processes; the given one is left as it is."""
+        total = tensor.clone()
+        if self.count > 1:
+            distributed.all_reduce(total)
+        return total
+
+    def sum_counts(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Sum integer counts over all processes."""
+        total: NDArray[np.int64] = self.sum(torch.from_numpy(counts).to(self.device)).cpu().numpy()
+        return total
+
+    def gather(self, value: T) -> list[T]:
+        """Collect a picklable value of every process, by rank."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        distributed.all_gather_object(values, value)
+        return values
+
+
+@contextlib.contextmanager
+def join_processes() -> Iterator[Processes]:
+    """
+    Join the other processes that `torchrun` started; without it there is this one alone.
+
+    Uses nccl with CUDA devices, gloo without.
+
+    Yields
+    ------
+    Processes
+        This process's place.
+
+    """
+    if 'RANK' not in os.environ:
+        yield Processes(0, 1, torch.device('cuda' if torch.cuda.is_available() else 'cpu'))
+        return
+    device = torch.device('cpu')
+    if torch.cuda.is_available():
+        device = torch.device('cuda', int(os.environ['LOCAL_RANK']))
+        torch.cuda.set_device(device)
+    distributed.init_process_group('nccl' if device.type == 'cuda' else 'gloo')
+    try:
+        yield Processes(distributed.get_rank(), distributed.get_world_size(), device)
+    finally:
+        distributed.destroy_process_group()
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over all processes; every process's gradient flows back to every process's input."""
+
+    @staticmethod
+    def forward(_context: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_context: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        distributed.all_reduce(total)
+        return total
+
+
+class JointBatchNorm(nn.BatchNorm2d):
+    """
+    Batch normalization with the statistics of the joint batch of all processes, on the CPU.
+
+    PyTorch's `SyncBatchNorm` runs on accelerators only.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape; N, H and W may differ between processes."""
+        if not self.training:
+            plain: Tensor = super().forward(x)
+            return plain
+        values = x.to(torch.promote_types(x.dtype, torch.float32))
+        size = values.new_full((1,), values.numel() / values.shape[1])
+        mean = values.sum((0, 2, 3))
+        joint: Tensor = _Sum.apply(torch.cat((mean, size)))  # type: ignore[no-untyped-call]
+        count = joint[-1]
+        mean = joint[:-1] / count
+        centered = values - mean[:, None, None]
+        squares = centered.square().sum((0, 2, 3))
+        variance: Tensor = _Sum.apply(squares) / count  # type: ignore[no-untyped-call]
+        self._follow(mean.detach(), (variance * count / (count - 1)).detach())
+        scaled = centered * (variance + self.eps).rsqrt()[:, None, None]
+        shifted: Tensor = scaled * self.weight[:, None, None] + self.bias[:, None, None]
+        return shifted.to(x.dtype)
+
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        share = self.momentum
+        if share is None:
+            share = 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance, share)
+
+
+def synchronize_batch_norm(module: nn.Module, device: torch.device) -> None:
+    """
+    Let all batch normalization of a network use the joint batch of all processes.
+
+    Parameters
+    ----------
+    module
+        The network, changed in place; its parameters are kept.
+    device
+        Where it will run.
+
+    """
+    if device.type != 'cpu':
+        convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
+        convert(module)
+        return
+    for child in module.modules():
+        if type(child) is nn.BatchNorm2d:
+            # Same parameters, buffers and options; only the forward pass differs.
+            child.__class__ = JointBatchNorm

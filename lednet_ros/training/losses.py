@@ -1,0 +1,179 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Losses of segmentation.
+
+Every loss is a sum and what to divide it by, kept apart until the divisors of all processes are
+added up: so the gradient of several processes is that of one process on the joint batch.
+"""
+
+from dataclasses import dataclass
+
+from lednet_ros.labels import UNLABELED
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Term:
+    """
+    One loss of a batch: `factor * total / count`.
+
+    Attributes
+    ----------
+    total
+        Sum over the pixels, a scalar with gradient.
+    count
+        What to divide by, a scalar without gradient.
+    factor
+        Weight among the losses.
+
+    """
+
+    total: Tensor
+    count: Tensor
+    factor: float
+
+
+def class_weights(pixels: NDArray[np.float64], offset: float) -> Tensor:
+    """
+    Weight classes by rarity: `1 / log(offset + share of pixels)`.
+
+    Paszke et al., "ENet", 2016, section 5.2 (there with 1.02); the LEDNet authors use 1.1.
+
+    Parameters
+    ----------
+    pixels
+        (num_classes,) labeled pixels of each class.
+    offset
+        Above 1; the smaller, the more rare classes count.
+
+    Returns
+    -------
+    Tensor
+        (num_classes,) float32.
+
+    """
+    share = pixels / pixels.sum()
+    return torch.from_numpy(1 / np.log(offset + share)).float()
+
+
+def cross_entropy(
+    scores: Tensor,
+    labels: Tensor,
+    weights: Tensor | None = None,
+    hardest: float = 1.0,
+    smoothing: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """
+    Weighted cross-entropy, of all labeled pixels or of the hardest ones.
+
+    Online hard example mining (Shrivastava et al., CVPR 2016) as segmentation uses it: the given
+    share of the labeled pixels, those of the largest loss.
+
+    Parameters
+    ----------
+    scores
+        Logits (N, C, H, W), float32.
+    labels
+        (N, H, W) int64; 255 is ignored.
+    weights
+        (C,) float32; None weighs all classes alike.
+    hardest
+        Share of the labeled pixels to take, above 0 to 1.
+    smoothing
+        Share of the target that goes to all classes evenly.
+
+    Returns
+    -------
+    tuple of Tensor
+        Sum of the losses, and sum of the weights of the pixels taken.
+
+    """
+    loss = functional.cross_entropy(
+        scores, labels, weights, ignore_index=UNLABELED, reduction='none',
+        label_smoothing=smoothing,
+    )
+    labeled = labels != UNLABELED
+    if weights is None:
+        weight = labeled.to(loss.dtype)
+    else:
+        weight = weights[torch.where(labeled, labels, 0)] * labeled
+    if hardest < 1:
+        number = max(int(hardest * int(labeled.sum())), 1)
+        loss, picked = loss.flatten().topk(min(number, loss.numel()))
+        weight = weight.flatten()[picked]
+    return loss.sum(), weight.sum().detach()
+
+
+def dice(scores: Tensor, labels: Tensor) -> Tensor:
+    """
+    Soft Dice loss, the mean over the classes that occur in the batch.
+
+    Milletari et al., "V-Net", 3DV 2016, section 3, without squares.
+
+    Parameters
+    ----------
+    scores
+        Logits (N, C, H, W), float32.
+    labels
+        (N, H, W) int64; 255 is ignored.
+
+    Returns
+    -------
+    Tensor
+        Scalar, 0 (perfect) to 1.
+
+    """
+    labeled = (labels != UNLABELED)[:, None]
+    probability = scores.softmax(1) * labeled
+    target = torch.zeros_like(probability)
+    target.scatter_(1, torch.where(labeled, labels[:, None], 0), 1.0)
+    target = target * labeled
+    overlap = (probability * target).sum((0, 2, 3))
+    size = target.sum((0, 2, 3))
+    score = (2 * overlap + 1) / (probability.sum((0, 2, 3)) + size + 1)
+    present = size > 0
+    return ((1 - score) * present).sum() / present.sum().clamp(min=1)
+
+
+def lovasz_softmax(scores: Tensor, labels: Tensor) -> Tensor:
+    """
+    Lovász-Softmax, a surrogate of IoU, the mean over the classes that occur in the batch.
+
+    Berman et al., "The Lovász-Softmax loss", CVPR 2018, equations 8, 9 and 11.
+
+    Parameters
+    ----------
+    scores
+        Logits (N, C, H, W), float32.
+    labels
+        (N, H, W) int64; 255 is ignored.
+
+    Returns
+    -------
+    Tensor
+        Scalar, 0 (perfect) to 1.
+
+    """
+    labeled = labels != UNLABELED
+    probability = scores.softmax(1).permute(0, 2, 3, 1)[labeled]
+    truth = labels[labeled]
+    losses = []
+    for index in range(scores.shape[1]):
+        member = (truth == index).float()
+        if not member.any():
+            continue
+        errors, order = (member - probability[:, index]).abs().sort(descending=True)
+        member = member[order]
+        total = member.sum()
+        intersection = total - member.cumsum(0)
+        union = total + (1 - member).cumsum(0)
+        jaccard = 1 - intersection / union
+        # The extension's gradient: what each further pixel adds to the Jaccard loss.
+        steps = torch.diff(jaccard, prepend=jaccard.new_zeros(1))
+        losses.append(errors @ steps)
+    return torch.stack(losses).mean() if losses else scores.sum() * 0

@@ -1,0 +1,343 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Recipes: everything that decides what a training run computes, read from one YAML file.
+
+The classes below are the schema; `config/train/` holds the recipes that ship with the package.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from lednet_ros.files import share_directory
+from pydantic import BaseModel, ConfigDict, Field, model_validator, ValidationError
+import yaml
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+# Smallest side that the networks take.
+Side = Annotated[int, Field(ge=64, le=8192)]
+Size = tuple[Side, Side]
+Range = tuple[PositiveFloat, PositiveFloat]
+
+
+class RecipeError(ValueError):
+    """A recipe that can't be used; the message names the key, its value and what is allowed."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra='forbid', frozen=True)
+
+
+class Source(_Part):
+    """
+    Where labeled frames or classified images come from.
+
+    Attributes
+    ----------
+    layout
+        `folder` (SPLIT/images beside SPLIT/labels), `cityscapes` (the official folders),
+        `image_folder` (SPLIT/CLASS/images) or `synthetic` (drawn).
+    root
+        Folder of the data set; None takes `--data`.
+    split
+        Part of the data set.
+    annotations
+        Of Cityscapes: the fine or the coarse ones.
+    include, exclude
+        Take only, or leave out, frames whose names match a shell pattern such as `0001TP*`.
+    frames, seed
+        Of synthetic streets: how many to draw, and the seed that decides them.
+    per_epoch
+        Frames for an epoch, drawn anew each time; None takes all once.
+    cache
+        Keep all decoded frames in memory.
+
+    """
+
+    layout: Literal['folder', 'cityscapes', 'image_folder', 'synthetic']
+    root: str | None = None
+    split: str = 'train'
+    annotations: Literal['gtFine', 'gtCoarse'] = 'gtFine'
+    include: str | None = None
+    exclude: str | None = None
+    frames: Positive = 100
+    seed: int = 0
+    per_epoch: Positive | None = None
+    cache: bool = False
+
+
+class Augmentation(_Part):
+    """
+    Random changes of frames; each range is drawn from uniformly.
+
+    Attributes
+    ----------
+    scale
+        Magnification before the crop. For classification: the share of the image's area.
+    flip
+        Probability of mirroring.
+    gain, channel_gain, offset, gamma
+        Factor of all colors, further factor of each channel, gray levels added, exponent.
+    saturation
+        Factor of each color's distance from gray.
+
+    """
+
+    scale: Range = (0.5, 2.0)
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.5
+    gain: Range = (0.6, 1.5)
+    channel_gain: Range = (0.9, 1.1)
+    offset: tuple[float, float] = (-20.0, 20.0)
+    gamma: Range = (0.8, 1.25)
+    saturation: Range = (0.6, 1.4)
+
+    @model_validator(mode='after')
+    def _ranges_rise(self) -> 'Augmentation':
+        for name in ('scale', 'gain', 'channel_gain', 'offset', 'gamma', 'saturation'):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f'{name} is [{low}, {high}]; the first must not be the larger')
+        return self
+
+
+class Loss(_Part):
+    """
+    Weighted sum of losses, see `lednet_ros.training.losses`.
+
+    Attributes
+    ----------
+    cross_entropy, dice, lovasz
+        Weights of the losses.
+    weight_offset
+        Softness of the class weights of the cross-entropy, `1 / log(offset + share of pixels)`;
+        the nearer to 1, the more rare classes count. None weighs all classes alike.
+    ohem
+        Share of the pixels, those of the largest loss, that the cross-entropy is taken of.
+    label_smoothing
+        Share of the target that goes to the other classes.
+    auxiliary
+        Weight of the cross-entropy of the encoder's own class scores, at 1/8.
+
+    """
+
+    cross_entropy: Weight = 1.0
+    dice: Weight = 0.0
+    lovasz: Weight = 0.0
+    weight_offset: Annotated[float, Field(gt=1)] | None = None
+    ohem: Share = 1.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    auxiliary: Weight = 0.0
+
+
+class Optimizer(_Part):
+    """
+    How weights follow their gradients.
+
+    Attributes
+    ----------
+    name
+        `adam` (decay as a part of the gradient), `adamw` (decoupled decay; biases and
+        normalization do not decay) or `sgd` (with Nesterov momentum; the same).
+    rate
+        Highest learning rate.
+    weight_decay, momentum
+        As usual; momentum is SGD's.
+    clip
+        Largest norm of the gradient; None doesn't clip.
+
+    """
+
+    name: Literal['adam', 'adamw', 'sgd'] = 'adamw'
+    rate: PositiveFloat
+    weight_decay: Weight = 1e-4
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    clip: PositiveFloat | None = 5.0
+
+
+class Schedule(_Part):
+    """
+    The learning rate over the steps of a stage.
+
+    Attributes
+    ----------
+    name
+        `poly`, `cosine` (both end at 0) or `constant`.
+    power
+        Exponent of `poly`.
+    warm_up
+        Share of the steps in which the rate first rises linearly.
+
+    """
+
+    name: Literal['poly', 'cosine', 'constant'] = 'poly'
+    power: PositiveFloat = 0.9
+    warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Stage(_Part):
+    """
+    A part of the run with one optimizer and one schedule.
+
+    Attributes
+    ----------
+    epochs
+        Passes through the training frames.
+    batch_size
+        Crops in a step, of all processes together.
+    crop
+        Height and width of the crops.
+    part
+        Train `all` of the network, or its `encoder` with class scores of its own at 1/8.
+    train
+        Sources of this stage; None takes the recipe's.
+    augmentation, loss, optimizer, schedule
+        See there.
+    validate_every
+        Epochs from one validation to the next; the last epoch of a run is always validated.
+
+    """
+
+    epochs: Positive
+    batch_size: Annotated[int, Field(ge=2)]
+    crop: Size
+    part: Literal['all', 'encoder'] = 'all'
+    train: tuple[Source, ...] | None = None
+    augmentation: Augmentation = Augmentation()
+    loss: Loss = Loss()
+    optimizer: Optimizer
+    schedule: Schedule = Schedule()
+    validate_every: Positive = 1
+
+
+class Recipe(_Part):
+    """
+    A training run.
+
+    Attributes
+    ----------
+    task
+        `segmentation`, or `classification` to pretrain an encoder.
+    network
+        A key of `lednet_ros.models.NETWORKS`.
+    label_map
+        File or name of the classes; classification takes them from the folders.
+    input_size
+        Height and width of the network's input in use.
+    initial
+        Weights to start from: a checkpoint, the name of a shipped one, or a pretrained encoder.
+        Parts of other shape are drawn anew, which is said.
+    seed
+        Decides weights, order, augmentation and dropout.
+    precision
+        Of the network's activations; weights are fp32.
+    channels_last, compile
+        Memory layout; `torch.compile`. They change speed, and results by rounding only.
+    ema
+        Decay of the averaged weights, which are validated and saved; None saves the last ones.
+    dropout
+        Factor of the network's dropout rates.
+    workers
+        Processes that prepare crops; 0 prepares them in the training process.
+    train
+        Sources of the training frames.
+    validation
+        Sources that accuracy is measured on, by the name that the figures get.
+    stages
+        What happens, in order.
+
+    """
+
+    task: Literal['segmentation', 'classification'] = 'segmentation'
+    network: str = 'lednet'
+    label_map: str = 'camvid'
+    input_size: Size
+    initial: str | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    precision: Literal['fp32', 'bf16'] = 'bf16'
+    channels_last: bool = True
+    compile: bool = False
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = 0.999
+    dropout: Weight = 1.0
+    workers: Annotated[int, Field(ge=0)] = 0
+    train: Annotated[tuple[Source, ...], Field(min_length=1)]
+    validation: dict[str, Source]
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages."""
+        return sum(stage.epochs for stage in self.stages)
+
+
+def load_recipe(name_or_path: str | Path, settings: Sequence[str] = ()) -> Recipe:
+    """
+    Read a recipe.
+
+    Parameters
+    ----------
+    name_or_path
+        A YAML file, or the name of one in `config/train`.
+    settings
+        Changes like `stages.0.epochs=5`: a path of keys and list positions, and a YAML value.
+
+    Returns
+    -------
+    Recipe
+        The checked recipe.
+
+    Raises
+    ------
+    RecipeError
+        There is no such file, it isn't a recipe, or a setting doesn't fit.
+
+    """
+    path = Path(name_or_path)
+    if not path.suffix:
+        path = share_directory() / 'config' / 'train' / f'{name_or_path}.yaml'
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        shipped = share_directory() / 'config' / 'train'
+        known = sorted(file.stem for file in shipped.glob('*.yaml'))
+        raise RecipeError(
+            f"no recipe '{name_or_path}': {path} does not exist; shipped: {', '.join(known)}"
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        # YAML's messages span lines.
+        raise RecipeError(f"{path}: {' '.join(str(error).split())}") from error
+    for setting in settings:
+        _apply(content, setting)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, entry['loc'])) or 'recipe'} is {entry['input']!r}: {entry['msg']}"
+            for entry in error.errors()
+        ]
+        raise RecipeError(f"{path}: {'; '.join(problems)}") from None
+
+
+def _apply(content: Any, setting: str) -> None:
+    """Change one entry of the YAML content in place."""
+    keys, equals, text = setting.partition('=')
+    *parents, last = keys.split('.')
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"'{setting}': {' '.join(str(error).split())}") from error
+    if not equals:
+        raise RecipeError(f"setting is '{setting}'; it must be KEY=VALUE")
+    place = content
+    try:
+        for key in parents:
+            place = place[int(key)] if isinstance(place, list) else place.setdefault(key, {})
+        if isinstance(place, list):
+            place[int(last)] = value
+        else:
+            place[last] = value
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise RecipeError(f"setting '{setting}': there is no '{keys}' in the recipe") from error

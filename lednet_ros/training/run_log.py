@@ -1,0 +1,99 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The history of a training run: `history.csv` and TensorBoard's event files."""
+
+from collections.abc import Sequence
+import csv
+import io
+from pathlib import Path
+
+from lednet_ros.files import atomic_path
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.tensorboard import SummaryWriter
+
+Row = dict[str, float | str | None]
+"""Figures of an epoch by name; `epoch` is its number from 1 on."""
+
+
+class RunLog:
+    """
+    Writes the figures of each epoch.
+
+    Parameters
+    ----------
+    folder
+        Gets `history.csv` and `tensorboard/`.
+    history
+        Rows of the epochs before a resumed run goes on.
+
+    Attributes
+    ----------
+    rows
+        All rows.
+
+    Raises
+    ------
+    OSError
+        The folder can't be written.
+
+    """
+
+    def __init__(self, folder: Path, history: Sequence[Row] = ()) -> None:
+        self._path = folder / 'history.csv'
+        self.rows = list(history)
+        self._write()
+        # A resumed run replaces what a killed one wrote past its last whole epoch.
+        self._events = SummaryWriter(
+            str(folder / 'tensorboard'), purge_step=len(self.rows) + 1
+        )
+
+    def add(self, row: Row) -> None:
+        """
+        Add an epoch.
+
+        Parameters
+        ----------
+        row
+            Its figures; None is an empty cell.
+
+        """
+        self.rows.append(row)
+        self._write()
+        epoch = row['epoch']
+        for name, value in row.items():
+            if name != 'epoch' and isinstance(value, (int, float)):
+                self._events.add_scalar(name, value, epoch)
+        self._events.flush()
+
+    def pictures(self, tag: str, epoch: int, pictures: Sequence[NDArray[np.uint8]]) -> None:
+        """
+        Show pictures in TensorBoard.
+
+        Parameters
+        ----------
+        tag
+            Name of the group.
+        epoch
+            Number of the epoch.
+        pictures
+            (H, W, 3) uint8 RGB each.
+
+        """
+        for index, picture in enumerate(pictures):
+            self._events.add_image(
+                f'{tag}/{index}', picture, epoch, dataformats='HWC'
+            )
+
+    def close(self) -> None:
+        """Finish the event files."""
+        self._events.close()
+
+    def _write(self) -> None:
+        text = io.StringIO(newline='')
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        writer = csv.DictWriter(text, columns or ['epoch'], lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(self.rows)
+        with atomic_path(self._path) as temporary:
+            temporary.write_text(text.getvalue(), encoding='utf-8')

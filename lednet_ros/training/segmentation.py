@@ -1,0 +1,357 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The task of segmentation: network, frames, losses and validation of a recipe."""
+
+from collections.abc import Sequence
+import heapq
+from pathlib import Path
+from typing import Any
+
+from lednet_ros.checkpoint import Checkpoint, save_checkpoint
+from lednet_ros.datasets import Dataset, DatasetError, survey
+from lednet_ros.evaluation.metrics import ConfusionMatrix
+from lednet_ros.evaluation.report import FrameResult
+from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.labels import LabelMap
+from lednet_ros.models import build_network, LEDNet
+from lednet_ros.training.augment import augment
+from lednet_ros.training.data import CachedDataset, Example, open_frames
+from lednet_ros.training.distributed import Processes
+from lednet_ros.training.losses import class_weights, cross_entropy, dice, lovasz_softmax, Term
+from lednet_ros.training.recipe import Recipe, Source, Stage
+from lednet_ros.training.start import start_from
+from lednet_ros.training.task import MEAN, STD, Validation
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import nn, Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+FRAMES_SHOWN = 3
+PROBLEMS_SHOWN = 20
+
+
+class SegmentationModel(nn.Module):
+    """
+    The trained part of a network, with the class scores that the losses need.
+
+    Attributes
+    ----------
+    network
+        The whole network.
+    part
+        `all` or `encoder`.
+    auxiliary
+        Whether the encoder's own scores are wanted beside the network's.
+
+    """
+
+    def __init__(self, network: LEDNet) -> None:
+        super().__init__()
+        self.network = network
+        self.part = 'all'
+        self.auxiliary = False
+
+    def choose(self, part: str, auxiliary: bool) -> None:
+        """Choose what `forward` gives; parameters that it doesn't use need no gradient."""
+        self.part = part
+        self.auxiliary = auxiliary and part == 'all'
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(True)
+        if part == 'encoder':
+            self.network.decoder.requires_grad_(False)
+        elif not self.auxiliary:
+            self.network.encoder.output_conv.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Map images (N, 3, H, W) to class scores at 1/8: the trained part's, the auxiliary."""
+        if self.part == 'encoder':
+            return (self.network.encoder_scores(images),)
+        if self.auxiliary:
+            return self.network.both_scores(images)
+        return (self.network.scores(images),)
+
+
+class SegmentationTask:
+    """
+    Segmentation as a recipe describes it.
+
+    Parameters
+    ----------
+    recipe
+        The recipe.
+    root
+        Folder of sources that don't name their own.
+    processes
+        Place of this process.
+
+    Attributes
+    ----------
+    model
+        What is trained.
+    started_from
+        What the weights to start from say of their training; None when they were drawn.
+    redrawn
+        Tensors that the weights to start from did not fill.
+
+    Raises
+    ------
+    CheckpointError, DatasetError, LabelMapError, ValueError
+        A part of the recipe can't be used.
+
+    """
+
+    output_name = 'checkpoint.safetensors'
+    figure = 'miou'
+
+    def __init__(self, recipe: Recipe, root: Path | None, processes: Processes) -> None:
+        self._recipe = recipe
+        self._root = root
+        self._processes = processes
+        self.label_map = LabelMap.load(recipe.label_map)
+        network = build_network(recipe.network, self.label_map.num_classes)
+        for module in network.modules():
+            if isinstance(module, nn.Dropout2d):
+                module.p *= recipe.dropout
+        self.started_from: dict[str, Any] | None = None
+        self.redrawn: list[str] = []
+        if recipe.initial is not None:
+            self.started_from, self.redrawn = start_from(network, recipe.initial)
+        self.model = SegmentationModel(network)
+        self._opened: dict[Source, Dataset] = {}
+        # Opened now: a missing folder must not wait for the first validation.
+        self._validation = {name: self._open(s) for name, s in recipe.validation.items()}
+        self._training: list[Dataset] = []
+        self._stage = recipe.stages[0]
+        self._weights: Tensor | None = None
+
+    def prepare(self, stage: Stage, counts: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        """
+        Open a stage's frames and set up its losses.
+
+        Parameters
+        ----------
+        stage
+            The stage.
+        counts
+            What an earlier call for this stage returned; None reads all frames to count.
+
+        Returns
+        -------
+        ndarray
+            (num_classes,) pixels of each class in an epoch.
+
+        Raises
+        ------
+        DatasetError
+            Files are missing, damaged or don't belong together; the message lists them.
+
+        """
+        sources = stage.train or self._recipe.train
+        self._stage = stage
+        self._training = [self._open(source) for source in sources]
+        if counts is None:
+            counts = self._count(sources)
+        self._weights = None
+        if stage.loss.weight_offset is not None:
+            weights = class_weights(counts, stage.loss.weight_offset)
+            self._weights = weights.to(self._processes.device)
+        self.model.choose(stage.part, stage.loss.auxiliary > 0)
+        return counts
+
+    def lengths(self) -> list[int]:
+        """Count the frames of the stage's sources."""
+        return [len(dataset) for dataset in self._training]
+
+    def read(self, number: int, index: int, rng: np.random.Generator) -> Example:
+        """Read and augment a frame."""
+        frame = self._training[number][index]
+        return augment(frame, self._stage.crop, self._stage.augmentation, rng)
+
+    def source(self, number: int, index: int) -> str:
+        """Name a frame's origin."""
+        return self._training[number].source(index)
+
+    def losses(self, outputs: Sequence[Tensor], targets: Tensor) -> list[Term]:
+        """
+        Compare the model's output with the labels.
+
+        Parameters
+        ----------
+        outputs
+            What the model gives.
+        targets
+            Labels (N, H, W) uint8.
+
+        Returns
+        -------
+        list of Term
+            The losses of the recipe that have a weight.
+
+        """
+        options = self._stage.loss
+        labels = targets.long()
+        scores = outputs[0].float()
+        if self._stage.part == 'encoder':
+            # The encoder learns at its own resolution, as the authors train it.
+            labels = _at_stride(labels, scores)
+        else:
+            size = labels.shape[1:]
+            scores = functional.interpolate(
+                scores, size=size, mode='bilinear', align_corners=True
+            )
+        one = scores.new_ones(())
+        terms = []
+        if options.cross_entropy:
+            total, count = cross_entropy(
+                scores, labels, self._weights, options.ohem, options.label_smoothing
+            )
+            terms.append(Term(total, count, options.cross_entropy))
+        if options.dice:
+            terms.append(Term(dice(scores, labels), one, options.dice))
+        if options.lovasz:
+            terms.append(Term(lovasz_softmax(scores, labels), one, options.lovasz))
+        if len(outputs) > 1:
+            auxiliary = outputs[1].float()
+            total, count = cross_entropy(
+                auxiliary, _at_stride(labels, auxiliary), self._weights
+            )
+            terms.append(Term(total, count, options.auxiliary))
+        return terms
+
+    def save(
+        self, model: nn.Module, path: Path, training: dict[str, Any], metrics: dict[str, Any]
+    ) -> None:
+        """Write a model's weights in half precision, with all that is needed to use them."""
+        save_checkpoint(self._checkpoint(model, training, metrics), path)
+
+    def validate(self, model: nn.Module) -> dict[str, Validation]:
+        """
+        Measure a model as it would be saved, with the code that users run.
+
+        The decoder is measured even while the encoder is trained alone: figures are then those
+        of an untrained decoder, so the last stage of a recipe should train `all`.
+
+        Returns
+        -------
+        dict
+            What was found, by the name of the source; the same in all processes.
+
+        """
+        checkpoint = self._checkpoint(model, {}, {})
+        segmenter = Segmenter(
+            checkpoint, device=str(self._processes.device), precision='fp32'
+        )
+        return {
+            name: self._validate(segmenter, dataset, name)
+            for name, dataset in self._validation.items()
+        }
+
+    def description(self) -> str:
+        """Say what the stage's frames are, for metadata."""
+        sources = self._stage.train or self._recipe.train
+        parts = []
+        for source, dataset in zip(sources, self._training, strict=True):
+            what = f'{source.layout} {source.split}'
+            if source.layout == 'synthetic':
+                what = 'synthetic streets'
+            elif self._root is not None:
+                what = f'{self._root.name} {source.split}'
+            number = f'{len(dataset)}'
+            if source.per_epoch:
+                number = f'{source.per_epoch} an epoch of {len(dataset)}'
+            without = f' without {source.exclude}' if source.exclude else ''
+            parts.append(f'{number} frames of {what}{without}')
+        return ', '.join(parts)
+
+    def _open(self, source: Source) -> Dataset:
+        if source not in self._opened:
+            dataset = open_frames(source, self._root, self.label_map, self._recipe.input_size)
+            self._opened[source] = CachedDataset(dataset) if source.cache else dataset
+        return self._opened[source]
+
+    def _count(self, sources: Sequence[Source]) -> NDArray[np.float64]:
+        counts = np.zeros(self.label_map.num_classes)
+        problems = []
+        for source, dataset in zip(sources, self._training, strict=True):
+            found = survey(dataset)
+            problems += found.problems
+            counts += found.pixels * ((source.per_epoch or len(dataset)) / len(dataset))
+        # A damaged file must not wait for the first validation either.
+        for dataset in self._validation.values():
+            problems += survey(dataset).problems
+        if problems:
+            more = len(problems) - PROBLEMS_SHOWN
+            listed = '\n  '.join(problems[:PROBLEMS_SHOWN])
+            rest = f'\n  and {more} more' if more > 0 else ''
+            raise DatasetError(f'{len(problems)} problems in the data:\n  {listed}{rest}')
+        return counts
+
+    def _checkpoint(
+        self, model: nn.Module, training: dict[str, Any], metrics: dict[str, Any]
+    ) -> Checkpoint:
+        assert isinstance(model, SegmentationModel)
+        return Checkpoint(
+            network=self._recipe.network,
+            label_map=self.label_map,
+            input_size=self._recipe.input_size,
+            mean=MEAN,
+            std=STD,
+            state_dict={
+                # Counters of BatchNorm stay integers.
+                key: (tensor.half() if tensor.is_floating_point() else tensor).cpu()
+                for key, tensor in model.network.state_dict().items()
+            },
+            training=training,
+            metrics=metrics,
+        )
+
+    def _validate(self, segmenter: Segmenter, dataset: Dataset, name: str) -> Validation:
+        processes = self._processes
+        confusion = ConfusionMatrix(self.label_map)
+        results: list[FrameResult] = []
+        mine = range(processes.rank, len(dataset), processes.count)
+        for index in tqdm(mine, desc=f'validate {name}', leave=False, disable=not processes.leads):
+            frame = dataset[index]
+            labels = segmenter.segment([frame.pixels], confidence=False, overlay=False).labels[0]
+            one = ConfusionMatrix(self.label_map)
+            one.update(frame.labels, labels)
+            confusion += one
+            results.append(
+                FrameResult(frame.name, one.miou(), frame.pixels, frame.labels, labels.copy())
+            )
+            if len(results) > 4 * FRAMES_SHOWN:
+                results = _extremes(results)
+        confusion.counts = processes.sum_counts(confusion.counts)
+        results = _extremes([r for part in processes.gather(_extremes(results)) for r in part])
+        names = self.label_map.names
+        iou = [None if np.isnan(value) else float(value) for value in confusion.iou()]
+        metrics = {
+            'miou': confusion.miou(),
+            'category_miou': confusion.category_miou(),
+            'pixel_accuracy': confusion.pixel_accuracy(),
+            'iou': dict(zip(names, iou, strict=True)),
+            'frames': len(dataset),
+        }
+        return Validation(metrics, confusion, results)
+
+
+def _at_stride(labels: Tensor, scores: Tensor) -> Tensor:
+    """Take the label in the middle of each score's cell."""
+    height, width = scores.shape[2:]
+    rows = torch.arange(height, device=labels.device) * 2 + 1
+    columns = torch.arange(width, device=labels.device) * 2 + 1
+    rows = rows * labels.shape[1] // (2 * height)
+    columns = columns * labels.shape[2] // (2 * width)
+    return labels[:, rows][:, :, columns]
+
+
+def _extremes(results: list[FrameResult]) -> list[FrameResult]:
+    """Keep the best and the worst frames."""
+    if len(results) <= 2 * FRAMES_SHOWN:
+        return results
+    defined = [result for result in results if not np.isnan(result.miou)]
+    best = heapq.nlargest(FRAMES_SHOWN, defined, key=lambda result: result.miou)
+    worst = heapq.nsmallest(FRAMES_SHOWN, defined, key=lambda result: result.miou)
+    return best + worst

@@ -1,0 +1,107 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Weights to start from, and pretrained encoders, which are such weights."""
+
+from collections.abc import Mapping
+import json
+from pathlib import Path
+from typing import Any
+
+from lednet_ros.checkpoint import CheckpointError, load_checkpoint, resolve_checkpoint
+from lednet_ros.files import atomic_path
+from lednet_ros.models import LEDNet
+from safetensors import safe_open, SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+ENCODER_KEY = 'lednet_ros_encoder'
+ENCODER = 'encoder.'
+
+
+def start_from(network: LEDNet, name_or_path: str) -> tuple[dict[str, Any], list[str]]:
+    """
+    Fill a network with the weights of a checkpoint or of a pretrained encoder.
+
+    Parameters
+    ----------
+    network
+        The network to fill. Its heads (`network.HEADS`) stay as they are where the file has none
+        or has them for another number of classes.
+    name_or_path
+        A file, or the name of a shipped checkpoint.
+
+    Returns
+    -------
+    tuple
+        What the file says of its own training, and the names of the tensors that stayed.
+
+    Raises
+    ------
+    CheckpointError
+        The file can't be read, or weights other than those of heads don't fit.
+
+    """
+    path = resolve_checkpoint(name_or_path)
+    encoder = _read_encoder(path)
+    if encoder is None:
+        checkpoint = load_checkpoint(path)
+        tensors, training = checkpoint.state_dict, checkpoint.training
+    else:
+        tensors, training = encoder
+    own = network.state_dict()
+    fitting: Mapping[str, Tensor] = {
+        key: tensor
+        for key, tensor in tensors.items()
+        if key in own and tensor.shape == own[key].shape
+    }
+    drawn = [key for key in own if key not in fitting]
+    misfits = [key for key in drawn if not key.startswith(network.HEADS)]
+    if misfits:
+        raise CheckpointError(
+            f'{path}: not weights to start {type(network).__name__} from: {len(misfits)} tensors '
+            f'outside of its heads are missing or of another shape, first: {misfits[0]}'
+        )
+    network.load_state_dict(dict(fitting), strict=False)
+    return dict(training), drawn
+
+
+def save_encoder(
+    path: Path, state_dict: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> None:
+    """
+    Write a pretrained encoder.
+
+    Parameters
+    ----------
+    path
+        The file, replaced in one step.
+    state_dict
+        Tensors by the names that they have in the network (`encoder. ...`).
+    metadata
+        `network`, `training` and `metrics`, for people and for `start_from`.
+
+    Raises
+    ------
+    OSError
+        The file can't be written.
+
+    """
+    tensors = {name: tensor.contiguous() for name, tensor in state_dict.items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={ENCODER_KEY: json.dumps(dict(metadata))})
+        temporary.chmod(0o644)
+
+
+def _read_encoder(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read a pretrained encoder; None when the file is something else."""
+    if path.suffix != '.safetensors':
+        return None
+    try:
+        with safe_open(path, framework='pt') as file:
+            metadata = file.metadata() or {}
+            if ENCODER_KEY not in metadata:
+                return None
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return tensors, dict(json.loads(metadata[ENCODER_KEY])['training'])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f'{path}: not a readable encoder: {error}') from error

@@ -1,0 +1,93 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the training loop needs of a task, and what tasks share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from lednet_ros.evaluation.metrics import ConfusionMatrix
+from lednet_ros.evaluation.report import FrameResult
+from lednet_ros.training.data import Example
+from lednet_ros.training.losses import Term
+from lednet_ros.training.recipe import Stage
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn, Tensor
+
+# Red, green and blue of ImageNet, which every dataset here is close to.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """
+    What a validation found.
+
+    Attributes
+    ----------
+    metrics
+        Figures, fractions of 1, for the file's metadata.
+    confusion
+        Pixel counts; None for classification.
+    frames
+        The best and the worst frames.
+
+    """
+
+    metrics: dict[str, Any]
+    confusion: ConfusionMatrix | None = None
+    frames: list[FrameResult] = field(default_factory=list)
+
+
+class Task(Protocol):
+    """
+    A task of the training loop.
+
+    Attributes
+    ----------
+    output_name
+        Name of the file with the result.
+    figure
+        Key of the figure in metrics that the history shows.
+    started_from, redrawn
+        What the weights to start from say of themselves; tensors that they did not fill.
+
+    """
+
+    output_name: str
+    figure: str
+    started_from: dict[str, Any] | None
+    redrawn: list[str]
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained; maps images (N, 3, H, W) to a tuple of tensors."""
+
+    def prepare(self, stage: Stage, counts: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        """Open a stage's examples and set up its losses; gives the pixels of each class."""
+
+    def lengths(self) -> list[int]:
+        """Count the examples of the stage's sources."""
+
+    def read(self, number: int, index: int, rng: np.random.Generator) -> Example:
+        """Read and augment an example."""
+
+    def source(self, number: int, index: int) -> str:
+        """Name an example's origin."""
+
+    def losses(self, outputs: Sequence[Tensor], targets: Tensor) -> list[Term]:
+        """Compare the model's output with what was wanted."""
+
+    def save(
+        self, model: nn.Module, path: Path, training: dict[str, Any], metrics: dict[str, Any]
+    ) -> None:
+        """Write a model's weights."""
+
+    def validate(self, model: nn.Module) -> dict[str, Validation]:
+        """Measure a model on the recipe's validation sources."""
+
+    def description(self) -> str:
+        """Say what the stage's examples are."""
