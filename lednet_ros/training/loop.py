@@ -159,7 +159,7 @@ class _Run:
                     state |= {'epoch': last, 'counts': None, 'optimizer': None}
                 first = last
             if not found:
-                self._prepare(self.recipe.stages[-1], None)
+                self._prepare(next(s for s in reversed(self.recipe.stages) if s.epochs), None)
                 found = self._validate(self.recipe.epochs - 1)
             if self.log is not None:
                 self._report(found)

@@ -185,7 +185,7 @@ class Stage(_Part):
     Attributes
     ----------
     epochs
-        Passes through the training frames.
+        Passes through the training frames; 0 leaves the stage out.
     batch_size
         Crops in a step, of all processes together.
     crop
@@ -201,7 +201,7 @@ class Stage(_Part):
 
     """
 
-    epochs: Positive
+    epochs: Annotated[int, Field(ge=0)]
     batch_size: Annotated[int, Field(ge=2)]
     crop: Size
     part: Literal['all', 'encoder'] = 'all'
@@ -267,6 +267,12 @@ class Recipe(_Part):
     validation: dict[str, Source]
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
 
+    @model_validator(mode='after')
+    def _something_to_do(self) -> 'Recipe':
+        if not self.epochs:
+            raise ValueError('epochs of all stages are 0; one must have some')
+        return self
+
     @property
     def epochs(self) -> int:
         """Epochs of all stages."""
@@ -282,7 +288,8 @@ def load_recipe(name_or_path: str | Path, settings: Sequence[str] = ()) -> Recip
     name_or_path
         A YAML file, or the name of one in `config/train`.
     settings
-        Changes like `stages.0.epochs=5`: a path of keys and list positions, and a YAML value.
+        Changes like `stages.0.epochs=5`: a path of keys and list positions, and a YAML value. The
+        position after a list's last entry adds one.
 
     Returns
     -------
@@ -335,7 +342,9 @@ def _apply(content: Any, setting: str) -> None:
     try:
         for key in parents:
             place = place[int(key)] if isinstance(place, list) else place.setdefault(key, {})
-        if isinstance(place, list):
+        if isinstance(place, list) and int(last) == len(place):
+            place.append(value)
+        elif isinstance(place, list):
             place[int(last)] = value
         else:
             place[last] = value

@@ -166,10 +166,17 @@ def test_errors_of_info_are_one_line(
 def test_errors_of_train_are_one_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    def fail(*arguments: str | Path) -> str:
-        return failure(capsys, 'train', '--output', tmp_path / 'out', *arguments)
+    def fail(recipe: str, *arguments: str | Path) -> str:
+        return failure(capsys, 'train', recipe, '--output', tmp_path / 'out', *arguments)
 
-    assert 'nowhere/train/images' in fail('--data', tmp_path / 'nowhere')
-    assert "no label map 'none'" in fail('--label-map', 'none')
-    assert "not of 'cityscapes'" in fail('--label-map', 'cityscapes')
+    assert "no recipe 'none'" in fail('none')
+    assert 'nowhere/val/images' in fail('camvid', '--data', tmp_path / 'nowhere')
+    assert 'give --data' in fail('camvid')
+    assert "no label map 'none'" in fail('camvid', '--set', 'label_map=none')
+    assert "label map is 'cityscapes'" in fail('synthetic', '--set', 'label_map=cityscapes')
+    assert "unknown network 'none'" in fail('synthetic', '--set', 'network=none')
+    assert "there is no 'stages.7.epochs'" in fail('synthetic', '--set', 'stages.7.epochs=1')
+    wrong = fail('synthetic', '--set', 'stages.0.epochs=many', '--set', 'typo=1')
+    assert "stages.0.epochs is 'many'" in wrong
+    assert 'typo is 1' in wrong
     assert not (tmp_path / 'out').exists()
