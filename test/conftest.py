@@ -146,7 +146,8 @@ def make_cityscapes() -> MakeDataset:
                     image = root / 'leftImg8bit' / split / city / f'{name}_leftImg8bit.png'
                     write_image(image, frame.pixels)
                     labels = CITYSCAPES_IDS[frame.labels]
-                    for kind in ('gtCoarse',) if split == 'train_extra' else ('gtFine', 'gtCoarse'):
+                    fine = () if split == 'train_extra' else ('gtFine',)
+                    for kind in (*fine, 'gtCoarse'):
                         folder = root / kind / split / city
                         write_image(folder / f'{name}_{kind}_labelIds.png', labels)
         return root

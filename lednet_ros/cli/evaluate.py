@@ -19,7 +19,7 @@ def add_parser(subparsers: Subparsers) -> None:
         '--layout',
         choices=('auto', 'folder', 'cityscapes'),
         default='auto',
-        help='how the data lie; auto: Cityscapes if there is a folder leftImg8bit',
+        help='how the data lie (default: auto, told from the folders)',
     )
     parser.add_argument(
         '--annotations',
@@ -49,7 +49,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(options: argparse.Namespace) -> int:
     """Evaluate, print the table and write the files."""
     from lednet_ros.checkpoint import load_checkpoint
-    from lednet_ros.datasets import CityscapesDataset, Dataset, FolderDataset
+    from lednet_ros.datasets import CityscapesDataset, Dataset, FolderDataset, guess_layout
     from lednet_ros.evaluation.cityscapes import open_for_submission
     from lednet_ros.evaluation.dataset import evaluate, format_table, write_json
     from lednet_ros.evaluation.multi_scale import MultiScaleSegmenter
@@ -78,7 +78,8 @@ def run(options: argparse.Namespace) -> int:
             checkpoint, scales=options.scales, flip=options.flip, **settings
         )
     frames: Dataset
-    if not _is_cityscapes(options):
+    layout = guess_layout(options.data) if options.layout == 'auto' else options.layout
+    if layout != 'cityscapes':
         frames = FolderDataset(options.data, options.split, segmenter.label_map)
     else:
         open_cityscapes = open_for_submission if options.submission else CityscapesDataset
@@ -90,12 +91,6 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         write_json(result, options.json)
     return 0
-
-
-def _is_cityscapes(options: argparse.Namespace) -> bool:
-    if options.layout == 'auto':
-        return bool((options.data / 'leftImg8bit').is_dir())
-    return bool(options.layout == 'cityscapes')
 
 
 def _scales(text: str) -> tuple[float, ...]:

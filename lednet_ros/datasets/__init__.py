@@ -6,8 +6,9 @@ from lednet_ros.datasets.cityscapes import CityscapesDataset
 from lednet_ros.datasets.folder import FolderDataset
 from lednet_ros.datasets.frames import Dataset, DatasetError, IMAGE_SUFFIXES, LabeledFrame
 from lednet_ros.datasets.image_folder import ClassifiedImage, ImageFolder
+from lednet_ros.datasets.layouts import find_splits, guess_layout
 from lednet_ros.datasets.pairs import PairDataset
-from lednet_ros.datasets.survey import ImageSurvey, Survey, survey, survey_images
+from lednet_ros.datasets.survey import ImageSurvey, list_problems, Survey, survey, survey_images
 from lednet_ros.datasets.synthetic import synthetic_frames, SyntheticDataset
 
 __all__ = [
@@ -23,6 +24,9 @@ __all__ = [
     'PairDataset',
     'Survey',
     'SyntheticDataset',
+    'find_splits',
+    'guess_layout',
+    'list_problems',
     'survey',
     'survey_images',
     'synthetic_frames',

@@ -3,6 +3,7 @@
 """Reading a whole data set to count it and to find what is wrong with it."""
 
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 import os
@@ -13,6 +14,8 @@ from lednet_ros.labels import UNLABELED
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
+
+PROBLEMS_LISTED = 20
 
 
 @dataclass
@@ -134,3 +137,26 @@ def survey_images(folder: ImageFolder) -> ImageSurvey:
             if isinstance(result, DatasetError):
                 found.problems.append(str(result))
     return found
+
+
+def list_problems(problems: Sequence[str]) -> str:
+    """
+    Word problems for a message: how many, and the first of them.
+
+    Parameters
+    ----------
+    problems
+        One line each.
+
+    Returns
+    -------
+    str
+        One line, and one more for each problem.
+
+    """
+    if not problems:
+        return 'no problems'
+    lines = [f"{len(problems)} problem{'s'[:len(problems) > 1]}:", *problems[:PROBLEMS_LISTED]]
+    if len(problems) > PROBLEMS_LISTED:
+        lines.append(f'and {len(problems) - PROBLEMS_LISTED} more')
+    return '\n    '.join(lines)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint, save_checkpoint
-from lednet_ros.datasets import Dataset, DatasetError, survey
+from lednet_ros.datasets import Dataset, DatasetError, list_problems, survey
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.evaluation.report import FrameResult
 from lednet_ros.inference.segmenter import Segmenter
@@ -29,7 +29,6 @@ from torch.nn import functional
 from tqdm import tqdm
 
 FRAMES_SHOWN = 3
-PROBLEMS_SHOWN = 20
 
 
 class SegmentationModel(nn.Module):
@@ -282,10 +281,7 @@ class SegmentationTask:
         for dataset in self._validation.values():
             problems += survey(dataset).problems
         if problems:
-            more = len(problems) - PROBLEMS_SHOWN
-            listed = '\n  '.join(problems[:PROBLEMS_SHOWN])
-            rest = f'\n  and {more} more' if more > 0 else ''
-            raise DatasetError(f'{len(problems)} problems in the data:\n  {listed}{rest}')
+            raise DatasetError(list_problems(problems))
         return counts
 
     def _checkpoint(

@@ -41,11 +41,11 @@ def test_help_names_the_commands() -> None:
     )
     assert done.returncode == 0
     assert not done.stderr
-    for command in ('info', 'evaluate', 'train', 'demo'):
+    for command in ('info', 'evaluate', 'check-data', 'train', 'demo'):
         assert f'\n    {command} ' in done.stdout
 
 
-@pytest.mark.parametrize('command', ['info', 'evaluate', 'train', 'demo'])
+@pytest.mark.parametrize('command', ['info', 'evaluate', 'check-data', 'train', 'demo'])
 def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, '--help'])
@@ -77,7 +77,7 @@ def test_importing_the_package_loads_nothing_large() -> None:
     assert loaded.strip() == '[]'
 
 
-@pytest.mark.parametrize('arguments', [['--help'], ['info', '--help'], ['evaluate', '--help']])
+@pytest.mark.parametrize('arguments', [['--help'], ['info', '--help'], ['evaluate', '--help'], ['check-data', '--help']])
 def test_help_loads_nothing_large(arguments: list[str]) -> None:
     loaded = python(
         'import sys\n'

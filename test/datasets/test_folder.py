@@ -1,17 +1,17 @@
 # Copyright 2026 the lednet_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Tests of the data sets."""
+"""Tests of folders of images beside label images."""
 
 from pathlib import Path
 
 import cv2
-from lednet_ros.datasets import DatasetError, FolderDataset, synthetic_frames
+from lednet_ros.datasets import DatasetError, FolderDataset
 from lednet_ros.labels import LabelMap, UNLABELED
 import numpy as np
 import pytest
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
-LABELS = np.arange(48, dtype=np.uint8).reshape(6, 8)
+LABELS = np.resize([*range(11), 255], (6, 8)).astype(np.uint8)
 
 
 @pytest.fixture
@@ -35,12 +35,38 @@ def test_frames_come_in_order_with_rgb_pixels(folder: Path) -> None:
     np.testing.assert_array_equal(dataset[0].pixels, PIXELS)
 
 
-def test_label_values_are_mapped(folder: Path) -> None:
-    expected = np.where(LABELS < 11, LABELS, UNLABELED)
-    np.testing.assert_array_equal(load(folder)[0].labels, expected)
-    cityscapes = load(folder, 'cityscapes')[1].labels.ravel()
-    assert cityscapes[[6, 7, 8, 26, 33, 34]].tolist() == [255, 0, 1, 13, 18, 255]
-    assert cityscapes.dtype == np.uint8
+def test_label_values_are_mapped(folder: Path, tmp_path: Path) -> None:
+    np.testing.assert_array_equal(load(folder)[0].labels, LABELS)
+    own = tmp_path / 'own.yaml'
+    own.write_text(
+        'name: own\nclasses:\n'
+        '  - {id: 0, name: low, color: [1, 2, 3], source_ids: [0, 1, 2, 3]}\n'
+        '  - {id: 1, name: high, color: [4, 5, 6], source_ids: [4, 5, 6, 7, 8, 9, 10]}\n'
+    )
+    labels = load(folder, str(own))[1].labels
+    expected = np.where(LABELS == UNLABELED, UNLABELED, LABELS > 3)
+    np.testing.assert_array_equal(labels, expected)
+    assert labels.dtype == np.uint8
+
+
+def test_unknown_label_values_are_named(folder: Path) -> None:
+    labels = LABELS.copy()
+    labels[0, :2] = 11, 40
+    cv2.imwrite(str(folder / 'val' / 'labels' / 'a.png'), labels)
+    with pytest.raises(DatasetError, match=r"a\.png has the values \[11, 40\]; label map 'camvid'"):
+        load(folder)[0]
+
+
+def test_frames_can_be_chosen_by_name(folder: Path) -> None:
+    def names(**choice: str) -> list[str]:
+        dataset = FolderDataset(folder, 'val', LabelMap.load('camvid'), **choice)
+        return [frame.name for frame in dataset]
+
+    assert names(include='a*') == ['a']
+    assert names(exclude='a*') == ['b']
+    assert names(include='[ab]', exclude='b') == ['a']
+    with pytest.raises(DatasetError, match="no frame of 2 is left; include is 'c', exclude None"):
+        names(include='c')
 
 
 def test_other_files_are_no_frames(folder: Path) -> None:
@@ -66,6 +92,23 @@ def test_missing_label_image_is_named(folder: Path) -> None:
     (folder / 'val' / 'labels' / 'a.png').unlink()
     with pytest.raises(DatasetError, match=r'1 label images are missing, first: .*labels/a\.png'):
         load(folder)
+    partial = FolderDataset(folder, 'val', LabelMap.load('camvid'), partial=True)
+    assert partial[1].name == 'b'
+    with pytest.raises(DatasetError, match=r'labels/a\.png is missing; .*images/a\.png has no'):
+        partial[0]
+
+
+def test_label_images_without_image_are_problems(folder: Path) -> None:
+    assert load(folder).problems == []
+    (folder / 'val' / 'images' / 'b.png').unlink()
+    dataset = load(folder)
+    assert len(dataset) == 1
+    (problem,) = dataset.problems
+    assert 'labels/b.png has no image in' in problem
+
+
+def test_a_frame_names_its_file(folder: Path) -> None:
+    assert load(folder).source(1) == str(folder / 'val' / 'images' / 'b.png')
 
 
 @pytest.mark.parametrize('part', ['images', 'labels'])
@@ -97,25 +140,3 @@ def test_camvid_loads(camvid: Path) -> None:
     assert frame.pixels.shape == (360, 480, 3)
     assert frame.labels.shape == (360, 480)
     assert set(np.unique(frame.labels)) <= {*range(11), UNLABELED}
-
-
-def test_synthetic_frames_follow_from_the_seed() -> None:
-    first = list(synthetic_frames(2, (64, 96), seed=5))
-    again = list(synthetic_frames(2, (64, 96), seed=5))
-    other = next(synthetic_frames(1, (64, 96), seed=6))
-    assert first[0].pixels.shape == (64, 96, 3)
-    assert first[0].labels.shape == (64, 96)
-    for one, two in zip(first, again, strict=True):
-        assert one.name == two.name
-        np.testing.assert_array_equal(one.pixels, two.pixels)
-        np.testing.assert_array_equal(one.labels, two.labels)
-    assert (first[0].pixels != first[1].pixels).any()
-    assert (first[0].pixels != other.pixels).any()
-
-
-def test_several_frames_of_a_street_are_of_the_same_street() -> None:
-    streets = list(synthetic_frames(4, (64, 96), seed=5, frames_per_street=2))
-    single = list(synthetic_frames(1, (64, 96), seed=5))
-    assert np.array_equal(streets[0].pixels, single[0].pixels)
-    assert len({frame.pixels.tobytes() for frame in streets}) == 4
-    assert [frame.name for frame in streets] == [f'street_5_{index}' for index in range(4)]
