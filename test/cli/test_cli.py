@@ -77,7 +77,10 @@ def test_importing_the_package_loads_nothing_large() -> None:
     assert loaded.strip() == '[]'
 
 
-@pytest.mark.parametrize('arguments', [['--help'], ['info', '--help'], ['evaluate', '--help'], ['check-data', '--help']])
+@pytest.mark.parametrize(
+    'arguments',
+    [['--help'], *([name, '--help'] for name in ('info', 'evaluate', 'check-data', 'train'))],
+)
 def test_help_loads_nothing_large(arguments: list[str]) -> None:
     loaded = python(
         'import sys\n'

@@ -110,7 +110,7 @@ def test_layouts_are_told_apart(
     ],
 )
 def test_a_folder_without_splits_is_named(tmp_path: Path, layout: str, needed: str) -> None:
-    with pytest.raises(DatasetError, match=f"has no splits of layout '{layout}'; needed: {needed}"):
+    with pytest.raises(DatasetError, match=f"no splits of layout '{layout}'; needed: {needed}"):
         find_splits(tmp_path, layout)
     with pytest.raises(DatasetError, match='nothing has no splits'):
         find_splits(tmp_path / 'nothing', layout)

@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of the augmentation: whatever it does, labels stay on their pixels."""
 
+from typing import Any
+
 import cv2
-from lednet_ros.datasets import LabeledFrame
+from lednet_ros.datasets import ClassifiedImage, LabeledFrame
 from lednet_ros.labels import UNLABELED
-from lednet_ros.training import augment as module
-from lednet_ros.training.augment import augment
+from lednet_ros.training.augment import augment, augment_image, center_crop
+from lednet_ros.training.recipe import Augmentation
 import numpy as np
 from numpy.typing import NDArray
 import pytest
@@ -15,12 +17,21 @@ CROP = (64, 96)
 SEEDS = range(12)
 
 
-@pytest.fixture
-def plain_colors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave colors as they are, so that they can be read back."""
-    monkeypatch.setattr(module, 'GAIN_RANGE', (1, 1))
-    monkeypatch.setattr(module, 'CHANNEL_GAIN_RANGE', (1, 1))
-    monkeypatch.setattr(module, 'OFFSET_RANGE', (0, 0))
+# Colors that stay as they are can be read back.
+NO_TINT: dict[str, Any] = {
+    'gain': (1, 1), 'channel_gain': (1, 1), 'offset': (0, 0), 'gamma': (1, 1),
+    'saturation': (1, 1),
+}
+PLAIN = Augmentation(scale=(0.6, 1.8), **NO_TINT)
+SAME_SIZE = Augmentation(scale=(1, 1), **NO_TINT)
+LARGER = Augmentation(scale=(1, 1.8), **NO_TINT)
+TINTS = Augmentation(scale=(1, 1))
+
+
+def cut(
+    frame: LabeledFrame, options: Augmentation, seed: int, crop: tuple[int, int] = CROP
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    return augment(frame, crop, options, np.random.default_rng(seed))
 
 
 def make_frame(height: int, width: int) -> LabeledFrame:
@@ -41,13 +52,12 @@ def inside(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return same
 
 
-@pytest.mark.usefixtures('plain_colors')
 @pytest.mark.parametrize('size', [(120, 160), (200, 300), (60, 60), (40, 400)])
 def test_labels_stay_on_their_pixels(size: tuple[int, int]) -> None:
     frame = make_frame(*size)
     checked = 0
     for seed in SEEDS:
-        pixels, labels = augment(frame, CROP, np.random.default_rng(seed))
+        pixels, labels = cut(frame, PLAIN, seed)
         assert pixels.shape == (*CROP, 3)
         assert labels.shape == CROP
         assert pixels.dtype == labels.dtype == np.uint8
@@ -59,12 +69,10 @@ def test_labels_stay_on_their_pixels(size: tuple[int, int]) -> None:
     assert checked > 10_000
 
 
-@pytest.mark.usefixtures('plain_colors')
-def test_padding_is_unlabeled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, 'SCALE_RANGE', (1, 1))
+def test_padding_is_unlabeled() -> None:
     frame = make_frame(40, 40)
     for seed in SEEDS:
-        pixels, labels = augment(frame, CROP, np.random.default_rng(seed))
+        pixels, labels = cut(frame, SAME_SIZE, seed)
         padding = labels == UNLABELED
         # Shifts by parts of a pixel may cost or gain one row and one column.
         assert (~padding).sum() == pytest.approx(40 * 40, abs=81)
@@ -73,25 +81,21 @@ def test_padding_is_unlabeled(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not pixels[away].any()
 
 
-@pytest.mark.usefixtures('plain_colors')
-def test_no_padding_where_the_frame_is_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, 'SCALE_RANGE', (1, 1.8))
+def test_no_padding_where_the_frame_is_large_enough() -> None:
     frame = make_frame(80, 120)
     for seed in SEEDS:
-        _, labels = augment(frame, CROP, np.random.default_rng(seed))
+        _, labels = cut(frame, LARGER, seed)
         # Only the border itself may round to outside.
         assert (labels[1:-2, 2:-2] != UNLABELED).all()
 
 
-@pytest.mark.usefixtures('plain_colors')
-def test_half_of_the_frames_are_flipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, 'SCALE_RANGE', (1, 1))
+def test_half_of_the_frames_are_flipped() -> None:
     labels = np.tile((np.arange(96) // 12).astype(np.uint8), (64, 1))
     pixels = np.stack([labels * 10] * 3, axis=-1)
     frame = LabeledFrame('stripes', pixels, labels)
     flipped = 0
     for seed in range(200):
-        out_pixels, out_labels = augment(frame, CROP, np.random.default_rng(seed))
+        out_pixels, out_labels = cut(frame, SAME_SIZE, seed)
         expected = labels[:, ::-1] if out_labels[32, 3] > 3 else labels
         np.testing.assert_array_equal(out_labels, expected)
         np.testing.assert_array_equal(out_pixels[..., 0], expected * 10)
@@ -102,7 +106,7 @@ def test_half_of_the_frames_are_flipped(monkeypatch: pytest.MonkeyPatch) -> None
 def test_scales_cover_their_range() -> None:
     frame = make_frame(40, 40)
     areas = [
-        (augment(frame, (100, 100), np.random.default_rng(seed))[1] != UNLABELED).sum()
+        (cut(frame, PLAIN, seed, (100, 100))[1] != UNLABELED).sum()
         for seed in range(100)
     ]
     sides = np.sqrt(areas) / 40
@@ -110,13 +114,12 @@ def test_scales_cover_their_range() -> None:
     assert 1.65 < sides.max() < 1.85
 
 
-def test_colors_vary_and_labels_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, 'SCALE_RANGE', (1, 1))
+def test_colors_vary_and_labels_do_not() -> None:
     pixels, labels = np.full((64, 96, 3), 128, np.uint8), np.full((64, 96), 3, np.uint8)
     gray = LabeledFrame('gray', pixels, labels)
     colors = set()
     for seed in SEEDS:
-        pixels, labels = augment(gray, CROP, np.random.default_rng(seed))
+        pixels, labels = cut(gray, TINTS, seed)
         assert (labels == 3).all()
         # One tint for the whole frame.
         assert (pixels == pixels[0, 0]).all()
@@ -127,9 +130,9 @@ def test_colors_vary_and_labels_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_generator_decides_everything() -> None:
     frame = make_frame(120, 160)
-    one = augment(frame, CROP, np.random.default_rng(5))
-    two = augment(frame, CROP, np.random.default_rng(5))
-    other = augment(frame, CROP, np.random.default_rng(6))
+    one = cut(frame, Augmentation(), 5)
+    two = cut(frame, Augmentation(), 5)
+    other = cut(frame, Augmentation(), 6)
     np.testing.assert_array_equal(one[0], two[0])
     np.testing.assert_array_equal(one[1], two[1])
     assert (one[0] != other[0]).any()
@@ -138,6 +141,102 @@ def test_the_generator_decides_everything() -> None:
 def test_the_frame_is_not_changed() -> None:
     frame = make_frame(120, 160)
     before = frame.pixels.copy(), frame.labels.copy()
-    augment(frame, CROP, np.random.default_rng(0))
+    cut(frame, Augmentation(), 0)
     np.testing.assert_array_equal(frame.pixels, before[0])
     np.testing.assert_array_equal(frame.labels, before[1])
+
+
+def test_flips_have_their_probability() -> None:
+    labels = np.tile((np.arange(96) // 12).astype(np.uint8), (64, 1))
+    frame = LabeledFrame('stripes', np.stack([labels] * 3, axis=-1), labels)
+    for probability, expected in ((0.0, labels), (1.0, labels[:, ::-1])):
+        options = SAME_SIZE.model_copy(update={'flip': probability})
+        for seed in SEEDS:
+            np.testing.assert_array_equal(cut(frame, options, seed)[1], expected)
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'expected'),
+    [
+        ('gain', 0.5, (50, 30, 60)),
+        ('offset', 20, (120, 80, 140)),
+        # 255 * (value / 255) ** 2
+        ('gamma', 2.0, (39, 14, 56)),
+        # Halfway to gray: 0.299 R + 0.587 G + 0.114 B.
+        ('saturation', 0.5, (90, 70, 100)),
+    ],
+)
+def test_each_change_of_color(
+    name: str, value: float, expected: tuple[int, int, int]
+) -> None:
+    options = SAME_SIZE.model_copy(update={name: (value, value)})
+    pixels = np.full((*CROP, 3), (100, 60, 120), np.uint8)
+    changed, _ = cut(LabeledFrame('plain', pixels, np.zeros(CROP, np.uint8)), options, 0)
+    assert np.abs(changed.astype(int) - expected).max() <= 1
+
+
+def test_small_frames_of_strong_reductions_do_not_alias() -> None:
+    """A checkerboard of single pixels is gray from afar."""
+    board = (np.indices((200, 200)).sum(0) % 2 * 255).astype(np.uint8)
+    frame = LabeledFrame('board', np.stack([board] * 3, -1), np.zeros((200, 200), np.uint8))
+    options = Augmentation(scale=(0.4, 0.4), **NO_TINT)
+    pixels, labels = cut(frame, options, 0, (64, 64))
+    assert (labels == 0).all()
+    assert np.abs(pixels[8:-8, 8:-8].astype(int) - 128).max() < 30
+
+
+# --- classification -------------------------------------------------------------------------
+
+
+def make_image(height: int, width: int) -> ClassifiedImage:
+    """Give an image whose red and green channels are the position."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0] = np.linspace(0, 250, width)
+    pixels[..., 1] = np.linspace(0, 250, height)[:, None]
+    return ClassifiedImage('ramp', pixels, 0)
+
+
+@pytest.mark.parametrize('size', [(100, 160), (300, 90), (20, 30)])
+def test_parts_of_images_have_the_area_and_aspect_asked_for(size: tuple[int, int]) -> None:
+    image = make_image(*size)
+    options = Augmentation(scale=(0.25, 0.25), flip=0, **NO_TINT)
+    for seed in SEEDS:
+        pixels = augment_image(image, (64, 64), options, np.random.default_rng(seed))
+        assert pixels.shape == (64, 64, 3)
+        assert pixels.dtype == np.uint8
+        # The ramps tell how much of the image is seen.
+        seen = [np.ptp(pixels[..., channel].astype(float)) / 250 for channel in (0, 1)]
+        assert 0.15 < seen[0] * seen[1] < 0.3
+
+
+def test_images_are_mirrored() -> None:
+    image = make_image(100, 100)
+    rising = set()
+    for flip in (0.0, 1.0):
+        options = Augmentation(scale=(0.5, 0.5), flip=flip, **NO_TINT)
+        pixels = augment_image(image, (64, 64), options, np.random.default_rng(0)).astype(int)
+        rising.add(bool(pixels[0, -1, 0] > pixels[0, 0, 0]))
+        assert pixels[-1, 0, 1] > pixels[0, 0, 1]
+    assert rising == {True, False}
+
+
+@pytest.mark.parametrize(
+    ('size', 'crop', 'left_to_right', 'top_to_bottom'),
+    [
+        # Seven eighths of the shorter side, centered.
+        ((160, 160), (64, 64), (1 / 16, 15 / 16), (1 / 16, 15 / 16)),
+        ((160, 320), (64, 64), (9 / 32, 23 / 32), (1 / 16, 15 / 16)),
+        ((160, 160), (64, 128), (1 / 16, 15 / 16), (9 / 32, 23 / 32)),
+    ],
+)
+def test_center_crop(
+    size: tuple[int, int],
+    crop: tuple[int, int],
+    left_to_right: tuple[float, float],
+    top_to_bottom: tuple[float, float],
+) -> None:
+    pixels = center_crop(make_image(*size).pixels, crop).astype(float) / 250
+    assert pixels.shape == (*crop, 3)
+    row, column = pixels[0, :, 0], pixels[:, 0, 1]
+    assert (row[0], row[-1]) == pytest.approx(left_to_right, abs=0.02)
+    assert (column[0], column[-1]) == pytest.approx(top_to_bottom, abs=0.02)

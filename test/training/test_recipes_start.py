@@ -1,0 +1,176 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Every shipped recipe runs, on a miniature data set laid out as the real one."""
+
+from collections.abc import Callable
+import csv
+from pathlib import Path
+from typing import Any
+
+import cv2
+from lednet_ros.checkpoint import load_checkpoint
+from lednet_ros.datasets import synthetic_frames
+from lednet_ros.training.loop import train
+from lednet_ros.training.recipe import load_recipe
+import numpy as np
+import pytest
+
+MakeDataset = Callable[..., Path]
+# One step of two small crops in each epoch; all else is as in the shipped file.
+SMALL = ['input_size=[64, 96]', 'workers=0']
+STREETS = ['frames=2', 'per_epoch=2']
+
+
+def shrink(stages: int, crop: str = '[64, 96]') -> list[str]:
+    small = {'epochs': 1, 'batch_size': 2, 'crop': crop}
+    changes = [f'{key}={value}' for key, value in small.items()]
+    return SMALL + [f'stages.{n}.{change}' for n in range(stages) for change in changes]
+
+
+def start(
+    name: str, settings: list[str], root: Path | None, output: Path
+) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Run a recipe; give the figures and the history."""
+    metrics = train(load_recipe(name, settings), root, output)
+    with (output / 'history.csv').open(encoding='utf-8', newline='') as file:
+        history = list(csv.DictReader(file))
+    assert all(np.isfinite(float(row['loss'])) for row in history)
+    return metrics, history
+
+
+@pytest.fixture
+def cityscapes(tmp_path: Path, make_cityscapes: MakeDataset) -> Path:
+    # The real frames have twice the size of the crops.
+    counts = {
+        'train': {'aachen': 1, 'bochum': 1}, 'val': {'ulm': 1}, 'train_extra': {'erlangen': 2}
+    }
+    return make_cityscapes(tmp_path / 'cityscapes', counts, (128, 192))
+
+
+def test_camvid(tmp_path: Path, make_folder_dataset: MakeDataset) -> None:
+    root = make_folder_dataset(tmp_path / 'camvid', {'train': 3, 'val': 1})
+    streets = [f'train.1.{change}' for change in STREETS] + ['validation.synthetic.frames=1']
+    metrics, history = start('camvid', shrink(2) + streets, root, tmp_path / 'out')
+    assert set(metrics) == {'val', 'synthetic'}
+    assert [row['stage'] for row in history] == ['0', '1']
+    checkpoint = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors')
+    assert checkpoint.metrics['val'] == metrics['val']
+    assert checkpoint.training['data'] == (
+        '3 frames of camvid train, 2 an epoch of 2 frames of synthetic streets'
+    )
+
+
+def test_camvid_without_a_drive(tmp_path: Path, make_folder_dataset: MakeDataset) -> None:
+    """The change that the recipe's comment gives, to judge on frames of another place."""
+    root = make_folder_dataset(tmp_path / 'camvid', {'train': 4, 'val': 1})
+    rename_two(root)
+    changes = [
+        'train.0.exclude=0001TP*',
+        'validation.unseen_drive={layout: folder, split: train, include: 0001TP*}',
+        'validation.synthetic.frames=1',
+        *(f'train.1.{change}' for change in STREETS),
+    ]
+    metrics, _ = start('camvid', shrink(2) + changes, root, tmp_path / 'out')
+    assert metrics['unseen_drive']['frames'] == 2
+    data = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors').training['data']
+    assert data.startswith('2 frames of camvid train without 0001TP*')
+
+
+def test_ablation(tmp_path: Path, make_folder_dataset: MakeDataset) -> None:
+    root = make_folder_dataset(tmp_path / 'camvid', {'train': 4, 'val': 1})
+    rename_two(root)
+    metrics, _ = start('ablation', shrink(1), root, tmp_path / 'out')
+    assert {name: figures['frames'] for name, figures in metrics.items()} == {
+        'val': 1, 'unseen_drive': 2
+    }
+
+
+def rename_two(root: Path) -> None:
+    for part in ('images', 'labels'):
+        for path in sorted((root / 'train' / part).iterdir())[:2]:
+            path.rename(path.with_name(f'0001TP_{path.name}'))
+
+
+def test_synthetic(tmp_path: Path) -> None:
+    streets = [f'train.0.{change}' for change in STREETS] + ['validation.synthetic.frames=1']
+    metrics, _ = start('synthetic', shrink(1) + streets, None, tmp_path / 'out')
+    assert metrics['synthetic']['frames'] == 1
+
+
+def test_finetune_own_classes(
+    tmp_path: Path, make_folder_dataset: MakeDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_folder_dataset(tmp_path / 'mine', {'train': 2, 'val': 1})
+    label_map = tmp_path / 'my_classes.yaml'
+    label_map.write_text(
+        'name: mine\nclasses:\n'
+        '  - {id: 0, name: ground, color: [128, 64, 128], source_ids: [3, 4]}\n'
+        '  - {id: 1, name: else, color: [0, 0, 142], source_ids: [0, 1, 2, 5, 6, 7, 8, 9, 10]}\n'
+    )
+    settings = [*shrink(1), f'label_map={label_map}']
+    metrics, _ = start('finetune', settings, root, tmp_path / 'out')
+    assert list(metrics['val']['iou']) == ['ground', 'else']
+    said = capsys.readouterr().out
+    assert 'lednet: ' in said
+    assert 'of another shape or missing and start anew: encoder.output_conv.weight' in said
+    checkpoint = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors')
+    assert checkpoint.label_map.names == ('ground', 'else')
+    # What the weights to start from were trained on is passed on.
+    assert checkpoint.training['initial'] == load_checkpoint('lednet').training
+
+
+def test_finetune_the_shipped_classes_keeps_the_heads(
+    tmp_path: Path, make_folder_dataset: MakeDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_folder_dataset(tmp_path / 'mine', {'train': 2, 'val': 1})
+    start('finetune', shrink(1), root, tmp_path / 'out')
+    assert 'start anew' not in capsys.readouterr().out
+
+
+def test_cityscapes_fine(tmp_path: Path, cityscapes: Path) -> None:
+    settings = [*shrink(3), 'stages.0.epochs=0']
+    metrics, history = start('cityscapes', settings, cityscapes, tmp_path / 'out')
+    assert [row['stage'] for row in history] == ['1', '2']
+    assert len(metrics['val']['iou']) == 19
+    assert load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors').training['data'] == (
+        '2 frames of cityscapes train'
+    )
+
+
+def test_cityscapes_with_coarse_annotations_first(tmp_path: Path, cityscapes: Path) -> None:
+    _, history = start('cityscapes', shrink(3), cityscapes, tmp_path / 'out')
+    assert [row['stage'] for row in history] == ['0', '1', '2']
+
+
+def test_imagenet_encoder_and_segmentation_from_it(
+    tmp_path: Path, cityscapes: Path, make_image_folder: MakeDataset
+) -> None:
+    images = make_image_folder(tmp_path / 'imagenet')
+    settings = ['input_size=[64, 64]', 'workers=0', *shrink(1, '[64, 64]')[2:]]
+    metrics, _ = start('imagenet_encoder', settings, images, tmp_path / 'encoder')
+    assert metrics['val']['images'] == 6
+    assert 0 <= metrics['val']['top1'] <= metrics['val']['top5'] == 1
+    encoder = tmp_path / 'encoder' / 'encoder.safetensors'
+    settings = [*shrink(3), 'stages.0.epochs=0', f'initial={encoder}']
+    start('cityscapes', settings, cityscapes, tmp_path / 'out')
+    checkpoint = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors')
+    assert checkpoint.training['initial']['data'] == '12 images of 3 classes'
+
+
+def test_damaged_data_are_named_before_a_recipe_starts(tmp_path: Path, cityscapes: Path) -> None:
+    labels = next((cityscapes / 'gtFine').glob('train/*/*.png'))
+    assert cv2.imwrite(str(labels), np.full((128, 192), 77, np.uint8))
+    with pytest.raises(RuntimeError, match=rf'{labels} has the values \[77\]'):
+        start('cityscapes', [*shrink(3), 'stages.0.epochs=0'], cityscapes, tmp_path / 'out')
+    assert not (tmp_path / 'out' / 'checkpoint.safetensors').exists()
+
+
+def test_streets_are_not_those_of_validation() -> None:
+    """The synthetic frames that recipes train and validate on are of different streets."""
+    for name in ('camvid', 'synthetic'):
+        recipe = load_recipe(name)
+        train_seeds = {source.seed for source in recipe.train if source.layout == 'synthetic'}
+        assert recipe.validation['synthetic'].seed not in train_seeds
+    one = next(synthetic_frames(1, (64, 96), 0))
+    other = next(synthetic_frames(1, (64, 96), 1048576))
+    assert (one.pixels != other.pixels).any()
