@@ -4,6 +4,7 @@
 
 import json
 from pathlib import Path
+import re
 import subprocess
 import sys
 
@@ -42,7 +43,7 @@ def test_help_names_the_commands() -> None:
     assert done.returncode == 0
     assert not done.stderr
     for command in ('info', 'evaluate', 'check-data', 'train', 'demo'):
-        assert f'\n    {command} ' in done.stdout
+        assert re.search(rf'^    {command}\s', done.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize('command', ['info', 'evaluate', 'check-data', 'train', 'demo'])
