@@ -179,6 +179,7 @@ def _curves(history: Sequence[Mapping[str, float | str | None]]) -> str:
                 axes.plot(*zip(*points, strict=True), marker='.', ms=3, lw=1.2, label=column)
         axes.set_title(name)
         axes.set_xlabel('epoch')
+        axes.set_xlim(0, len(history) + 1)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if len(columns) > 1:

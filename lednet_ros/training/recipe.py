@@ -111,7 +111,7 @@ class Loss(_Part):
     Attributes
     ----------
     cross_entropy, dice, lovasz
-        Weights of the losses.
+        Weights of the losses. Lovász looks at every second row and column.
     weight_offset
         Softness of the class weights of the cross-entropy, `1 / log(offset + share of pixels)`;
         the nearer to 1, the more rare classes count. None weighs all classes alike.
