@@ -25,7 +25,7 @@ from sensor_msgs.msg import Image
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 LABELS = '/segmentation_node/labels'
-MINIMUM_STREET_MIOU = 0.5
+MINIMUM_STREET_MIOU = 0.6
 
 
 def labels_of(message: Image) -> np.ndarray[Any, np.dtype[np.uint8]]:

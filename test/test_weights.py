@@ -1,0 +1,58 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the weights that ship: what they state of themselves, and that it is so."""
+
+from pathlib import Path
+
+from lednet_ros.checkpoint import Checkpoint, load_checkpoint, resolve_checkpoint
+from lednet_ros.datasets import FolderDataset, SyntheticDataset
+from lednet_ros.evaluation.dataset import evaluate
+from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.labels import LabelMap
+from lednet_ros.training.recipe import load_recipe, Recipe
+import pytest
+
+CAMVID = LabelMap.load('camvid')
+
+
+@pytest.fixture(scope='module')
+def content() -> Checkpoint:
+    return load_checkpoint('lednet')
+
+
+@pytest.fixture(scope='module')
+def segmenter(content: Checkpoint) -> Segmenter:
+    return Segmenter(content, device='cpu', precision='fp32')
+
+
+def test_they_are_small_and_say_what_they_are(content: Checkpoint) -> None:
+    assert resolve_checkpoint('lednet').stat().st_size < 4_000_000
+    assert content.label_map == CAMVID
+    assert content.input_size == (360, 480)
+    assert set(content.metrics['val']['iou']) == set(CAMVID.names)
+    training = content.training
+    assert {'data', 'recipe', 'epochs', 'hardware', 'seconds', 'torch'} <= set(training)
+    assert Recipe.model_validate(training['recipe']).epochs == training['epochs']
+
+
+def test_they_are_of_the_recipe_that_ships(content: Checkpoint) -> None:
+    assert content.training['recipe'] == load_recipe('camvid').model_dump(mode='json')
+
+
+def test_their_terms_lie_beside_them() -> None:
+    page = (resolve_checkpoint('lednet').parent / 'README.md').read_text(encoding='utf-8')
+    assert 'research and evaluation' in ' '.join(page.split())
+
+
+@pytest.mark.slow
+def test_camvid_gives_the_figure_that_they_state(
+    content: Checkpoint, segmenter: Segmenter, camvid: Path
+) -> None:
+    measured = evaluate(segmenter, FolderDataset(camvid, 'val', CAMVID))
+    assert measured.confusion.miou() == pytest.approx(content.metrics['val']['miou'], abs=0.001)
+
+
+@pytest.mark.slow
+def test_streets_that_training_has_not_seen(segmenter: Segmenter) -> None:
+    streets = SyntheticDataset(12, (360, 480), 1 << 21, CAMVID, frames_per_street=2)
+    assert evaluate(segmenter, streets).confusion.miou() >= 0.6
