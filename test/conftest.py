@@ -3,6 +3,7 @@
 """What tests of several modules share."""
 
 from collections.abc import Callable, Mapping
+import os
 from pathlib import Path
 
 import cv2
@@ -16,8 +17,10 @@ import torch
 from torch import nn, Tensor
 
 # Tensors of tests are too small to gain from threads; on a busy machine threads that wait for
-# each other make the tests ten times slower.
+# each other make the tests ten times slower. Processes that tests start have one thread too, as
+# a training repeats to the bit with the same number of threads only.
 torch.set_num_threads(1)
+os.environ['OMP_NUM_THREADS'] = '1'
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMALL_INPUT = (64, 96)
