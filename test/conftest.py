@@ -5,6 +5,7 @@
 from collections.abc import Callable, Mapping
 import os
 from pathlib import Path
+import tempfile
 
 import cv2
 from lednet_ros.checkpoint import Checkpoint, save_checkpoint
@@ -21,6 +22,9 @@ from torch import nn, Tensor
 # a training repeats to the bit with the same number of threads only.
 torch.set_num_threads(1)
 os.environ['OMP_NUM_THREADS'] = '1'
+# What OpenVINO compiles in one test serves the others, but not the next run of the tests.
+CACHE = tempfile.TemporaryDirectory()
+os.environ['LEDNET_ROS_CACHE'] = CACHE.name
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SMALL_INPUT = (64, 96)

@@ -12,10 +12,11 @@ import pytest
 PACKAGE = Path(lednet_ros.__file__).parent
 
 # Each part and the parts that it may import besides itself.
-BASE = {'labels', 'files', 'synthetic', 'datasets', 'checkpoint'}
+BASE = {'labels', 'files', 'machine', 'synthetic', 'datasets', 'checkpoint'}
 NODE_BASE = BASE - {'datasets'}
 ALLOWED = {
     'files': set(),
+    'machine': set(),
     'labels': {'files'},
     'synthetic': {'labels'},
     'datasets': {'files', 'labels', 'synthetic'},
@@ -26,9 +27,12 @@ ALLOWED = {
     'training': BASE | {'models', 'inference', 'evaluation'},
     'ros': NODE_BASE | {'models', 'inference'},
     'demo': BASE | {'models', 'inference', 'evaluation', 'ros'},
-    'cli': BASE | {'models', 'inference', 'evaluation', 'training', 'ros', 'demo'},
+    'benchmark': BASE | {'models', 'inference', 'ros'},
+    'cli': BASE | {
+        'models', 'inference', 'evaluation', 'training', 'ros', 'demo', 'benchmark'
+    },
 }
-WITH_ROS = {'ros', 'demo'}
+WITH_ROS = {'ros', 'demo', 'benchmark'}
 ROS_PACKAGES = {
     'ament_index_python', 'builtin_interfaces', 'composition_interfaces', 'cv_bridge',
     'diagnostic_updater', 'launch', 'launch_ros', 'lifecycle_msgs', 'message_filters',

@@ -22,7 +22,7 @@ def content() -> Checkpoint:
 
 @pytest.fixture(scope='module')
 def segmenter(content: Checkpoint) -> Segmenter:
-    return Segmenter(content, device='cpu', precision='fp32')
+    return Segmenter(content, device='cpu', backend='torch_eager', precision='fp32')
 
 
 def test_they_are_small_and_say_what_they_are(content: Checkpoint) -> None:

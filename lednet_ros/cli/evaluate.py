@@ -72,8 +72,12 @@ def run(options: argparse.Namespace) -> int:
     }
     segmenter: Segmenter | MultiScaleSegmenter
     if options.scales == (1.0,) and not options.flip:
-        segmenter = Segmenter(checkpoint, **settings)
+        segmenter = Segmenter(checkpoint, backend=options.backend, **settings)
     else:
+        if options.backend not in ('auto', 'torch_eager'):
+            raise ValueError(
+                f"backend is '{options.backend}'; with --scales or --flip it must be 'torch_eager'"
+            )
         segmenter = MultiScaleSegmenter(
             checkpoint, scales=options.scales, flip=options.flip, **settings
         )

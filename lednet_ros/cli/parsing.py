@@ -17,7 +17,7 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the choice of checkpoint, device and precision."""
+    """Add the choice of checkpoint, device, backend and precision."""
     parser.add_argument(
         '--checkpoint',
         default='lednet',
@@ -25,4 +25,5 @@ def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--label-map', help="file or name; default: the checkpoint's own")
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    parser.add_argument('--backend', default='auto', help='auto, torch_eager or openvino')
     parser.add_argument('--precision', default='auto', help='auto, fp32, fp16 or bf16')

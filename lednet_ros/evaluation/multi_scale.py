@@ -70,7 +70,9 @@ class MultiScaleSegmenter:
         precision: str = 'auto',
     ) -> None:
         # Checks and resolves the settings that both share.
-        single = Segmenter(checkpoint, source=source, device=device, precision=precision)
+        single = Segmenter(
+            checkpoint, source=source, device=device, backend='torch_eager', precision=precision
+        )
         self.label_map = single.label_map
         self.parameters = single.parameters
         self.input_sizes = [_scaled(single.input_size, scale) for scale in scales]

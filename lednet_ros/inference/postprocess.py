@@ -3,6 +3,12 @@
 """From class scores to labels and confidence, and from labels to pictures."""
 
 import cv2
+from lednet_ros.inference.host_kernels import (
+    blend_colors,
+    choose_classes,
+    choose_classes_with_confidence,
+    paint_colors,
+)
 from lednet_ros.labels import UNLABELED
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +41,14 @@ def classify(
         Receives the winner's softmax probability, (*size,) uint8 0..255; None skips it.
 
     """
+    if scores.device.type == 'cpu':
+        classify_on_host(
+            scores.permute(1, 2, 0).float().contiguous().numpy(),
+            min_confidence,
+            labels.numpy(),
+            None if confidence is None else confidence.numpy(),
+        )
+        return
     # Half precision would decide near ties by rounding; at 1/8 the conversion is cheap.
     # Channels-last makes interpolation and reduction three times faster on the CPU.
     scores = scores[None].float().contiguous(memory_format=torch.channels_last)
@@ -49,6 +63,32 @@ def classify(
         labels.masked_fill_(probability < min_confidence, UNLABELED)
     if confidence is not None:
         confidence.copy_((probability * 255).round_())
+
+
+def classify_on_host(
+    scores: NDArray[np.float32],
+    min_confidence: float,
+    labels: NDArray[np.uint8],
+    confidence: NDArray[np.uint8] | None,
+) -> None:
+    """
+    As `classify`, on the CPU.
+
+    Parameters
+    ----------
+    scores
+        Logits (h, w, C) float32, contiguous.
+    min_confidence
+        See `classify`.
+    labels, confidence
+        Receive the ids and the winner's probability, (H, W) uint8, contiguous.
+
+    """
+    if confidence is None and min_confidence <= 0:
+        choose_classes(scores, labels)
+    else:
+        levels = np.empty((0, 0), np.uint8) if confidence is None else confidence
+        choose_classes_with_confidence(scores, labels, levels, min_confidence)
 
 
 def colorize(
@@ -67,7 +107,7 @@ def colorize(
         Receives (H, W, 3) uint8.
 
     """
-    np.take(palette, labels, axis=0, out=out, mode='clip')
+    paint_colors(labels, palette, out)
 
 
 def blend(
@@ -101,7 +141,12 @@ def blend(
     if pixels.shape[:2] != labels.shape:
         resized = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
         pixels = np.asarray(resized, np.uint8)
-    colorize(labels, palette, out)
-    cv2.addWeighted(pixels, 1 - alpha, out, alpha, 0, dst=out)
-    hidden = cv2.LUT(labels, np.bitwise_not(visible))
-    cv2.copyTo(pixels, hidden, out)
+    if pixels.strides[1:] != (3, 1) or pixels.strides[0] < 0:
+        # Padded rows are common; other strides are not.
+        pixels = np.ascontiguousarray(pixels)
+    step = pixels.strides[0]
+    # A flat view, because rows may be padded; of one type, because each costs a compilation.
+    data = np.lib.stride_tricks.as_strided(
+        pixels, (step * (height - 1) + 3 * width,), (1,), writeable=False
+    )
+    blend_colors(data, step, labels, palette, visible * np.float32(alpha / 255), out)

@@ -4,12 +4,14 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+import platform
 
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
+from lednet_ros.inference.backend import Backend, Outputs, Style, Wanted
 from lednet_ros.inference.encodings import Frame, FrameError
-from lednet_ros.inference.postprocess import blend, colorize
-from lednet_ros.inference.torch_backend import LabelBuffer, PRECISIONS, TorchBackend
+from lednet_ros.inference.torch_backend import TorchBackend
 from lednet_ros.labels import LabelMap
 from lednet_ros.models import load_network
 from lednet_ros.models.lednet import MIN_SIZE
@@ -20,6 +22,8 @@ import torch
 MAX_SIZE = 8192
 COLOR_ORDERS = ('rgb', 'bgr')
 DEVICES = ('auto', 'cpu', 'cuda', 'cuda:N')
+# What runs the network, with the precisions that it knows.
+BACKENDS = {'torch_eager': ('fp32', 'fp16', 'bf16'), 'openvino': ('fp32', 'bf16')}
 
 
 class ConfigurationError(ValueError):
@@ -53,21 +57,6 @@ class Segmentation:
     color: list[NDArray[np.uint8]] | None
 
 
-class _Slot:
-    """The output buffers of one place in the batch."""
-
-    def __init__(self, size: tuple[int, int], device: torch.device) -> None:
-        self.size = size
-        self.labels = LabelBuffer(size, device)
-        self._pictures: dict[str, NDArray[np.uint8]] = {}
-
-    def picture(self, name: str) -> NDArray[np.uint8]:
-        """Give the buffer of that name, (*size, 3) uint8; allocated when first asked for."""
-        if name not in self._pictures:
-            self._pictures[name] = np.empty((*self.size, 3), np.uint8)
-        return self._pictures[name]
-
-
 class Segmenter:
     """
     Segments frames with one network; buffers are allocated once and reused.
@@ -82,13 +71,19 @@ class Segmenter:
         Where the checkpoint is from, for messages.
     device
         'auto' (CUDA if there is one), 'cpu', 'cuda' or 'cuda:N'.
+    backend
+        'auto' (OpenVINO on an x86 CPU where it is installed), 'torch_eager' or 'openvino'.
     precision
-        'auto' (fp16 on CUDA, fp32 on the CPU), 'fp32', 'fp16' or 'bf16'.
+        'auto' (fp16 on CUDA, bf16 with OpenVINO on a CPU that has it, otherwise fp32), 'fp32',
+        'fp16' (not with OpenVINO) or 'bf16'.
     input_size
         Height and width of the network's input; None takes the checkpoint's. Frames are resized
         to it.
     output_size
         Height and width of the results; None gives each result the size of its frame.
+    num_threads
+        CPU threads of OpenVINO; 0 leaves it to OpenVINO. PyTorch's are set for the process, by
+        `torch.set_num_threads`.
 
     Attributes
     ----------
@@ -114,12 +109,15 @@ class Segmenter:
         *,
         source: str | Path = 'checkpoint',
         device: str = 'auto',
+        backend: str = 'auto',
         precision: str = 'auto',
         input_size: tuple[int, int] | None = None,
         output_size: tuple[int, int] | None = None,
+        num_threads: int = 0,
     ) -> None:
         self.device = _resolve_device(device)
-        self.precision = _resolve_precision(precision, self.device)
+        self.backend = _resolve_backend(backend, self.device)
+        self.precision = _resolve_precision(precision, self.backend, self.device)
         self.label_map = checkpoint.label_map
         self.network_name = checkpoint.network
         self.input_size = _check_size(
@@ -135,16 +133,30 @@ class Segmenter:
         }
         network = load_network(checkpoint, source)
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
-        self._backend = TorchBackend(
-            network,
-            num_classes=self.label_map.num_classes,
-            input_size=self.input_size,
-            mean=checkpoint.mean,
-            std=checkpoint.std,
-            device=self.device,
-            precision=self.precision,
-        )
-        self._slots: list[_Slot] = []
+        self._backend: Backend
+        if self.backend == 'openvino':
+            from lednet_ros.inference.openvino_backend import OpenVINOBackend
+
+            self._backend = OpenVINOBackend(
+                network,
+                num_classes=self.label_map.num_classes,
+                input_size=self.input_size,
+                mean=checkpoint.mean,
+                std=checkpoint.std,
+                precision=self.precision,
+                num_threads=num_threads,
+            )
+        else:
+            self._backend = TorchBackend(
+                network,
+                num_classes=self.label_map.num_classes,
+                input_size=self.input_size,
+                mean=checkpoint.mean,
+                std=checkpoint.std,
+                device=self.device,
+                precision=self.precision,
+            )
+        self._outputs: list[Outputs] = []
 
     @classmethod
     def from_checkpoint(
@@ -153,9 +165,11 @@ class Segmenter:
         *,
         label_map: LabelMap | None = None,
         device: str = 'auto',
+        backend: str = 'auto',
         precision: str = 'auto',
         input_size: tuple[int, int] | None = None,
         output_size: tuple[int, int] | None = None,
+        num_threads: int = 0,
     ) -> 'Segmenter':
         """
         Build a segmenter from a checkpoint file or the name of a shipped checkpoint.
@@ -164,7 +178,7 @@ class Segmenter:
         ----------
         path_or_name, label_map
             See `lednet_ros.checkpoint.load_checkpoint`.
-        device, precision, input_size, output_size
+        device, backend, precision, input_size, output_size, num_threads
             See the class.
 
         Raises
@@ -177,9 +191,11 @@ class Segmenter:
             load_checkpoint(path_or_name, label_map),
             source=path_or_name,
             device=device,
+            backend=backend,
             precision=precision,
             input_size=input_size,
             output_size=output_size,
+            num_threads=num_threads,
         )
 
     def show_classes(self, names: Collection[str]) -> None:
@@ -257,38 +273,29 @@ class Segmenter:
             _check_frame(frame, index)
         if not batch:
             raise FrameError('the batch is empty; it needs one frame or more', reason='size')
-        slots = self._prepare_slots([frame.pixels.shape[:2] for frame in batch])
-        self._backend.run(
-            batch, [slot.labels for slot in slots], self.min_confidence, confidence
+        outputs = self._prepare_outputs([frame.pixels.shape[:2] for frame in batch])
+        wanted = Wanted(confidence, overlay, color)
+        style = Style(
+            self._palettes, self._visible, self.overlay_alpha, self.min_confidence
         )
-        for frame, slot in zip(batch, slots, strict=True):
-            if overlay:
-                blend(
-                    frame.pixels,
-                    slot.labels.labels,
-                    self._palettes[frame.color_order],
-                    self.overlay_alpha,
-                    self._visible,
-                    slot.picture('overlay'),
-                )
-            if color:
-                colorize(slot.labels.labels, self.label_map.palette, slot.picture('color'))
+        self._backend.run(batch, outputs, wanted, style)
         return Segmentation(
-            labels=[slot.labels.labels for slot in slots],
-            confidence=[slot.labels.confidence for slot in slots] if confidence else None,
-            overlay=[slot.picture('overlay') for slot in slots] if overlay else None,
-            color=[slot.picture('color') for slot in slots] if color else None,
+            labels=[output.array('labels') for output in outputs],
+            confidence=[output.array('confidence') for output in outputs] if confidence else None,
+            overlay=[output.array('overlay') for output in outputs] if overlay else None,
+            color=[output.array('color') for output in outputs] if color else None,
         )
 
-    def _prepare_slots(self, frame_sizes: Sequence[tuple[int, ...]]) -> list[_Slot]:
+    def _prepare_outputs(self, frame_sizes: Sequence[tuple[int, ...]]) -> list[Outputs]:
         """Reuse the buffers of each place in the batch unless its size has changed."""
+        pinned = self.device.type == 'cuda'
         for index, (height, width) in enumerate(frame_sizes):
             size = self.output_size or (height, width)
-            if index == len(self._slots):
-                self._slots.append(_Slot(size, self.device))
-            elif self._slots[index].size != size:
-                self._slots[index] = _Slot(size, self.device)
-        return self._slots[: len(frame_sizes)]
+            if index == len(self._outputs):
+                self._outputs.append(Outputs(size, pinned=pinned))
+            elif self._outputs[index].size != size:
+                self._outputs[index] = Outputs(size, pinned=pinned)
+        return self._outputs[: len(frame_sizes)]
 
 
 def _check_frame(frame: Frame, index: int) -> None:
@@ -338,12 +345,36 @@ def _resolve_device(name: str) -> torch.device:
     return device
 
 
-def _resolve_precision(name: str, device: torch.device) -> str:
+def _resolve_backend(name: str, device: torch.device) -> str:
     if name == 'auto':
-        return 'fp16' if device.type == 'cuda' else 'fp32'
-    if name not in PRECISIONS:
+        x86 = platform.machine() in ('x86_64', 'AMD64')
+        fits = device.type == 'cpu' and x86 and find_spec('openvino') is not None
+        return 'openvino' if fits else 'torch_eager'
+    if name not in BACKENDS:
+        raise ConfigurationError(f"backend is '{name}'; allowed: auto, {', '.join(BACKENDS)}")
+    if name == 'openvino' and device.type != 'cpu':
         raise ConfigurationError(
-            f"precision is '{name}'; allowed: auto, {', '.join(PRECISIONS)}"
+            f"backend is 'openvino' and device '{device}'; with it the device must be 'cpu'"
+        )
+    if name == 'openvino' and find_spec('openvino') is None:
+        raise ConfigurationError(
+            "backend is 'openvino', which is not installed (pip install openvino); "
+            "allowed: 'auto' or 'torch_eager'"
+        )
+    return name
+
+
+def _resolve_precision(name: str, backend: str, device: torch.device) -> str:
+    if name == 'auto':
+        if backend == 'openvino':
+            from lednet_ros.inference.openvino_backend import cpu_has_bf16
+
+            return 'bf16' if cpu_has_bf16() else 'fp32'
+        return 'fp16' if device.type == 'cuda' else 'fp32'
+    if name not in BACKENDS[backend]:
+        raise ConfigurationError(
+            f"precision is '{name}'; allowed with backend '{backend}': "
+            f"auto, {', '.join(BACKENDS[backend])}"
         )
     return name
 

@@ -4,65 +4,19 @@
 
 from collections.abc import Sequence
 
+from lednet_ros.inference.backend import draw_on_host, Outputs, Style, Wanted
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.postprocess import classify
 from lednet_ros.inference.preprocess import normalize, resize_on_device, resize_on_host
 from lednet_ros.models import LEDNet
 import numpy as np
-from numpy.typing import NDArray
 import torch
-from torch import Tensor
 
 PRECISIONS: dict[str, torch.dtype] = {
     'fp32': torch.float32,
     'fp16': torch.float16,
     'bf16': torch.bfloat16,
 }
-
-
-class LabelBuffer:
-    """
-    Labels and confidence of one frame, on the host and on the device.
-
-    On the CPU both are the same memory; on CUDA the host side is pinned.
-
-    Parameters
-    ----------
-    size
-        Height and width.
-    device
-        Where the network runs.
-
-    """
-
-    def __init__(self, size: tuple[int, int], device: torch.device) -> None:
-        self.size = size
-        pinned = device.type == 'cuda'
-        self._host = torch.empty((2, *size), dtype=torch.uint8, pin_memory=pinned)
-        self._device = torch.empty_like(self._host, device=device) if pinned else self._host
-
-    @property
-    def labels(self) -> NDArray[np.uint8]:
-        """Class ids on the host, (height, width) uint8."""
-        return self._host[0].numpy()
-
-    @property
-    def confidence(self) -> NDArray[np.uint8]:
-        """Softmax probability of the winner on the host, (height, width) uint8, 0..255."""
-        return self._host[1].numpy()
-
-    def classify(self, scores: Tensor, min_confidence: float, confidence: bool) -> None:
-        """Fill the device side from the scores (C, h, w) and start the copy to the host."""
-        classify(
-            scores,
-            self.size,
-            min_confidence,
-            self._device[0],
-            self._device[1] if confidence else None,
-        )
-        if self._host is not self._device:
-            planes = 2 if confidence else 1
-            self._host[:planes].copy_(self._device[:planes], non_blocking=True)
 
 
 class _Upload:
@@ -108,7 +62,9 @@ class TorchBackend:
         self.device = device
         self._dtype = PRECISIONS[precision]
         # Channels-last is the faster layout on tensor cores and on the CPU alike.
-        self._network = network.to(device=device, dtype=self._dtype).eval()
+        network.eval()
+        network.fold_batch_norm()
+        self._network = network.to(device=device, dtype=self._dtype)
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._num_classes = num_classes
         self._input_size = input_size
@@ -116,30 +72,13 @@ class TorchBackend:
         self._std = tuple(std)
         self._images = torch.empty((0, *input_size, 3), dtype=torch.uint8, device=device)
         self._uploads: list[_Upload] = []
+        self._outputs: list[Outputs] = []
 
     @torch.inference_mode()
     def run(
-        self,
-        frames: Sequence[Frame],
-        buffers: Sequence[LabelBuffer],
-        min_confidence: float,
-        confidence: bool,
+        self, frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted, style: Style
     ) -> None:
-        """
-        Segment a batch; the host side of the buffers is valid when this returns.
-
-        Parameters
-        ----------
-        frames
-            The batch; sizes and color orders may differ.
-        buffers
-            One for each frame, of the size that its labels shall have.
-        min_confidence
-            See `classify`.
-        confidence
-            Also compute the confidence.
-
-        """
+        """Segment a batch; see `Backend.run`."""
         count = len(frames)
         if len(self._images) < count:
             self._images = torch.empty(
@@ -149,10 +88,32 @@ class TorchBackend:
         for index, frame in enumerate(frames):
             self._load(frame, index)
         scores = self._network.scores(normalize(images, self._mean, self._std, self._dtype))
-        for buffer, frame_scores in zip(buffers, scores[:, : self._num_classes], strict=True):
-            buffer.classify(frame_scores, min_confidence, confidence)
+        names = ('labels', 'confidence') if wanted.confidence else ('labels',)
+        for index, output in enumerate(outputs):
+            own = self._own(index, output)
+            classify(
+                scores[index, : self._num_classes],
+                output.size,
+                style.min_confidence,
+                own.tensor('labels'),
+                own.tensor('confidence') if wanted.confidence else None,
+            )
+            if own is not output:
+                for name in names:
+                    output.tensor(name).copy_(own.tensor(name), non_blocking=True)
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
+        draw_on_host(frames, outputs, wanted, style)
+
+    def _own(self, index: int, output: Outputs) -> Outputs:
+        """Give the memory of a place in the batch on the device; on the CPU, the output itself."""
+        if self.device.type == 'cpu':
+            return output
+        while len(self._outputs) <= index:
+            self._outputs.append(Outputs(output.size, self.device))
+        if self._outputs[index].size != output.size:
+            self._outputs[index] = Outputs(output.size, self.device)
+        return self._outputs[index]
 
     def _load(self, frame: Frame, index: int) -> None:
         """Put a frame, resized and in RGB order, into its place in the input batch."""

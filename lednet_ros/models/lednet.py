@@ -11,6 +11,7 @@ heavy pyramid. Module names follow the authors' release, so that its state dicts
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 MIN_SIZE = 64
 """Smallest height and width: the pyramid halves the 1/8 features three times more."""
@@ -57,6 +58,14 @@ class ConvBNReLU(nn.Module):
             nn.BatchNorm2d(out_channels, eps=BATCH_NORM_EPS),
             nn.ReLU(inplace=True),
         )
+
+    def fold_batch_norm(self) -> None:
+        """Merge the normalization into the convolution."""
+        convolution, normalization, _ = self.conv
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(normalization, nn.BatchNorm2d)
+        self.conv[0] = fuse_conv_bn_eval(convolution, normalization)
+        self.conv[1] = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ceil(H/stride), ceil(W/stride))."""
@@ -115,6 +124,18 @@ class SSnbtUnit(nn.Module):
 
         self.relu = nn.ReLU(inplace=True)
         self.dropout = nn.Dropout2d(dropout)
+
+    def fold_batch_norm(self) -> None:
+        """Merge each normalization into the convolution before it."""
+        for convolution, normalization in (
+            ('conv1x3_1_l', 'bn1_l'),
+            ('conv1x3_2_l', 'bn2_l'),
+            ('conv3x1_1_r', 'bn1_r'),
+            ('conv3x1_2_r', 'bn2_r'),
+        ):
+            pair = getattr(self, convolution), getattr(self, normalization)
+            setattr(self, convolution, fuse_conv_bn_eval(*pair))
+            setattr(self, normalization, nn.Identity())
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, channels, H, W) to the same shape."""
@@ -272,6 +293,17 @@ class LEDNet(nn.Module):
             )
         x = self.decoder(self.encoder(x))
         return x
+
+    def fold_batch_norm(self) -> None:
+        """
+        Merge normalizations into the convolutions before them, for inference, in place.
+
+        Those after a concatenation stay. The network must be in evaluation mode and float32; the
+        results are the same but for rounding.
+        """
+        for module in list(self.modules()):
+            if isinstance(module, (ConvBNReLU, SSnbtUnit)):
+                module.fold_batch_norm()
 
     def encoder_scores(self, x: Tensor) -> Tensor:
         """

@@ -150,10 +150,19 @@ PARAMETERS: tuple[NodeParameter, ...] = (
         "Where the network runs: 'auto' (CUDA if there is one), 'cpu', 'cuda' or 'cuda:N'.",
     ),
     NodeParameter(
+        'backend',
+        ParameterType.STRING,
+        'auto',
+        "What runs the network; 'auto' is OpenVINO on an x86 CPU where it is installed, otherwise "
+        'eager PyTorch.',
+        choices=('auto', 'torch_eager', 'openvino'),
+    ),
+    NodeParameter(
         'precision',
         ParameterType.STRING,
         'auto',
-        "Arithmetic of the network; 'auto' is fp16 on CUDA and fp32 on the CPU.",
+        "Arithmetic of the network; 'auto' is fp16 on CUDA, bf16 with OpenVINO on a CPU that has "
+        "it, otherwise fp32. 'fp16' isn't for OpenVINO.",
         choices=('auto', 'fp32', 'fp16', 'bf16'),
     ),
     NodeParameter(
@@ -178,7 +187,7 @@ PARAMETERS: tuple[NodeParameter, ...] = (
         'num_threads',
         ParameterType.INTEGER,
         0,
-        'CPU threads of the network; 0 leaves it to PyTorch.',
+        'CPU threads of the network; 0 leaves it to the backend.',
         minimum=0,
         maximum=256,
     ),

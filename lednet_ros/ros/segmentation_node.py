@@ -106,8 +106,8 @@ class SegmentationNode(LifecycleNode):
         ]
         self.get_logger().info(
             f"{segmenter.network_name} with {segmenter.label_map.num_classes} classes "
-            f"('{segmenter.label_map.name}') on {segmenter.device}, {segmenter.precision}, input "
-            f'{segmenter.input_size[0]}x{segmenter.input_size[1]}'
+            f"('{segmenter.label_map.name}') on {segmenter.device} by {segmenter.backend}, "
+            f'{segmenter.precision}, input {segmenter.input_size[0]}x{segmenter.input_size[1]}'
         )
         return super().on_configure(state)
 
@@ -166,9 +166,11 @@ class SegmentationNode(LifecycleNode):
             values['checkpoint'],
             label_map=LabelMap.load(values['label_map']) if values['label_map'] else None,
             device=values['device'],
+            backend=values['backend'],
             precision=values['precision'],
             input_size=_size(values['input_size']),
             output_size=_size(values['output_size']),
+            num_threads=values['num_threads'],
         )
         _apply(segmenter, values)
         return segmenter
@@ -248,6 +250,7 @@ class SegmentationNode(LifecycleNode):
                 'checkpoint': self._values['checkpoint'],
                 'network': self._segmenter.network_name,
                 'device': device,
+                'backend': self._segmenter.backend,
                 'precision': self._segmenter.precision,
                 'input size': '{}x{}'.format(*self._segmenter.input_size),
             }

@@ -13,7 +13,6 @@ import copy
 import itertools
 from pathlib import Path
 import pickle
-import platform
 import time
 from typing import Any
 
@@ -22,6 +21,7 @@ from lednet_ros.checkpoint import CheckpointError
 from lednet_ros.evaluation.report import frame_picture, write_report
 from lednet_ros.files import atomic_path, make_folder
 from lednet_ros.inference.preprocess import normalize
+from lednet_ros.machine import describe_processor
 from lednet_ros.training.classification import ClassificationTask
 from lednet_ros.training.data import Batch, batches, Crops, epoch_order, epoch_size
 from lednet_ros.training.distributed import join_processes, Processes, synchronize_batch_norm
@@ -345,7 +345,7 @@ class _Run:
 
     def _training(self, epoch: int) -> dict[str, Any]:
         device = self.processes.device
-        name = _processor() if device.type == 'cpu' else torch.cuda.get_device_name(device)
+        name = describe_processor() if device.type == 'cpu' else torch.cuda.get_device_name(device)
         return {
             'data': self.task.description(),
             'recipe': self.recipe.model_dump(mode='json'),
@@ -417,14 +417,3 @@ class _Run:
             {n: v.frames for n, v in found.items()},
             details,
         )
-
-
-def _processor() -> str:
-    """Name the CPU as well as the system tells it."""
-    try:
-        for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
-            if line.startswith('model name'):
-                return line.partition(':')[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

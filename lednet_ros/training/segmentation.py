@@ -244,7 +244,10 @@ class SegmentationTask:
         """
         checkpoint = self._checkpoint(model, {}, {})
         segmenter = Segmenter(
-            checkpoint, device=str(self._processes.device), precision='fp32'
+            checkpoint,
+            device=str(self._processes.device),
+            backend='torch_eager',
+            precision='fp32',
         )
         return {
             name: self._validate(segmenter, dataset, name)

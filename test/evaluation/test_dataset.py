@@ -26,6 +26,7 @@ from lednet_ros.inference.segmenter import Segmenter
 import numpy as np
 import pytest
 
+EAGER = {'device': 'cpu', 'backend': 'torch_eager'}
 KEYS = {
     'miou', 'category_miou', 'pixel_accuracy', 'iou', 'category_iou', 'images', 'fps', 'parameters'
 }
@@ -33,7 +34,7 @@ KEYS = {
 
 @pytest.fixture
 def segmenter(small_content: Checkpoint) -> Segmenter:
-    return Segmenter(small_content, device='cpu')
+    return Segmenter(small_content, **EAGER)
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def test_no_frames_are_refused(segmenter: Segmenter) -> None:
 def test_results_of_another_size_are_refused(
     small_content: Checkpoint, frames: list[LabeledFrame]
 ) -> None:
-    segmenter = Segmenter(small_content, device='cpu', output_size=(32, 48))
+    segmenter = Segmenter(small_content, **EAGER, output_size=(32, 48))
     with pytest.raises(ValueError, match=r'truth is \(64, 96\), prediction \(32, 48\)'):
         evaluate(segmenter, frames)
 

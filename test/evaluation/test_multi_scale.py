@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import nn, Tensor
 
+EAGER = {'device': 'cpu', 'backend': 'torch_eager'}
 FRAMES = [
     frame.pixels
     for size in ((64, 96), (97, 130))
@@ -48,7 +49,7 @@ def share_of_equal(one: NDArray[np.uint8], two: NDArray[np.uint8]) -> float:
 def test_one_scale_without_mirroring_is_the_segmenter(
     small_content: Checkpoint, pixels: NDArray[np.uint8]
 ) -> None:
-    single = Segmenter(small_content, device='cpu', precision='fp32')
+    single = Segmenter(small_content, **EAGER, precision='fp32')
     labels = MultiScaleSegmenter(small_content, device='cpu', precision='fp32').segment(pixels)
     assert labels.dtype == np.uint8
     assert len(np.unique(labels)) > 3
@@ -71,7 +72,7 @@ def test_probabilities_of_all_views_are_averaged(
     labels = segmenter.segment(pixels)
     # Float32 may decide a near tie otherwise.
     assert share_of_equal(labels, np.argmax(total, axis=0).astype(np.uint8)) > 0.999
-    single = Segmenter(small_content, device='cpu').segment(pixels).labels[0]
+    single = Segmenter(small_content, **EAGER).segment(pixels).labels[0]
     assert share_of_equal(labels, single) < 0.99
 
 
@@ -94,7 +95,7 @@ def test_outputs_past_the_last_class_never_win(
 def test_a_segmenter_knows_its_network(small_content: Checkpoint) -> None:
     segmenter = MultiScaleSegmenter(small_content, scales=(1, 2), device='cpu')
     assert segmenter.label_map == small_content.label_map
-    assert segmenter.parameters == Segmenter(small_content, device='cpu').parameters
+    assert segmenter.parameters == Segmenter(small_content, **EAGER).parameters
 
 
 @pytest.mark.parametrize(

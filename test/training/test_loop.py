@@ -213,7 +213,8 @@ def test_the_metrics_are_those_of_the_file(
     metrics = train(recipe, root, tmp_path / 'out')['val']
     figures = tmp_path / 'figures.json'
     checkpoint = tmp_path / 'out' / 'checkpoint.safetensors'
-    arguments = ['evaluate', root, '--checkpoint', checkpoint, '--precision', 'fp32']
+    arguments = ['evaluate', root, '--checkpoint', checkpoint]
+    arguments += ['--backend', 'torch_eager', '--precision', 'fp32']
     evaluate = [sys.executable, '-m', 'lednet_ros.cli', *map(str, arguments)]
     subprocess.run([*evaluate, '--json', str(figures)], check=True)
     assert yaml.safe_load(figures.read_text(encoding='utf-8'))['miou'] == metrics['miou']

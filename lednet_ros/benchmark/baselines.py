@@ -1,0 +1,160 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What one would use otherwise: the plain module, the code of most nodes, and ONNX Runtime.
+
+Each takes BGR frames (height, width, 3) uint8 and gives labels (height, width) uint8 and an
+overlay (height, width, 3) uint8 of the same size, as the package does.
+"""
+
+import io
+from typing import Any, Protocol
+
+import cv2
+from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.models import load_network
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch.nn import functional
+
+Pixels = NDArray[np.uint8]
+
+
+class Pipeline(Protocol):
+    """From a frame to labels and overlay."""
+
+    def __call__(self, frame: Pixels) -> tuple[Pixels, Pixels]:
+        """Give labels and overlay of a frame."""
+
+
+def preprocess(frame: Pixels, checkpoint: Checkpoint) -> torch.Tensor:
+    """Resize, reorder and normalize as tutorials do; gives (1, 3, *input_size) float32."""
+    height, width = checkpoint.input_size
+    image = cv2.cvtColor(cv2.resize(frame, (width, height)), cv2.COLOR_BGR2RGB)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float().div(255)
+    mean = torch.tensor(checkpoint.mean)[:, None, None]
+    std = torch.tensor(checkpoint.std)[:, None, None]
+    return (tensor - mean) / std
+
+
+def overlay_with_opencv(frame: Pixels, labels: Pixels, palette: Pixels) -> Pixels:
+    """Blend a frame with the colors of its labels."""
+    return np.asarray(cv2.addWeighted(frame, 0.5, palette[labels], 0.5, 0), np.uint8)
+
+
+def overlay_with_numpy(frame: Pixels, labels: Pixels, palette: Pixels) -> Pixels:
+    """Blend as the code of many nodes does, in floating point."""
+    return (0.5 * frame + 0.5 * palette[labels]).astype(np.uint8)
+
+
+class EagerModule:
+    """
+    The plain PyTorch module, its argmax at full resolution, eager fp32.
+
+    Parameters
+    ----------
+    checkpoint
+        The network.
+    device
+        Where it runs.
+    at_frame_size
+        Upsample the scores to the frame's size rather than to the network's input, as the module
+        does by itself. The labels are then resized instead, which is cheaper.
+    numpy_overlay
+        Draw the overlay with NumPy rather than with OpenCV.
+
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str,
+        *,
+        at_frame_size: bool = False,
+        numpy_overlay: bool = False,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.network = load_network(checkpoint, 'benchmark').eval().to(device)
+        self.device = device
+        self.at_frame_size = at_frame_size
+        self.draw = overlay_with_numpy if numpy_overlay else overlay_with_opencv
+        self.palette = np.ascontiguousarray(checkpoint.label_map.palette[:, ::-1])
+
+    @torch.inference_mode()
+    def __call__(self, frame: Pixels) -> tuple[Pixels, Pixels]:
+        """Give labels and overlay of a frame."""
+        height, width = frame.shape[:2]
+        image = preprocess(frame, self.checkpoint).to(self.device)
+        if self.at_frame_size:
+            scores = functional.interpolate(
+                self.network.scores(image), frame.shape[:2], mode='bilinear', align_corners=True
+            )
+        else:
+            scores = self.network(image)
+        labels = scores.argmax(dim=1)[0].byte().cpu().numpy()
+        if labels.shape != (height, width):
+            resized = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
+            labels = np.asarray(resized, np.uint8)
+        return labels, self.draw(frame, labels, self.palette)
+
+
+class OnnxRuntime:
+    """
+    The same module exported to ONNX and run by ONNX Runtime on the CPU, argmax in the graph.
+
+    Parameters
+    ----------
+    checkpoint
+        The network.
+    threads
+        CPU threads.
+
+    Raises
+    ------
+    ImportError
+        onnxscript or onnxruntime is not installed.
+
+    """
+
+    def __init__(self, checkpoint: Checkpoint, threads: int) -> None:
+        import onnxruntime
+
+        self.checkpoint = checkpoint
+        self.palette = np.ascontiguousarray(checkpoint.label_map.palette[:, ::-1])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self.session: Any = onnxruntime.InferenceSession(
+            _export(checkpoint), options, providers=['CPUExecutionProvider']
+        )
+
+    def __call__(self, frame: Pixels) -> tuple[Pixels, Pixels]:
+        """Give labels and overlay of a frame."""
+        height, width = frame.shape[:2]
+        image = preprocess(frame, self.checkpoint).numpy()
+        (classes,) = self.session.run(None, {'image': image})
+        small = classes[0].astype(np.uint8)
+        resized = cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
+        labels = np.asarray(resized, np.uint8)
+        return labels, overlay_with_opencv(frame, labels, self.palette)
+
+
+class _WithArgmax(torch.nn.Module):
+    """Images to class ids."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.argmax(self.network(image), dim=1)
+
+
+def _export(checkpoint: Checkpoint) -> bytes:
+    network = _WithArgmax(load_network(checkpoint, 'benchmark').eval()).eval()
+    stream = io.BytesIO()
+    example = torch.zeros(1, 3, *checkpoint.input_size)
+    torch.onnx.export(
+        network, (example,), stream, input_names=['image'], dynamo=True, verbose=False
+    )
+    return stream.getvalue()

@@ -1,0 +1,86 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Timing in turns, and what is reported with every figure."""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+import json
+import os
+from pathlib import Path
+import platform
+import time
+from typing import Any
+
+import cv2
+from lednet_ros import __version__
+from lednet_ros.files import atomic_path
+from lednet_ros.machine import describe_processor, processor_features
+import numpy as np
+import torch
+from tqdm import tqdm
+
+PACKAGES = ('torch', 'numpy', 'numba', 'openvino', 'onnxruntime', 'tensorrt', 'triton')
+
+
+def time_in_turns(
+    functions: Mapping[str, Callable[[int], object]], rounds: int
+) -> dict[str, list[float]]:
+    """
+    Time several functions in turns, so that a busy machine is busy for all of them.
+
+    Parameters
+    ----------
+    functions
+        What to time, by name; each is called with the number of the round, and twice before
+        anything is timed.
+    rounds
+        How often each is timed.
+
+    Returns
+    -------
+    dict of str to list of float
+        Milliseconds of each call.
+
+    """
+    for function in tqdm(functions.values(), 'warm up', leave=False, unit='function'):
+        for number in range(2):
+            function(number)
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for number in tqdm(range(rounds), 'measure', leave=False, unit='round'):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function(number)
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+def summarize(milliseconds: Sequence[float]) -> dict[str, float]:
+    """Give median and spread of some times, rounded to the microsecond."""
+    p5, median, p95 = np.percentile(milliseconds, (5, 50, 95))
+    return {'median_ms': round(median, 3), 'p5_ms': round(p5, 3), 'p95_ms': round(p95, 3)}
+
+
+def describe_machine() -> dict[str, Any]:
+    """Describe hardware and versions."""
+    versions = {'lednet_ros': __version__, 'python': platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    versions['opencv'] = cv2.__version__
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        'processor': describe_processor(),
+        'cores': len(os.sched_getaffinity(0)),
+        'features': processor_features(),
+        'gpu': gpu,
+        'threads': torch.get_num_threads(),
+        'versions': versions,
+    }
+
+
+def write_json(results: Mapping[str, Any], path: Path) -> None:
+    """Write results to a JSON file, replaced in one step."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(results, indent=2) + '\n', encoding='utf-8')

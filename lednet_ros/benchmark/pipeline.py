@@ -1,0 +1,283 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Frames to labels and overlays in one process, against what one would use otherwise."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import cv2
+from lednet_ros.benchmark.baselines import EagerModule, OnnxRuntime, Pipeline, Pixels, preprocess
+from lednet_ros.benchmark.measure import describe_machine, summarize, time_in_turns
+from lednet_ros.benchmark.workload import draw_frames, make_checkpoint
+from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.inference.encodings import Frame
+from lednet_ros.inference.postprocess import blend, classify_on_host
+from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.models import load_network
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch.nn import functional
+from tqdm import tqdm
+
+BASELINE = 'eager fp32'
+FRAMES = 4
+# A pixel is clear where its two best scores differ by more than this, in eager fp32.
+MARGIN = {'fp32': 1e-2, 'fp16': 1e-2, 'bf16': 2e-1, 'int8': 5e-1}
+# Share of clear pixels that must get eager's label for a configuration to be correct.
+AGREEMENT = 0.999
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """
+    One way to run the network.
+
+    Attributes
+    ----------
+    name
+        For the table.
+    make
+        Builds it; called once.
+    precision
+        Of its arithmetic.
+    label_size
+        Whether its labels are found at the size of the frame or of the network's input.
+
+    """
+
+    name: str
+    make: Callable[[], Pipeline]
+    precision: str = 'fp32'
+    label_size: str = 'frame'
+
+
+class SegmenterPipeline:
+    """The package's own way."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self.segmenter = segmenter
+
+    def __call__(self, frame: Pixels) -> tuple[Pixels, Pixels]:
+        """Give labels and overlay of a frame."""
+        result = self.segmenter.segment([Frame(frame, 'bgr')], confidence=False)
+        assert result.overlay is not None
+        return result.labels[0], result.overlay[0]
+
+
+class EagerStep(EagerModule):
+    """Eager fp32 with some of the package's techniques, to see what each gives."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, kernels: bool, folded: bool, channels_last: bool
+    ) -> None:
+        super().__init__(checkpoint, 'cpu')
+        self.kernels = kernels
+        if folded:
+            self.network.fold_batch_norm()
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.network.to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.visible = np.full(256, 255, np.uint8)
+
+    @torch.inference_mode()
+    def __call__(self, frame: Pixels) -> tuple[Pixels, Pixels]:
+        """Give labels and overlay of a frame."""
+        image = preprocess(frame, self.checkpoint).contiguous(memory_format=self.layout)
+        scores = self.network.scores(image)[0].permute(1, 2, 0).contiguous().numpy()
+        labels = np.empty(frame.shape[:2], np.uint8)
+        overlay = np.empty_like(frame)
+        classify_on_host(scores, 0.0, labels, None)
+        blend(frame, labels, self.palette, 0.5, self.visible, overlay)
+        return labels, overlay
+
+
+def run_pipeline(
+    checkpoint: str,
+    classes: int | None,
+    input_size: tuple[int, int],
+    frame_size: tuple[int, int],
+    device: str,
+    rounds: int,
+    threads: int,
+) -> dict[str, Any]:
+    """
+    Measure all ways that can run here, in turns.
+
+    Parameters
+    ----------
+    checkpoint, classes, input_size
+        See `make_checkpoint`.
+    frame_size
+        Height and width of frames and results.
+    device
+        'cpu' or 'cuda'.
+    rounds
+        How often each is timed.
+    threads
+        CPU threads; 0 takes one for each core that may be used.
+
+    Returns
+    -------
+    dict
+        `rows`, the fastest correct configuration first, and what they were measured on. Each row
+        has `name`, `median_ms`, `p5_ms`, `p95_ms`, `ratio_to_eager`, `precision`, `correct` and
+        `agreement`, the share of the clear pixels that have the label of eager fp32.
+
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    threads = torch.get_num_threads()
+    content = make_checkpoint(checkpoint, classes, input_size)
+    frames = draw_frames(frame_size, FRAMES)
+    configurations = list_configurations(content, device, threads)
+    pipelines: dict[str, Pipeline] = {}
+    not_measured: dict[str, str] = {}
+    for one in tqdm(configurations, 'prepare', leave=False, unit='configuration'):
+        try:
+            pipelines[one.name] = one.make()
+        except ImportError as error:
+            not_measured[one.name] = str(error)
+    judge = _Judge(content, frames)
+    quality = {
+        one.name: judge.agreement(pipelines[one.name], one)
+        for one in configurations
+        if one.name in pipelines
+    }
+    times = time_in_turns(
+        {
+            name: lambda number, pipeline=pipeline: pipeline(frames[number % FRAMES])
+            for name, pipeline in pipelines.items()
+        },
+        rounds,
+    )
+    eager = float(np.median(times[BASELINE]))
+    rows = [
+        {
+            'name': one.name,
+            **summarize(times[one.name]),
+            'ratio_to_eager': round(eager / float(np.median(times[one.name])), 2),
+            'precision': one.precision,
+            'correct': quality[one.name] >= AGREEMENT,
+            'agreement': round(quality[one.name], 5),
+        }
+        for one in configurations
+        if one.name in pipelines
+    ]
+    rows.sort(key=lambda row: (not row['correct'], row['median_ms']))
+    return {
+        'benchmark': 'pipeline',
+        'network': content.network,
+        'classes': content.label_map.num_classes,
+        'input_size': list(input_size),
+        'frame_size': list(frame_size),
+        'outputs': ['labels', 'overlay'],
+        'device': device,
+        'rounds': rounds,
+        'machine': describe_machine(),
+        'rows': rows,
+        'not_measured': not_measured,
+    }
+
+
+def list_configurations(
+    checkpoint: Checkpoint, device: str, threads: int
+) -> list[Configuration]:
+    """
+    List the ways to run a network on a device, the plain ones first.
+
+    Parameters
+    ----------
+    checkpoint
+        The network.
+    device
+        'cpu' or 'cuda'.
+    threads
+        CPU threads.
+
+    """
+    def ours(backend: str, precision: str) -> Callable[[], Pipeline]:
+        return lambda: SegmenterPipeline(
+            Segmenter(
+                checkpoint,
+                device=device,
+                backend=backend,
+                precision=precision,
+                num_threads=threads,
+            )
+        )
+
+    def step(kernels: bool, folded: bool, channels_last: bool) -> Callable[[], Pipeline]:
+        return lambda: EagerStep(
+            checkpoint, kernels=kernels, folded=folded, channels_last=channels_last
+        )
+
+    found = [
+        Configuration(BASELINE, lambda: EagerModule(checkpoint, device), label_size='input'),
+        Configuration(
+            'eager fp32, scores at frame size',
+            lambda: EagerModule(checkpoint, device, at_frame_size=True),
+        ),
+        Configuration(
+            'eager fp32, NumPy overlay',
+            lambda: EagerModule(checkpoint, device, numpy_overlay=True),
+            label_size='input',
+        ),
+    ]
+    if device == 'cpu':
+        found += [
+            Configuration(
+                'ONNX Runtime fp32', lambda: OnnxRuntime(checkpoint, threads), label_size='input'
+            ),
+            Configuration('eager + labels from 1/8 scores', step(True, False, False)),
+            Configuration('... + BatchNorm folded', step(True, True, False)),
+            Configuration('... + channels-last', step(True, True, True)),
+            Configuration('torch_eager fp32', ours('torch_eager', 'fp32')),
+            Configuration('torch_eager bf16', ours('torch_eager', 'bf16'), 'bf16'),
+        ]
+        if find_spec('openvino') is not None:
+            found.append(Configuration('openvino fp32', ours('openvino', 'fp32')))
+            found.append(Configuration('openvino bf16', ours('openvino', 'bf16'), 'bf16'))
+    else:
+        found.append(Configuration('torch_eager fp32', ours('torch_eager', 'fp32')))
+        found.append(Configuration('torch_eager fp16', ours('torch_eager', 'fp16'), 'fp16'))
+    return found
+
+
+class _Judge:
+    """Compares labels with those of eager fp32."""
+
+    def __init__(self, checkpoint: Checkpoint, frames: list[Pixels]) -> None:
+        self.frames = frames
+        network = load_network(checkpoint, 'benchmark').eval()
+        with torch.inference_mode():
+            self.scores = [network.scores(preprocess(frame, checkpoint)) for frame in frames]
+        self.input_size = checkpoint.input_size
+
+    def agreement(self, pipeline: Pipeline, configuration: Configuration) -> float:
+        """Give the share of clear pixels with the right label."""
+        right = clear = 0
+        for frame, scores in zip(self.frames, self.scores, strict=True):
+            size = frame.shape[:2]
+            own = size if configuration.label_size == 'frame' else self.input_size
+            labels, margins = _best(scores, (own[0], own[1]))
+            if own != size:
+                labels, margins = (
+                    cv2.resize(x, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
+                    for x in (labels, margins)
+                )
+            is_clear = margins > MARGIN[configuration.precision]
+            right += int(np.count_nonzero((pipeline(frame)[0] == labels) & is_clear))
+            clear += int(np.count_nonzero(is_clear))
+        return right / clear
+
+
+def _best(
+    scores: torch.Tensor, size: tuple[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Upsample scores; give the best class and its lead over the second."""
+    full = functional.interpolate(scores, size, mode='bilinear', align_corners=True)[0]
+    best = full.topk(2, dim=0)
+    labels = best.indices[0].byte().numpy()
+    return labels, (best.values[0] - best.values[1]).numpy()

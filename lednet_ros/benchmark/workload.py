@@ -1,0 +1,91 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured: a network of any number of classes and frames that look like streets."""
+
+from dataclasses import replace
+
+from lednet_ros.checkpoint import Checkpoint, load_checkpoint
+from lednet_ros.labels import Label, LabelMap
+from lednet_ros.synthetic import StreetScene
+import numpy as np
+from numpy.typing import NDArray
+import torch
+
+# Of the copies' scores, so that a copy never wins where its original is above zero.
+COPY_SCALE = 0.9
+
+
+def widen(checkpoint: Checkpoint, classes: int) -> Checkpoint:
+    """
+    Give a trained network more classes, by repeating its own with lower scores.
+
+    Random weights would not do: their labels change from pixel to pixel, but how much work labels
+    are depends on how often they change.
+
+    Parameters
+    ----------
+    checkpoint
+        A trained `lednet` or `lednet_heavy`.
+    classes
+        At least those that it has.
+
+    Returns
+    -------
+    Checkpoint
+        The same network with that many outputs.
+
+    Raises
+    ------
+    ValueError
+        There are fewer classes than it has.
+
+    """
+    own = checkpoint.label_map.num_classes
+    if classes < own:
+        raise ValueError(f'classes is {classes}; it must be {own}, as in the checkpoint, or more')
+    original = torch.arange(classes) % own
+    copied = torch.arange(classes) >= own
+    state = {}
+    for name, tensor in checkpoint.state_dict.items():
+        # Tensors with an entry for each class.
+        is_head = name.startswith(('decoder.', 'encoder.output_conv.'))
+        if is_head and tensor.ndim and tensor.shape[0] == own:
+            tensor = tensor[original]
+            # Scale and shift of the last normalization; ReLU keeps the factor.
+            if name.endswith(('.conv.1.weight', '.conv.1.bias')):
+                tensor[copied] *= COPY_SCALE
+        state[name] = tensor
+    labels = checkpoint.label_map.labels
+    more = tuple(
+        Label(f'{labels[k % own].name}_{k // own}', labels[k % own].color, 'copy', (k,))
+        for k in range(own, classes)
+    )
+    return replace(
+        checkpoint,
+        label_map=LabelMap(checkpoint.label_map.name, labels[:own] + more),
+        state_dict=state,
+    )
+
+
+def make_checkpoint(name: str, classes: int | None, input_size: tuple[int, int]) -> Checkpoint:
+    """
+    Load a checkpoint for the benchmark.
+
+    Parameters
+    ----------
+    name
+        Checkpoint file, or the name of a shipped one.
+    classes
+        Number of outputs; None takes the checkpoint's.
+    input_size
+        Height and width of the network's input.
+
+    """
+    checkpoint = replace(load_checkpoint(name), input_size=input_size)
+    return checkpoint if classes is None else widen(checkpoint, classes)
+
+
+def draw_frames(size: tuple[int, int], count: int) -> list[NDArray[np.uint8]]:
+    """Draw different moments of a synthetic street, each (*size, 3) uint8 BGR, contiguous."""
+    scene = StreetScene(size[1], size[0], seed=1)
+    return [np.ascontiguousarray(scene.render(index / 2)[0][..., ::-1]) for index in range(count)]

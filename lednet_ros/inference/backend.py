@@ -1,0 +1,129 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the segmenter asks of a backend: frames in, labels and pictures out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lednet_ros.inference.encodings import Frame
+from lednet_ros.inference.postprocess import blend, colorize
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import Tensor
+
+CHANNELS = {'labels': 1, 'confidence': 1, 'overlay': 3, 'color': 3}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The results to compute besides the labels."""
+
+    confidence: bool
+    overlay: bool
+    color: bool
+
+
+@dataclass(frozen=True)
+class Style:
+    """
+    What decides how scores become labels and labels become pictures.
+
+    Attributes
+    ----------
+    palettes
+        Colors by id, (256, 3) uint8, contiguous, for each color order: 'rgb' and 'bgr'.
+    visible
+        255 for ids that overlays draw, 0 for those that show the plain frame, (256,) uint8.
+    alpha
+        Weight of the colors in overlays, 0..1.
+    min_confidence
+        Pixels below this softmax probability (0..1) become 255.
+
+    """
+
+    palettes: Mapping[str, NDArray[np.uint8]]
+    visible: NDArray[np.uint8]
+    alpha: float
+    min_confidence: float
+
+
+class Outputs:
+    """
+    Memory for the results of one place in the batch, each allocated once, when first wanted.
+
+    Parameters
+    ----------
+    size
+        Height and width.
+    device
+        Where the memory is.
+    pinned
+        Host memory that a GPU can copy to by itself.
+
+    """
+
+    def __init__(
+        self, size: tuple[int, int], device: torch.device | str = 'cpu', pinned: bool = False
+    ) -> None:
+        self.size = size
+        self._device = device
+        self._pinned = pinned
+        self._tensors: dict[str, Tensor] = {}
+
+    def tensor(self, name: str) -> Tensor:
+        """Give a result by name: (*size,) uint8, or (*size, 3) uint8 for pictures."""
+        if name not in self._tensors:
+            shape = self.size if CHANNELS[name] == 1 else (*self.size, CHANNELS[name])
+            self._tensors[name] = torch.empty(
+                shape, dtype=torch.uint8, device=self._device, pin_memory=self._pinned
+            )
+        return self._tensors[name]
+
+    def array(self, name: str) -> NDArray[np.uint8]:
+        """Give a result in host memory as an array."""
+        array: NDArray[np.uint8] = self.tensor(name).numpy()
+        return array
+
+
+class Backend(Protocol):
+    """What runs a network; one thread at a time may call it."""
+
+    def run(
+        self, frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted, style: Style
+    ) -> None:
+        """
+        Segment a batch; the outputs are valid when this returns.
+
+        Parameters
+        ----------
+        frames
+            The batch; sizes and color orders may differ.
+        outputs
+            One for each frame, in host memory, of the size that its results shall have. Overlays
+            are in the color order of their frame, color pictures are RGB.
+        wanted
+            Which of them to fill besides the labels.
+        style
+            How.
+
+        """
+
+
+def draw_on_host(
+    frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted, style: Style
+) -> None:
+    """Draw the pictures that are wanted from the labels; parameters as in `Backend.run`."""
+    for frame, output in zip(frames, outputs, strict=True):
+        if wanted.overlay:
+            blend(
+                frame.pixels,
+                output.array('labels'),
+                style.palettes[frame.color_order],
+                style.alpha,
+                style.visible,
+                output.array('overlay'),
+            )
+        if wanted.color:
+            colorize(output.array('labels'), style.palettes['rgb'], output.array('color'))

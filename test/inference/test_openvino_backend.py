@@ -1,0 +1,177 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of OpenVINO against eager PyTorch, and of its cache of compiled models."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.inference import openvino_backend
+from lednet_ros.inference.encodings import Frame
+from lednet_ros.inference.segmenter import ConfigurationError, Segmenter
+import numpy as np
+import pytest
+import torch
+
+openvino = pytest.importorskip('openvino')
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give each test a cache of its own, which doesn't exist yet."""
+    folder = tmp_path / 'cache'
+    monkeypatch.setenv('LEDNET_ROS_CACHE', str(folder))
+    return folder
+
+
+@pytest.fixture
+def no_conversion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every conversion fail."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError('converted')
+
+    monkeypatch.setattr(openvino, 'convert_model', fail)
+
+
+def make_frame(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def build(content: Checkpoint, backend: str = 'openvino', precision: str = 'fp32') -> Segmenter:
+    return Segmenter(content, device='cpu', backend=backend, precision=precision)
+
+
+def test_results_are_those_of_eager_pytorch(small_content: Checkpoint) -> None:
+    frames = [
+        make_frame(64, 96), make_frame(97, 65, 1), Frame(make_frame(128, 192, 2), 'bgr')
+    ]
+    eager = build(small_content, 'torch_eager').segment(frames, color=True)
+    ours = build(small_content).segment(frames, color=True)
+    assert ours.confidence is not None
+    assert eager.confidence is not None
+    for index in range(3):
+        same = ours.labels[index] == eager.labels[index]
+        assert same.mean() > 0.999
+        difference = ours.confidence[index].astype(int) - eager.confidence[index]
+        assert np.abs(difference[same]).max() <= 1
+        assert len(np.unique(ours.labels[index])) > 5
+
+
+def test_batches_of_any_size(small_content: Checkpoint) -> None:
+    segmenter = build(small_content)
+    frames = [make_frame(64, 96, seed) for seed in range(3)]
+    alone = [segmenter.segment(frame).labels[0].copy() for frame in frames]
+    for count in (3, 2, 1):
+        together = segmenter.segment(frames[:count]).labels
+        for one, other in zip(alone, together, strict=False):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_outputs_past_the_last_class_never_win(small_content: Checkpoint) -> None:
+    few = replace(small_content, label_map=replace_classes(small_content, 4))
+    frame = make_frame(64, 96)
+    labels = build(few).segment(frame).labels[0]
+    assert labels.max() <= 3
+    eager = build(few, 'torch_eager').segment(frame).labels[0]
+    assert (labels == eager).mean() > 0.999
+
+
+def replace_classes(content: Checkpoint, count: int):  # noqa: ANN201
+    return replace(content.label_map, labels=content.label_map.labels[:count])
+
+
+@pytest.mark.parametrize('network', ['lednet_heavy'])
+def test_the_heavy_version(small_content: Checkpoint, make_weights, network: str) -> None:
+    from lednet_ros.models import build_network
+
+    content = replace(
+        small_content,
+        network=network,
+        state_dict=make_weights(build_network(network, 11), 0, 6.0),
+        input_size=(77, 131),
+    )
+    frame = make_frame(60, 80)
+    labels = build(content).segment(frame).labels[0]
+    assert (labels == build(content, 'torch_eager').segment(frame).labels[0]).mean() > 0.999
+
+
+def test_compiled_models_come_from_the_cache(
+    small_content: Checkpoint, cache: Path, request: pytest.FixtureRequest
+) -> None:
+    frame = make_frame(64, 96)
+    labels = build(small_content).segment(frame).labels[0].copy()
+    assert len(list(cache.iterdir())) == 1
+    request.getfixturevalue('no_conversion')
+    np.testing.assert_array_equal(build(small_content).segment(frame).labels[0], labels)
+    # Other weights, another size and another precision are other models.
+    state = dict(small_content.state_dict)
+    name = 'encoder.layers.0.conv3x1_1_l.weight'
+    state[name] = state[name] + 0.01
+    for other in (
+        replace(small_content, state_dict=state), replace(small_content, input_size=(64, 104))
+    ):
+        with pytest.raises(AssertionError, match='converted'):
+            build(other).segment(frame)
+    with pytest.raises(AssertionError, match='converted'):
+        build(small_content, precision='bf16').segment(frame)
+
+
+@pytest.mark.parametrize('damage', [b'', b'no model', None])
+def test_a_damaged_cache_is_replaced(
+    small_content: Checkpoint, cache: Path, damage: bytes | None
+) -> None:
+    frame = make_frame(64, 96)
+    labels = build(small_content).segment(frame).labels[0].copy()
+    (file,) = cache.iterdir()
+    good = file.read_bytes()
+    file.write_bytes(good[: len(good) // 2] if damage is None else damage)
+    np.testing.assert_array_equal(build(small_content).segment(frame).labels[0], labels)
+    assert file.stat().st_size == len(good)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    small_content: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / 'file').touch()
+    monkeypatch.setenv('LEDNET_ROS_CACHE', str(tmp_path / 'file'))
+    assert build(small_content).segment(make_frame(64, 96)).labels[0].shape == (64, 96)
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv('LEDNET_ROS_CACHE', str(tmp_path / 'own'))
+    assert openvino_backend.cache_folder() == tmp_path / 'own'
+    monkeypatch.delenv('LEDNET_ROS_CACHE')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'xdg'))
+    assert openvino_backend.cache_folder() == tmp_path / 'xdg' / 'lednet_ros'
+    monkeypatch.delenv('XDG_CACHE_HOME')
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    assert openvino_backend.cache_folder() == tmp_path / 'home' / '.cache' / 'lednet_ros'
+
+
+def test_it_is_the_choice_on_x86_where_it_is_installed(
+    small_content: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('platform.machine', lambda: 'x86_64')
+    segmenter = Segmenter(small_content, device='cpu')
+    assert segmenter.backend == 'openvino'
+    assert segmenter.precision == ('bf16' if openvino_backend.cpu_has_bf16() else 'fp32')
+    monkeypatch.setattr('platform.machine', lambda: 'aarch64')
+    assert Segmenter(small_content, device='cpu').backend == 'torch_eager'
+    monkeypatch.setattr('platform.machine', lambda: 'x86_64')
+    monkeypatch.setattr('lednet_ros.inference.segmenter.find_spec', lambda name: None)
+    assert Segmenter(small_content, device='cpu').backend == 'torch_eager'
+    with pytest.raises(ConfigurationError, match='which is not installed'):
+        build(small_content)
+
+
+def test_what_it_cannot_do_is_named(
+    small_content: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigurationError, match="precision is 'fp16'; allowed with backend 'op"):
+        build(small_content, precision='fp16')
+    with pytest.raises(ConfigurationError, match="backend is 'tvm'; allowed: auto, torch_eager"):
+        build(small_content, 'tvm')
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
+    with pytest.raises(ConfigurationError, match="'openvino' and device 'cuda'; with it the dev"):
+        Segmenter(small_content, device='cuda', backend='openvino')
