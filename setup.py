@@ -55,6 +55,7 @@ setup(
     python_requires='>=3.10',
     install_requires=[
         'setuptools',
+        'numba>=0.60',
         'numpy>=1.26,<2.3',
         'opencv-python-headless>=4.6,<5',
         'PyYAML>=6',
@@ -65,7 +66,10 @@ setup(
         'tqdm>=4.60',
     ],
     extras_require={
+        # The default on x86 CPUs where it is installed.
+        'openvino': ['openvino>=2024.6'],
         # A robot that only runs networks needs none of these.
+        'benchmark': ['matplotlib>=3.7', 'onnxruntime>=1.17', 'onnxscript>=0.5'],
         'train': ['Jinja2>=3', 'matplotlib>=3.7', 'pydantic>=2.5,<3', 'tensorboard>=2.12'],
         'test': ['pytest'],
     },

@@ -7,7 +7,8 @@ Each takes BGR frames (height, width, 3) uint8 and gives labels (height, width) 
 overlay (height, width, 3) uint8 of the same size, as the package does.
 """
 
-import io
+from pathlib import Path
+import tempfile
 from typing import Any, Protocol
 
 import cv2
@@ -81,9 +82,14 @@ class EagerModule:
         self.draw = overlay_with_numpy if numpy_overlay else overlay_with_opencv
         self.palette = np.ascontiguousarray(checkpoint.label_map.palette[:, ::-1])
 
-    @torch.inference_mode()
     def __call__(self, frame: Pixels) -> tuple[Pixels, Pixels]:
         """Give labels and overlay of a frame."""
+        labels = self.segment(frame)
+        return labels, self.draw(frame, labels, self.palette)
+
+    @torch.inference_mode()
+    def segment(self, frame: Pixels) -> Pixels:
+        """Give the labels of a frame."""
         height, width = frame.shape[:2]
         image = preprocess(frame, self.checkpoint).to(self.device)
         if self.at_frame_size:
@@ -92,11 +98,11 @@ class EagerModule:
             )
         else:
             scores = self.network(image)
-        labels = scores.argmax(dim=1)[0].byte().cpu().numpy()
+        labels: Pixels = scores.argmax(dim=1)[0].byte().cpu().numpy()
         if labels.shape != (height, width):
             resized = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
             labels = np.asarray(resized, np.uint8)
-        return labels, self.draw(frame, labels, self.palette)
+        return labels
 
 
 class OnnxRuntime:
@@ -152,9 +158,16 @@ class _WithArgmax(torch.nn.Module):
 
 def _export(checkpoint: Checkpoint) -> bytes:
     network = _WithArgmax(load_network(checkpoint, 'benchmark').eval()).eval()
-    stream = io.BytesIO()
     example = torch.zeros(1, 3, *checkpoint.input_size)
-    torch.onnx.export(
-        network, (example,), stream, input_names=['image'], dynamo=True, verbose=False
-    )
-    return stream.getvalue()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'network.onnx'
+        torch.onnx.export(
+            network,
+            (example,),
+            path,
+            input_names=['image'],
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        return path.read_bytes()

@@ -112,7 +112,7 @@ def run_pipeline(
     frame_size
         Height and width of frames and results.
     device
-        'cpu' or 'cuda'.
+        'cpu', 'cuda' or 'auto'.
     rounds
         How often each is timed.
     threads
@@ -126,6 +126,8 @@ def run_pipeline(
         `agreement`, the share of the clear pixels that have the label of eager fp32.
 
     """
+    if device == 'auto':
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
     if threads:
         torch.set_num_threads(threads)
     threads = torch.get_num_threads()
@@ -239,6 +241,8 @@ def list_configurations(
         if find_spec('openvino') is not None:
             found.append(Configuration('openvino fp32', ours('openvino', 'fp32')))
             found.append(Configuration('openvino bf16', ours('openvino', 'bf16'), 'bf16'))
+            if find_spec('nncf') is not None:
+                found.append(Configuration('openvino int8', ours('openvino', 'int8'), 'int8'))
     else:
         found.append(Configuration('torch_eager fp32', ours('torch_eager', 'fp32')))
         found.append(Configuration('torch_eager fp16', ours('torch_eager', 'fp16'), 'fp16'))

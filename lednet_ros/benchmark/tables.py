@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results for people: a table on the terminal, a plot in a file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,35 @@ def print_results(results: Mapping[str, Any]) -> None:
         console = Console(width=FILE_WIDTH)
     machine = results['machine']
     table = Table(title=_title(results), caption=_caption(machine))
-    columns = list(results['rows'][0])
+    columns = list(dict.fromkeys(column for row in results['rows'] for column in row))
     for number, column in enumerate(columns):
         table.add_column(column.replace('_', ' '), justify='right' if number else 'left')
     for row in results['rows']:
-        table.add_row(*(_text(row[column]) for column in columns))
+        table.add_row(*(_text(row.get(column, '')) for column in columns))
     console.print(table)
+    for name, rate in results.get('peak_fps', {}).items():
+        console.print(f'peak of {name}: {rate} frames/s', highlight=False)
     for name, reason in results.get('not_measured', {}).items():
         console.print(f'not measured: {name} ({reason})', highlight=False)
 
 
 def plot_results(results: Mapping[str, Any], path: Path) -> None:
-    """Draw a benchmark's medians as bars, with the spread from the 5th to the 95th percentile."""
+    """Draw a benchmark: bars of medians with their spread, or latencies by rate or cameras."""
     from matplotlib.figure import Figure
 
-    rows = results['rows'][::-1]
-    figure = Figure(figsize=(9, 1.2 + 0.36 * len(rows)), layout='constrained')
+    rows = results['rows']
+    figure = Figure(figsize=(9, 1.2 + 0.36 * max(len(rows), 6)), layout='constrained')
     axes = figure.subplots()
+    if 'median_ms' in rows[0]:
+        _draw_bars(axes, rows[::-1])
+    else:
+        _draw_lines(axes, rows)
+    axes.set_title(f"{_title(results)}\n{_caption(results['machine'])}", fontsize=9)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:] or 'png', dpi=120)
+
+
+def _draw_bars(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     medians = [row['median_ms'] for row in rows]
     spread = [
         [row['median_ms'] - row['p5_ms'] for row in rows],
@@ -45,11 +57,21 @@ def plot_results(results: Mapping[str, Any], path: Path) -> None:
     ]
     bars = axes.barh([row['name'] for row in rows], medians, xerr=spread, capsize=2)
     axes.bar_label(bars, [f' {median:.1f} ms' for median in medians], padding=4)
-    axes.set_xlabel('milliseconds a frame')
-    axes.set_title(f"{_title(results)}\n{_caption(results['machine'])}", fontsize=9)
+    axes.set_xlabel('milliseconds a frame; whiskers from the 5th to the 95th percentile')
     axes.margins(x=0.15)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:] or 'png', dpi=120)
+
+
+def _draw_lines(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    x = 'rate' if 'rate' in rows[0] else 'cameras'
+    for name in dict.fromkeys(row.get('name', '') for row in rows):
+        own = [row for row in rows if row.get('name', '') == name and 'p50_ms' in row]
+        for key, style in (('p50_ms', '-o'), ('p99_ms', '--o')):
+            label = f"{name} {key.removesuffix('_ms')}".strip()
+            axes.plot([row[x] for row in own], [row[key] for row in own], style, label=label)
+    axes.set_xlabel('frames sent a second' if x == 'rate' else 'cameras at 30 Hz')
+    axes.set_ylabel('latency [ms]')
+    axes.set_yscale('log')
+    axes.legend()
 
 
 def _title(results: Mapping[str, Any]) -> str:

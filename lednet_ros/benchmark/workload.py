@@ -50,7 +50,7 @@ def widen(checkpoint: Checkpoint, classes: int) -> Checkpoint:
         # Tensors with an entry for each class.
         is_head = name.startswith(('decoder.', 'encoder.output_conv.'))
         if is_head and tensor.ndim and tensor.shape[0] == own:
-            tensor = tensor[original]
+            tensor = tensor[original].float()
             # Scale and shift of the last normalization; ReLU keeps the factor.
             if name.endswith(('.conv.1.weight', '.conv.1.bias')):
                 tensor[copied] *= COPY_SCALE

@@ -9,60 +9,96 @@ from typing import Any
 
 from lednet_ros.cli.parsing import Subparsers
 
+SIZE: dict[str, Any] = {'type': int, 'nargs': 2, 'metavar': ('H', 'W')}
+
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser('benchmark', help='measure speed')
     kinds = parser.add_subparsers(dest='kind', required=True, metavar='KIND')
-    _add(kinds, 'pipeline', _run_pipeline, 'frames to results, in this process', 15)
+    pipeline = _add(kinds, 'pipeline', _pipeline, 'frames to results, in this process')
+    pipeline.add_argument(
+        '--classes', type=int, default=20, help='outputs of the network (default: 20)'
+    )
+    pipeline.add_argument('--device', default='auto', help='auto, cpu or cuda')
+    transport = _add(
+        kinds, 'transport', _transport, 'message in to messages out, without a network'
+    )
+    for single in (pipeline, transport):
+        single.add_argument('--rounds', type=int, default=20, help='default: 20')
+    node = _add(kinds, 'node', _node, 'the live node over DDS, at several rates and at its peak')
+    cameras = _add(kinds, 'cameras', _cameras, 'the live node with 1, 2, 4 and 6 cameras')
+    for live in (transport, node, cameras):
+        live.add_argument(
+            '--seconds', type=float, default=10.0, help='of each measurement (default: 10)'
+        )
+    for one in (pipeline, node, cameras):
+        one.add_argument('--checkpoint', default='lednet', help='default: lednet')
+        one.add_argument('--input-size', default=(512, 1024), **SIZE)
+        one.add_argument('--threads', type=int, default=0, help='CPU threads (default: all)')
 
 
 def _add(
-    kinds: Any, name: str, run: Callable[[argparse.Namespace], int], text: str, rounds: int
+    kinds: Any, name: str, measure: Callable[[argparse.Namespace], dict[str, Any]], text: str
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = kinds.add_parser(name, help=text, description=text)
-    size = {'type': int, 'nargs': 2, 'metavar': ('H', 'W')}
-    parser.add_argument('--checkpoint', default='lednet', help='default: lednet')
-    parser.add_argument(
-        '--classes', type=int, default=20, help='outputs of the network (default: 20)'
-    )
-    parser.add_argument('--input-size', default=(512, 1024), **size)
-    parser.add_argument('--frame-size', default=(1024, 2048), **size)
-    parser.add_argument('--rounds', type=int, default=rounds, help=f'default: {rounds}')
-    parser.add_argument('--device', default='auto', help='auto, cpu or cuda')
-    parser.add_argument('--threads', type=int, default=0, help='CPU threads (default: all)')
+    parser.add_argument('--frame-size', default=(1024, 2048), **SIZE)
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures to FILE')
-    parser.add_argument('--plot', type=Path, metavar='FILE', help='write a plot (png, svg, pdf)')
-    parser.set_defaults(run=run)
+    parser.add_argument('--plot', type=Path, metavar='FILE', help='draw them (png, svg or pdf)')
+    parser.set_defaults(run=run, measure=measure)
     return parser
 
 
-def _run_pipeline(options: argparse.Namespace) -> int:
-    from lednet_ros.benchmark.pipeline import run_pipeline
-    import torch
-
-    device = options.device
-    if device == 'auto':
-        device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    results = run_pipeline(
-        options.checkpoint,
-        options.classes,
-        tuple(options.input_size),
-        tuple(options.frame_size),
-        device,
-        options.rounds,
-        options.threads,
-    )
-    return _report(results, options)
-
-
-def _report(results: dict[str, Any], options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Measure, print the table and write the files."""
     from lednet_ros.benchmark.measure import write_json
     from lednet_ros.benchmark.tables import plot_results, print_results
+    from lednet_ros.files import make_folder
 
+    # Fails now rather than after the work.
+    for path in filter(None, (options.json, options.plot)):
+        make_folder(path.parent)
+    results = options.measure(options)
     print_results(results)
     if options.json:
         write_json(results, options.json)
     if options.plot:
         plot_results(results, options.plot)
     return 0
+
+
+def _pipeline(options: argparse.Namespace) -> dict[str, Any]:
+    from lednet_ros.benchmark.pipeline import run_pipeline
+
+    return run_pipeline(
+        options.checkpoint,
+        options.classes,
+        tuple(options.input_size),
+        tuple(options.frame_size),
+        options.device,
+        options.rounds,
+        options.threads,
+    )
+
+
+def _transport(options: argparse.Namespace) -> dict[str, Any]:
+    from lednet_ros.benchmark.transport import run_transport
+
+    return run_transport(tuple(options.frame_size), options.rounds, options.seconds)
+
+
+def _node(options: argparse.Namespace) -> dict[str, Any]:
+    from lednet_ros.benchmark.node import run_node
+
+    return run_node(*_live(options))
+
+
+def _cameras(options: argparse.Namespace) -> dict[str, Any]:
+    from lednet_ros.benchmark.cameras import run_cameras
+
+    return run_cameras(*_live(options))
+
+
+def _live(options: argparse.Namespace) -> tuple[Any, ...]:
+    sizes = tuple(options.input_size), tuple(options.frame_size)
+    return options.checkpoint, *sizes, options.seconds, options.threads

@@ -72,7 +72,9 @@ def run(options: argparse.Namespace) -> int:
     }
     segmenter: Segmenter | MultiScaleSegmenter
     if options.scales == (1.0,) and not options.flip:
-        segmenter = Segmenter(checkpoint, backend=options.backend, **settings)
+        segmenter = Segmenter(
+            checkpoint, backend=options.backend, calibration=options.calibration, **settings
+        )
     else:
         if options.backend not in ('auto', 'torch_eager'):
             raise ValueError(

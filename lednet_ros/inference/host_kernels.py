@@ -21,7 +21,8 @@ EXP2 = (1.0, 0.6931472, 0.24022651, 0.05550411, 0.009618129, 0.001333355)
 
 def _compiled(function: Function) -> Function:
     # Contractions and reciprocals only: sums keep their order, NaN and infinity their meaning.
-    options = {'nogil': True, 'fastmath': {'contract', 'arcp', 'nsz'}, 'error_model': 'numpy'}
+    fastmath = {'contract', 'arcp', 'nsz'}
+    options: dict[str, Any] = {'nogil': True, 'fastmath': fastmath, 'error_model': 'numpy'}
     try:
         kernel = numba.njit(cache=True, **options)(function)
     except RuntimeError:

@@ -6,14 +6,22 @@ Runs a network with OpenVINO on the CPU.
 Normalization and network are one compiled model, from bytes to class scores at 1/8. The scores
 become labels outside of it, because cells whose corners agree need no arithmetic there (see
 `host_kernels`), which OpenVINO's operations can't express.
+
+int8 is calibrated by NNCF, with frames of the camera or with synthetic streets. It pays on CPUs
+without matrix units (AMX), whose int8 instructions do twice the work of the bf16 ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import hashlib
 import io
+import itertools
+import logging
 import os
 from pathlib import Path
+import warnings
 
+import cv2
 from lednet_ros import __version__
 from lednet_ros.files import atomic_path
 from lednet_ros.inference.backend import draw_on_host, Outputs, Style, Wanted
@@ -21,13 +29,16 @@ from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.postprocess import classify_on_host
 from lednet_ros.inference.preprocess import resize_on_host
 from lednet_ros.models import LEDNet
+from lednet_ros.models.fused import FusedLEDNet
+from lednet_ros.synthetic import StreetScene
 import numpy as np
 from numpy.typing import NDArray
 import openvino
 import torch
-from torch import nn, Tensor
 
-PRECISIONS = {'fp32': 'f32', 'bf16': 'bf16'}
+PRECISIONS = ('fp32', 'bf16', 'int8')
+CALIBRATION_FRAMES = 32
+IMAGE_ENDINGS = {'.jpg', '.jpeg', '.png', '.bmp'}
 
 
 def cpu_has_bf16() -> bool:
@@ -41,27 +52,6 @@ def cache_folder() -> Path:
     if named:
         return Path(named)
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'lednet_ros'
-
-
-class _BytesToScores(nn.Module):
-    """Images (N, H, W, 3) uint8 RGB to class scores (N, H/8, W/8, num_classes)."""
-
-    def __init__(
-        self, network: LEDNet, num_classes: int, mean: Sequence[float], std: Sequence[float]
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.num_classes = num_classes
-        scale = [1 / (255 * s) for s in std]
-        shift = [m / s for m, s in zip(mean, std, strict=True)]
-        self.register_buffer('scale', torch.tensor(scale)[:, None, None])
-        self.register_buffer('shift', torch.tensor(shift)[:, None, None])
-
-    def forward(self, images: Tensor) -> Tensor:
-        # As `preprocess.normalize`, whose operations in place OpenVINO's converter gets wrong.
-        normalized = images.permute(0, 3, 1, 2).float() * self.scale - self.shift
-        scores = self.network.scores(normalized)[:, : self.num_classes]
-        return scores.permute(0, 2, 3, 1)
 
 
 class _Request:
@@ -85,7 +75,7 @@ class OpenVINOBackend:
     Parameters
     ----------
     network
-        The network with its weights, float32, on the CPU; it is changed.
+        The network with its weights, float32, on the CPU.
     num_classes
         Outputs that may win a pixel; the network may have more.
     input_size
@@ -96,6 +86,16 @@ class OpenVINOBackend:
         One of `PRECISIONS`.
     num_threads
         CPU threads; 0 leaves it to OpenVINO.
+    calibration
+        Folder with images like those that the network will see, for int8; None takes synthetic
+        streets.
+
+    Raises
+    ------
+    OSError
+        The calibration folder can't be read.
+    ValueError
+        It holds no image.
 
     """
 
@@ -109,17 +109,24 @@ class OpenVINOBackend:
         std: Sequence[float],
         precision: str,
         num_threads: int,
+        calibration: Path | None,
     ) -> None:
         self._input_size = input_size
         self._core = openvino.Core()
+        low = 'bf16' if cpu_has_bf16() else 'f32'
         self._options = {
-            'INFERENCE_PRECISION_HINT': PRECISIONS[precision],
+            # Of what isn't quantized, for int8.
+            'INFERENCE_PRECISION_HINT': {'fp32': 'f32', 'bf16': 'bf16', 'int8': low}[precision],
             'PERFORMANCE_HINT': 'LATENCY',
             'INFERENCE_NUM_THREADS': num_threads,
         }
-        network.eval()
-        network.fold_batch_norm()
-        self._network = _BytesToScores(network, num_classes, mean, std).eval()
+        self._calibration: list[Path] | None = None
+        self._quantized = precision == 'int8'
+        if self._quantized and calibration is not None:
+            self._calibration = _list_images(calibration)
+        scale = [1 / (255 * s) for s in std]
+        shift = [m / s for m, s in zip(mean, std, strict=True)]
+        self._network = FusedLEDNet(network.eval(), scale, shift, num_classes).eval()
         self._fingerprint = self._describe()
         self._requests: dict[int, _Request] = {}
 
@@ -161,8 +168,12 @@ class OpenVINOBackend:
             # Absent, or damaged: made anew.
             pass
         example = torch.zeros(shape, dtype=torch.uint8)
-        with torch.inference_mode(mode=False), torch.no_grad():
+        with torch.inference_mode(mode=False), torch.no_grad(), warnings.catch_warnings():
+            # Shapes are fixed on purpose.
+            warnings.simplefilter('ignore')
             model = openvino.convert_model(self._network, example_input=example, input=[shape])
+        if self._quantized:
+            model = self._quantize(model, shape)
         compiled = self._core.compile_model(model, 'CPU', self._options)
         stream = io.BytesIO()
         compiled.export_model(stream)
@@ -175,16 +186,66 @@ class OpenVINOBackend:
             pass
         return compiled
 
+    def _quantize(self, model: openvino.Model, shape: tuple[int, ...]) -> openvino.Model:
+        """Make the convolutions int8; takes some seconds for each of the frames' megapixels."""
+        import nncf
+
+        nncf.set_log_level(logging.ERROR)
+        batches = []
+        frames = itertools.cycle(self._calibration_frames())
+        for _ in range(CALIBRATION_FRAMES):
+            batch = np.empty(shape, np.uint8)
+            for image in batch:
+                resize_on_host(next(frames), self._input_size, False, image)
+            batches.append(batch)
+        # Its progress bars would end up in the log of a node.
+        with contextlib.redirect_stdout(io.StringIO()):
+            return nncf.quantize(
+                model, nncf.Dataset(batches), preset=nncf.QuantizationPreset.MIXED,
+                subset_size=len(batches),
+            )
+
+    def _calibration_frames(self) -> Iterator[NDArray[np.uint8]]:
+        if self._calibration is None:
+            rng = np.random.default_rng(0)
+            for seed in range(CALIBRATION_FRAMES):
+                scene = StreetScene(480, 360, seed=seed)
+                yield scene.render(float(rng.uniform(0, 60)))[0]
+            return
+        # Evenly over the folder, whose neighbors are likely alike.
+        step = max(len(self._calibration) // CALIBRATION_FRAMES, 1)
+        for path in self._calibration[::step]:
+            yield _read_image(path)
+
     def _describe(self) -> str:
         """Give everything that a compiled model depends on, but the shape of its input."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self._network.state_dict().items()):
             digest.update(f'{name} {tuple(tensor.shape)}'.encode())
             digest.update(tensor.numpy().tobytes())
+        for path in self._calibration or []:
+            digest.update(f'{path} {path.stat().st_mtime_ns}'.encode())
         processor = self._core.get_property('CPU', 'FULL_DEVICE_NAME')
         capabilities = self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
         parts = (
-            digest.hexdigest(), self._network.num_classes, self._options, processor, capabilities,
-            openvino.__version__, torch.__version__, __version__,
+            digest.hexdigest(), self._network.num_classes, self._quantized, self._options,
+            processor, capabilities, openvino.__version__, torch.__version__, __version__,
         )
         return ' '.join(map(str, parts))
+
+
+def _list_images(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS)
+    if not found:
+        raise ValueError(
+            f"calibration is '{folder}', which holds no image; it needs files that end in "
+            f"{', '.join(sorted(IMAGE_ENDINGS))}"
+        )
+    return found
+
+
+def _read_image(path: Path) -> NDArray[np.uint8]:
+    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise ValueError(f'calibration image {path} can not be read')
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)

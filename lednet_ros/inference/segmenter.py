@@ -13,7 +13,7 @@ from lednet_ros.inference.backend import Backend, Outputs, Style, Wanted
 from lednet_ros.inference.encodings import Frame, FrameError
 from lednet_ros.inference.torch_backend import TorchBackend
 from lednet_ros.labels import LabelMap
-from lednet_ros.models import load_network
+from lednet_ros.models import LEDNet, load_network
 from lednet_ros.models.lednet import MIN_SIZE
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ MAX_SIZE = 8192
 COLOR_ORDERS = ('rgb', 'bgr')
 DEVICES = ('auto', 'cpu', 'cuda', 'cuda:N')
 # What runs the network, with the precisions that it knows.
-BACKENDS = {'torch_eager': ('fp32', 'fp16', 'bf16'), 'openvino': ('fp32', 'bf16')}
+BACKENDS = {'torch_eager': ('fp32', 'fp16', 'bf16'), 'openvino': ('fp32', 'bf16', 'int8')}
 
 
 class ConfigurationError(ValueError):
@@ -72,10 +72,11 @@ class Segmenter:
     device
         'auto' (CUDA if there is one), 'cpu', 'cuda' or 'cuda:N'.
     backend
-        'auto' (OpenVINO on an x86 CPU where it is installed), 'torch_eager' or 'openvino'.
+        'auto' (OpenVINO on an x86 CPU where it is installed), 'torch_eager' or 'openvino'; or an
+        object that runs the network instead.
     precision
         'auto' (fp16 on CUDA, bf16 with OpenVINO on a CPU that has it, otherwise fp32), 'fp32',
-        'fp16' (not with OpenVINO) or 'bf16'.
+        'fp16' (not with OpenVINO), 'bf16' or 'int8' (only with OpenVINO).
     input_size
         Height and width of the network's input; None takes the checkpoint's. Frames are resized
         to it.
@@ -84,6 +85,9 @@ class Segmenter:
     num_threads
         CPU threads of OpenVINO; 0 leaves it to OpenVINO. PyTorch's are set for the process, by
         `torch.set_num_threads`.
+    calibration
+        Folder with images like those that the network will see, for int8; None takes synthetic
+        streets.
 
     Attributes
     ----------
@@ -109,15 +113,14 @@ class Segmenter:
         *,
         source: str | Path = 'checkpoint',
         device: str = 'auto',
-        backend: str = 'auto',
+        backend: str | Backend = 'auto',
         precision: str = 'auto',
         input_size: tuple[int, int] | None = None,
         output_size: tuple[int, int] | None = None,
         num_threads: int = 0,
+        calibration: str | Path | None = None,
     ) -> None:
         self.device = _resolve_device(device)
-        self.backend = _resolve_backend(backend, self.device)
-        self.precision = _resolve_precision(precision, self.backend, self.device)
         self.label_map = checkpoint.label_map
         self.network_name = checkpoint.network
         self.input_size = _check_size(
@@ -134,28 +137,14 @@ class Segmenter:
         network = load_network(checkpoint, source)
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
         self._backend: Backend
-        if self.backend == 'openvino':
-            from lednet_ros.inference.openvino_backend import OpenVINOBackend
-
-            self._backend = OpenVINOBackend(
-                network,
-                num_classes=self.label_map.num_classes,
-                input_size=self.input_size,
-                mean=checkpoint.mean,
-                std=checkpoint.std,
-                precision=self.precision,
-                num_threads=num_threads,
-            )
+        if isinstance(backend, str):
+            self.backend = _resolve_backend(backend, self.device)
+            self.precision = _resolve_precision(precision, self.backend, self.device)
+            self._backend = self._make_backend(network, checkpoint, num_threads, calibration)
         else:
-            self._backend = TorchBackend(
-                network,
-                num_classes=self.label_map.num_classes,
-                input_size=self.input_size,
-                mean=checkpoint.mean,
-                std=checkpoint.std,
-                device=self.device,
-                precision=self.precision,
-            )
+            self.backend = type(backend).__name__
+            self.precision = precision
+            self._backend = backend
         self._outputs: list[Outputs] = []
 
     @classmethod
@@ -170,6 +159,7 @@ class Segmenter:
         input_size: tuple[int, int] | None = None,
         output_size: tuple[int, int] | None = None,
         num_threads: int = 0,
+        calibration: str | Path | None = None,
     ) -> 'Segmenter':
         """
         Build a segmenter from a checkpoint file or the name of a shipped checkpoint.
@@ -178,7 +168,7 @@ class Segmenter:
         ----------
         path_or_name, label_map
             See `lednet_ros.checkpoint.load_checkpoint`.
-        device, backend, precision, input_size, output_size, num_threads
+        device, backend, precision, input_size, output_size, num_threads, calibration
             See the class.
 
         Raises
@@ -196,6 +186,7 @@ class Segmenter:
             input_size=input_size,
             output_size=output_size,
             num_threads=num_threads,
+            calibration=calibration,
         )
 
     def show_classes(self, names: Collection[str]) -> None:
@@ -284,6 +275,40 @@ class Segmenter:
             confidence=[output.array('confidence') for output in outputs] if confidence else None,
             overlay=[output.array('overlay') for output in outputs] if overlay else None,
             color=[output.array('color') for output in outputs] if color else None,
+        )
+
+    def _make_backend(
+        self,
+        network: LEDNet,
+        checkpoint: Checkpoint,
+        num_threads: int,
+        calibration: str | Path | None,
+    ) -> Backend:
+        if self.backend == 'openvino':
+            # Imported where it is used: it is optional and takes a while.
+            from lednet_ros.inference.openvino_backend import OpenVINOBackend
+
+            try:
+                return OpenVINOBackend(
+                    network,
+                    num_classes=self.label_map.num_classes,
+                    input_size=self.input_size,
+                    mean=checkpoint.mean,
+                    std=checkpoint.std,
+                    precision=self.precision,
+                    num_threads=num_threads,
+                    calibration=Path(calibration) if calibration else None,
+                )
+            except (OSError, ValueError) as error:
+                raise ConfigurationError(str(error)) from error
+        return TorchBackend(
+            network,
+            num_classes=self.label_map.num_classes,
+            input_size=self.input_size,
+            mean=checkpoint.mean,
+            std=checkpoint.std,
+            device=self.device,
+            precision=self.precision,
         )
 
     def _prepare_outputs(self, frame_sizes: Sequence[tuple[int, ...]]) -> list[Outputs]:
@@ -375,6 +400,11 @@ def _resolve_precision(name: str, backend: str, device: torch.device) -> str:
         raise ConfigurationError(
             f"precision is '{name}'; allowed with backend '{backend}': "
             f"auto, {', '.join(BACKENDS[backend])}"
+        )
+    if name == 'int8' and find_spec('nncf') is None:
+        raise ConfigurationError(
+            "precision is 'int8', which needs nncf (pip install nncf); "
+            "allowed without it: 'auto', 'fp32' or 'bf16'"
         )
     return name
 

@@ -162,8 +162,14 @@ PARAMETERS: tuple[NodeParameter, ...] = (
         ParameterType.STRING,
         'auto',
         "Arithmetic of the network; 'auto' is fp16 on CUDA, bf16 with OpenVINO on a CPU that has "
-        "it, otherwise fp32. 'fp16' isn't for OpenVINO.",
-        choices=('auto', 'fp32', 'fp16', 'bf16'),
+        "it, otherwise fp32. 'fp16' isn't for OpenVINO; 'int8' is for it alone, and needs nncf.",
+        choices=('auto', 'fp32', 'fp16', 'bf16', 'int8'),
+    ),
+    NodeParameter(
+        'calibration',
+        ParameterType.STRING,
+        '',
+        "For 'int8': folder with images like those of the camera; empty takes synthetic streets.",
     ),
     NodeParameter(
         'input_size',

@@ -87,7 +87,7 @@ class SegmentationNode(LifecycleNode):
             self._values = read_parameters(self)
             names = self._values['cameras']
             _check_cameras(names)
-            segmenter = self._build_segmenter()
+            segmenter = self.build_segmenter()
             segmenter.warm_up(segmenter.input_size, batch_size=max(len(names), 1))
         except SETTING_ERRORS as error:
             self.get_logger().error(f'not configured: {error}')
@@ -158,7 +158,8 @@ class SegmentationNode(LifecycleNode):
         self._stop(SHUTDOWN_TIMEOUT)
         super().destroy_node()
 
-    def _build_segmenter(self) -> Segmenter:
+    def build_segmenter(self) -> Segmenter:
+        """Make the segmenter that the parameters describe."""
         values = self._values
         if values['num_threads']:
             torch.set_num_threads(values['num_threads'])
@@ -171,6 +172,7 @@ class SegmentationNode(LifecycleNode):
             input_size=_size(values['input_size']),
             output_size=_size(values['output_size']),
             num_threads=values['num_threads'],
+            calibration=values['calibration'] or None,
         )
         _apply(segmenter, values)
         return segmenter
@@ -332,9 +334,9 @@ def _size(values: Sequence[int]) -> tuple[int, int] | None:
     return (height, width) if height or width else None
 
 
-def make_node() -> SegmentationNode:
+def make_node(kind: type[SegmentationNode] = SegmentationNode) -> SegmentationNode:
     """Make the node and start it if it shall start by itself; exits with 1 if it can't."""
-    node = SegmentationNode()
+    node = kind()
     if node.autostart and not node.start():
         node.destroy_node()
         raise SystemExit(1)

@@ -9,6 +9,7 @@ from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.inference import openvino_backend
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import ConfigurationError, Segmenter
+from lednet_ros.labels import LabelMap
 import numpy as np
 import pytest
 import torch
@@ -77,7 +78,7 @@ def test_outputs_past_the_last_class_never_win(small_content: Checkpoint) -> Non
     assert (labels == eager).mean() > 0.999
 
 
-def replace_classes(content: Checkpoint, count: int):  # noqa: ANN201
+def replace_classes(content: Checkpoint, count: int) -> LabelMap:
     return replace(content.label_map, labels=content.label_map.labels[:count])
 
 

@@ -1,0 +1,49 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The node that most people write: cv_bridge, one callback, NumPy overlay.
+
+Kept as plain as such nodes are; it is what the package's own node is compared with.
+"""
+
+from collections.abc import Callable
+
+from cv_bridge import CvBridge
+from lednet_ros.benchmark.baselines import overlay_with_numpy, Pixels
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+
+
+class NaiveNode(Node):
+    """
+    Segments `image` in the subscription's callback and publishes `~/labels` and `~/overlay`.
+
+    Parameters
+    ----------
+    segment
+        From a BGR frame (height, width, 3) uint8 to labels (height, width) uint8.
+    palette
+        Colors by id, (256, 3) uint8 BGR.
+
+    """
+
+    def __init__(self, segment: Callable[[Pixels], Pixels], palette: Pixels) -> None:
+        super().__init__('segmentation_node')
+        self.segment = segment
+        self.palette = palette
+        self.bridge = CvBridge()
+        self.labels = self.create_publisher(Image, '~/labels', 10)
+        self.overlay = self.create_publisher(Image, '~/overlay', 10)
+        self.create_subscription(Image, 'image', self.on_image, 10)
+
+    def on_image(self, message: Image) -> None:
+        """Segment a frame and publish the results."""
+        frame = self.bridge.imgmsg_to_cv2(message, 'bgr8')
+        labels = self.segment(frame)
+        overlay = overlay_with_numpy(frame, labels, self.palette)
+        for publisher, pixels, encoding in (
+            (self.labels, labels, 'mono8'), (self.overlay, overlay, 'bgr8')
+        ):
+            result = self.bridge.cv2_to_imgmsg(pixels, encoding)
+            result.header = message.header
+            publisher.publish(result)

@@ -1,0 +1,111 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the benchmarks with live nodes: real processes and real DDS, small frames."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy')
+from lednet_ros.benchmark import cameras, node
+from lednet_ros.benchmark.live import (
+    benchmark_session,
+    BenchmarkError,
+    live_node,
+    Passage,
+)
+from lednet_ros.benchmark.node import find_peak, judge
+from lednet_ros.benchmark.tables import plot_results, print_results
+from lednet_ros.benchmark.transport import NAIVE, OURS, run_transport
+
+pytestmark = pytest.mark.ros
+
+
+def test_transport_through_both_nodes() -> None:
+    results = run_transport((96, 128), 2, 0.5)
+    rows = {row['name']: row for row in results['rows']}
+    assert set(rows) == {OURS, NAIVE}
+    assert rows[NAIVE]['ratio_to_naive'] == 1
+    for row in rows.values():
+        assert row['sent_at_30_hz'] == 15
+        assert 0 <= row['lost_at_30_hz'] <= 15
+        assert row['median_ms'] > 0
+
+
+def test_the_node_and_the_naive_one_with_a_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(node, 'RATES', (5.0,))
+    monkeypatch.setattr(node, 'find_peak', lambda driver, seconds: 1.5)
+    results = node.run_node('lednet', (64, 96), (96, 128), 0.6, 1)
+    assert [row['rate'] for row in results['rows']] == [5.0, 5.0]
+    assert set(results['peak_fps'].values()) == {1.5}
+    for row in results['rows']:
+        assert row['cpu_cores'] >= 0
+        assert row['rss_mib'] > 50
+        assert row['start_to_first_result_s'] > 0
+    print_results(results)
+    assert 'peak of' in capsys.readouterr().out
+    plot_results(results, tmp_path / 'node.svg')
+    assert (tmp_path / 'node.svg').stat().st_size > 1000
+
+
+def test_several_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cameras, 'COUNTS', (2,))
+    (row,) = cameras.run_cameras('lednet', (64, 96), (96, 128), 0.5, 1)['rows']
+    assert row['cameras'] == 2
+    assert row['fps_slowest'] <= row['fps_fastest']
+
+
+def test_a_node_that_ends_by_itself_is_reported() -> None:
+    arguments = ('ours', 'real', '/gone', '/nothing.pth', (64, 96))
+    with pytest.raises(BenchmarkError, match=r'(?s)ours node ended by itself.*nothing\.pth'):
+        with live_node(*arguments) as target:
+            target.wait(60)
+
+
+def test_a_camera_notices_that_its_node_has_ended() -> None:
+    arguments = ('ours', 'real', '/gone', '/nothing.pth', (64, 96))
+    with pytest.raises(BenchmarkError, match='ended'):
+        with benchmark_session() as (camera, executor), live_node(*arguments) as target:
+            node.Driver(camera, executor, target, []).wait()
+
+
+def passages(latencies: Sequence[float | None], period: float = 0.1) -> list[Passage]:
+    """Frames sent at a fixed period; None for those that are lost."""
+    result = []
+    for index, latency in enumerate(latencies):
+        sent = 1 + index * period
+        passage = Passage(0, sent)
+        if latency is not None:
+            passage.labels, passage.overlay = sent + latency / 2, sent + latency
+        result.append(passage)
+    return result
+
+
+def test_frames_are_judged() -> None:
+    found = judge(passages([0.01, 0.02, None, 0.03, 0.02]))
+    assert found['missed'] == 0.2
+    assert (found['first_ms'], found['last_ms'], found['p50_ms']) == (10.0, 20.0, 20.0)
+    assert found['fps'] == pytest.approx(3 / 0.41, abs=0.01)
+
+
+def test_a_frame_with_one_result_only_is_lost() -> None:
+    half = Passage(0, 1.0, labels=1.1)
+    assert judge([*passages([0.01, 0.01]), half])['missed'] == round(1 / 3, 4)
+
+
+def test_nothing_came_back() -> None:
+    assert judge(passages([None, None])) == {'fps': 0.0, 'missed': 1.0}
+
+
+@pytest.mark.parametrize('limit', [0.7, 7.0, 33.0])
+def test_the_peak_is_found(limit: float) -> None:
+    class Camera:
+        def play(self, rate: float, seconds: float) -> list[Passage]:
+            share = min(1.0, limit / rate)
+            return passages([0.01 if number < share * 100 else None for number in range(100)])
+
+    # 5 % may be lost, so the peak lies that much above the limit.
+    assert find_peak(Camera(), 1.0) == pytest.approx(limit / 0.95, rel=0.11)

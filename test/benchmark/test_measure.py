@@ -1,0 +1,29 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of timing in turns."""
+
+from lednet_ros.benchmark.measure import describe_machine, summarize, time_in_turns
+
+
+def test_functions_take_turns() -> None:
+    calls: list[tuple[str, int]] = []
+    times = time_in_turns(
+        {name: lambda number, name=name: calls.append((name, number)) for name in 'ab'}, 3
+    )
+    assert {name: len(values) for name, values in times.items()} == {'a': 3, 'b': 3}
+    assert all(value >= 0 for values in times.values() for value in values)
+    # Twice each to warm up, then in turns.
+    assert ''.join(name for name, _ in calls) == 'aabb' + 'ab' * 3
+    assert [number for _, number in calls[4:]] == [0, 0, 1, 1, 2, 2]
+
+
+def test_summary() -> None:
+    assert summarize([5.0, 1.0, 3.0]) == {'median_ms': 3.0, 'p5_ms': 1.2, 'p95_ms': 4.8}
+
+
+def test_the_machine_is_described() -> None:
+    machine = describe_machine()
+    assert machine['processor']
+    assert machine['cores'] >= 1
+    assert machine['threads'] >= 1
+    assert {'lednet_ros', 'python', 'torch', 'numpy', 'opencv'} <= set(machine['versions'])

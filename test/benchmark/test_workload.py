@@ -1,0 +1,42 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Tests of the networks and frames that are measured."""
+
+from lednet_ros.benchmark.workload import draw_frames, make_checkpoint, widen
+from lednet_ros.checkpoint import load_checkpoint
+from lednet_ros.models import load_network
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.mark.parametrize('classes', [11, 12, 20, 40])
+def test_a_wider_network_has_the_scores_of_the_trained_one(classes: int) -> None:
+    trained = load_checkpoint('lednet')
+    wide = widen(trained, classes)
+    assert wide.label_map.num_classes == len(set(wide.label_map.names)) == classes
+    images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        own = load_network(trained, 'test').eval().scores(images)[0]
+        scores = load_network(wide, 'test').eval().scores(images)[0]
+    torch.testing.assert_close(scores[:11], own)
+    for copy in range(11, classes):
+        torch.testing.assert_close(scores[copy], 0.9 * own[copy % 11])
+
+
+def test_fewer_classes_are_refused() -> None:
+    with pytest.raises(ValueError, match='classes is 10; it must be 11'):
+        make_checkpoint('lednet', 10, (64, 96))
+
+
+def test_the_input_size_is_the_one_asked_for() -> None:
+    checkpoint = make_checkpoint('lednet', None, (64, 96))
+    assert checkpoint.input_size == (64, 96)
+    assert checkpoint.label_map.num_classes == 11
+
+
+def test_frames_are_contiguous_and_differ() -> None:
+    frames = draw_frames((64, 96), 3)
+    assert all(frame.shape == (64, 96, 3) and frame.dtype == np.uint8 for frame in frames)
+    assert all(frame.flags.c_contiguous for frame in frames)
+    assert len({frame.tobytes() for frame in frames}) == 3

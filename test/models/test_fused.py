@@ -1,0 +1,81 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The rearranged network computes what the network computes."""
+
+from collections.abc import Callable
+
+from lednet_ros.models import build_network
+from lednet_ros.models.fused import FusedLEDNet, pool_bytes, rotate
+import numpy as np
+import pytest
+import torch
+from torch import nn, Tensor
+from torch.nn import functional
+
+MakeWeights = Callable[[nn.Module, int, float], dict[str, Tensor]]
+SCALE, SHIFT = (0.017, 0.018, 0.016), (2.1, 2.0, 1.8)
+
+
+def images(count: int, height: int, width: int) -> Tensor:
+    rng = np.random.default_rng(0)
+    return torch.from_numpy(rng.integers(0, 256, (count, height, width, 3), np.uint8))
+
+
+def shuffled(positions: int, times: int) -> list[int]:
+    x = torch.arange(positions, dtype=torch.float32)[None, :, None, None]
+    for _ in range(times):
+        x = functional.channel_shuffle(x, 2)
+    return [int(value) for value in x.flatten()]
+
+
+@pytest.mark.parametrize('bits', [5, 6, 7])
+@pytest.mark.parametrize('times', range(9))
+def test_a_shuffle_rotates_the_bits_of_the_position(bits: int, times: int) -> None:
+    result = shuffled(1 << bits, times)
+    for position in range(1 << bits):
+        assert result[rotate(position, times, bits)] == position
+
+
+@pytest.mark.parametrize('name', ['lednet', 'lednet_heavy'])
+@pytest.mark.parametrize('size', [(64, 96), (65, 97), (77, 131)])
+def test_scores_are_those_of_the_network(
+    make_weights: MakeWeights, name: str, size: tuple[int, int]
+) -> None:
+    network = build_network(name, 12)
+    network.load_state_dict(make_weights(network, 0, 6.0))
+    network.double().eval()
+    batch = images(2, *size)
+    scale, shift = (torch.tensor(x).double()[:, None, None] for x in (SCALE, SHIFT))
+    fused = FusedLEDNet(network, SCALE, SHIFT, 11).double().eval()
+    with torch.inference_mode():
+        expected = network.scores(batch.permute(0, 3, 1, 2).double() * scale - shift)[:, :11]
+        scores = fused(batch)
+    assert expected.std() > 0.1
+    torch.testing.assert_close(scores.permute(0, 3, 1, 2), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_network_is_not_changed(make_weights: MakeWeights) -> None:
+    network = build_network('lednet', 11).eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    FusedLEDNet(network, SCALE, SHIFT, 11)
+    after = network.state_dict()
+    assert set(after) == set(before)
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize('size', [(4, 6), (5, 7), (1, 1), (2, 3)])
+def test_bytes_are_pooled_like_the_maps(size: tuple[int, int]) -> None:
+    batch = images(2, *size)
+    expected = functional.max_pool2d(
+        batch.permute(0, 3, 1, 2).float(), 2, stride=2, ceil_mode=True
+    )
+    assert torch.equal(pool_bytes(batch).permute(0, 3, 1, 2).float(), expected)
+
+
+def test_nothing_is_split_or_shuffled(make_weights: MakeWeights) -> None:
+    fused = FusedLEDNet(build_network('lednet', 11).eval(), SCALE, SHIFT, 11).eval()
+    with torch.no_grad():
+        traced = torch.jit.trace(fused, images(1, 64, 96))
+    text = str(traced.inlined_graph)
+    assert 'channel_shuffle' not in text
+    assert 'batch_norm' not in text
