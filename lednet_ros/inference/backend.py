@@ -16,6 +16,10 @@ from torch import Tensor
 CHANNELS = {'labels': 1, 'confidence': 1, 'overlay': 3, 'color': 3}
 
 
+class ConfigurationError(ValueError):
+    """A segmenter that can't be built; the message names the setting and what is allowed."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """The results to compute besides the labels."""

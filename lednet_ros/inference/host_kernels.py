@@ -3,10 +3,15 @@
 """
 Compiled loops over the pixels of one frame on the CPU: class scores to labels, labels to pictures.
 
-Numba compiles them at their first call and keeps the result on disk. They hold no lock of Python.
+Numba compiles them at their first call and keeps the result on disk. They hold no lock of Python,
+so `run_rows` shares the rows of a frame among threads.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+import functools
+import itertools
+import os
 from typing import Any, TypeVar
 
 from lednet_ros.labels import UNLABELED
@@ -17,6 +22,45 @@ from numpy.typing import NDArray
 Function = TypeVar('Function', bound=Callable[..., Any])
 # Taylor polynomial of 2**f for f in -0.5..0.5; its largest relative error is 3e-6.
 EXP2 = (1.0, 0.6931472, 0.24022651, 0.05550411, 0.009618129, 0.001333355)
+# Added to a float32, it leaves the nearest whole number in the low bits.
+ROUNDER = np.float32(1.5 * 2**23)
+# More threads than this would wait for memory.
+MAX_THREADS = 4
+# Rows that are worth waking a thread for.
+MIN_ROWS = 128
+
+
+@functools.cache
+def _threads() -> tuple[int, ThreadPoolExecutor]:
+    count = min(len(os.sched_getaffinity(0)), MAX_THREADS)
+    return count, ThreadPoolExecutor(max_workers=count, thread_name_prefix='rows')
+
+
+def run_rows(kernel: Callable[..., Any], height: int, *arguments: Any) -> None:
+    """
+    Call a kernel for all rows of a frame, in several threads where that pays.
+
+    Parameters
+    ----------
+    kernel
+        Its first two arguments are the first row to compute and the one after the last.
+    height
+        Number of rows.
+    arguments
+        The kernel's other arguments.
+
+    """
+    count, pool = _threads()
+    parts = min(count, max(height // MIN_ROWS, 1))
+    bounds = [height * part // parts for part in range(parts + 1)]
+    others = [
+        pool.submit(kernel, first, last, *arguments)
+        for first, last in itertools.pairwise(bounds[1:])
+    ]
+    # This thread works too.
+    kernel(bounds[0], bounds[1], *arguments)
+    for other in others:
+        other.result()
 
 
 def _compiled(function: Function) -> Function:
@@ -33,79 +77,109 @@ def _compiled(function: Function) -> Function:
 
 @_compiled
 def _places(source: int, target: int) -> Any:
-    """Give for each target pixel its cell and share in it, and for each cell its first pixel."""
-    cells = np.empty(target, np.int32)
+    """Give the share of each target pixel in its cell, and the first pixel of each cell."""
     shares = np.empty(target, np.float32)
     starts = np.empty(source, np.int32)
     step = np.float32(source - 1) / np.float32(max(target - 1, 1))
     cell = -1
     for pixel in range(target):
         place = np.float32(pixel) * step
-        cells[pixel] = min(int(place), source - 2)
-        shares[pixel] = place - np.float32(cells[pixel])
-        while cell < cells[pixel]:
+        own = min(int(place), source - 2)
+        shares[pixel] = place - np.float32(own)
+        while cell < own:
             cell += 1
             starts[cell] = pixel
     for rest in range(cell + 1, source):
         starts[rest] = target
-    return cells, shares, starts
+    return shares, starts
 
 
 @_compiled
-def choose_classes(scores: NDArray[np.float32], labels: NDArray[np.uint8]) -> None:
+def _candidates(scores: NDArray[np.float32], y: int, x: int, found: NDArray[np.int32]) -> int:
+    """
+    Find the classes that can win somewhere in a cell; gives their number.
+
+    A pixel's scores are a mean of those at the four corners, so none is above a class's best
+    corner or below its worst.
+    """
+    classes = scores.shape[2]
+    bar = np.float32(-np.inf)
+    for k in range(classes):
+        lowest = min(
+            min(scores[y, x, k], scores[y, x + 1, k]),
+            min(scores[y + 1, x, k], scores[y + 1, x + 1, k]),
+        )
+        bar = max(bar, lowest)
+    count = 0
+    for k in range(classes):
+        highest = max(
+            max(scores[y, x, k], scores[y, x + 1, k]),
+            max(scores[y + 1, x, k], scores[y + 1, x + 1, k]),
+        )
+        if highest >= bar:
+            found[count] = k
+            count += 1
+    if count == 0:
+        # Only where scores are NaN.
+        found[0] = 0
+        return 1
+    return count
+
+
+@_compiled
+def choose_classes(
+    first_row: int, last_row: int, scores: NDArray[np.float32], labels: NDArray[np.uint8]
+) -> None:
     """
     Give every pixel the class that is best after bilinear upsampling with aligned corners.
 
-    A pixel's scores are a mean of those at the four corners of its cell, so a class that is best
-    at all four is best in between: only cells whose corners differ are computed.
-
     Parameters
     ----------
+    first_row, last_row
+        Rows of the labels to compute.
     scores
-        (h, w, C) float32, contiguous; h and w at least 2.
+        (h, w, C) float32, contiguous; h and w at least 2, C at most 255.
     labels
         Receives ids, (H, W) uint8, contiguous.
 
     """
     h, w, classes = scores.shape
     height, width = labels.shape
-    best = np.empty((h, w), np.uint8)
-    for y in range(h):
-        for x in range(w):
-            winner = 0
-            for k in range(1, classes):
-                if scores[y, x, k] > scores[y, x, winner]:
-                    winner = k
-            best[y, x] = winner
-    rows, down, _ = _places(h, height)
-    _, right, starts = _places(w, width)
+    down, row_starts = _places(h, height)
+    right, starts = _places(w, width)
+    found = np.empty(classes, np.int32)
     values = np.empty(width, np.float32)
-    for row in range(height):
-        y = rows[row]
-        share = down[row]
+    for y in range(h - 1):
+        top, bottom = max(row_starts[y], first_row), min(row_starts[y + 1], last_row)
+        if top >= bottom:
+            continue
         for x in range(w - 1):
             first, last = starts[x], starts[x + 1]
-            corner = best[y, x]
-            if (
-                best[y, x + 1] == corner
-                and best[y + 1, x] == corner
-                and best[y + 1, x + 1] == corner
-            ):
-                for column in range(first, last):
-                    labels[row, column] = corner
-                continue
-            for k in range(classes):
+            count = _candidates(scores, y, x, found)
+            for row in range(top, bottom):
+                k = found[0]
+                if count == 1:
+                    for column in range(first, last):
+                        labels[row, column] = k
+                    continue
+                share = down[row]
                 left = scores[y, x, k] + (scores[y + 1, x, k] - scores[y, x, k]) * share
                 slope = (
                     scores[y, x + 1, k]
                     + (scores[y + 1, x + 1, k] - scores[y, x + 1, k]) * share
                     - left
                 )
-                if k == 0:
-                    for column in range(first, last):
-                        values[column] = left + slope * right[column]
-                        labels[row, column] = 0
-                else:
+                for column in range(first, last):
+                    values[column] = left + slope * right[column]
+                    labels[row, column] = k
+                for index in range(1, count):
+                    k = found[index]
+                    left = scores[y, x, k] + (scores[y + 1, x, k] - scores[y, x, k]) * share
+                    slope = (
+                        scores[y, x + 1, k]
+                        + (scores[y + 1, x + 1, k] - scores[y, x + 1, k]) * share
+                        - left
+                    )
                     for column in range(first, last):
                         value = left + slope * right[column]
                         if value > values[column]:
@@ -115,6 +189,8 @@ def choose_classes(scores: NDArray[np.float32], labels: NDArray[np.uint8]) -> No
 
 @_compiled
 def choose_classes_with_confidence(
+    first_row: int,
+    last_row: int,
     scores: NDArray[np.float32],
     labels: NDArray[np.uint8],
     confidence: NDArray[np.uint8],
@@ -125,7 +201,7 @@ def choose_classes_with_confidence(
 
     Parameters
     ----------
-    scores, labels
+    first_row, last_row, scores, labels
         See there; pixels whose probability is below `min_confidence` become 255.
     confidence
         Receives the probability, (H, W) uint8 0..255; of no rows when it isn't wanted.
@@ -135,16 +211,18 @@ def choose_classes_with_confidence(
     """
     h, w, classes = scores.shape
     height, width = labels.shape
-    rows, down, _ = _places(h, height)
-    _, right, starts = _places(w, width)
+    down, row_starts = _places(h, height)
+    right, starts = _places(w, width)
     values = np.empty((classes, width), np.float32)
     best = np.empty(width, np.float32)
     total = np.empty(width, np.float32)
-    powers = np.empty(width, np.int32)
-    factors = powers.view(np.float32)
+    wholes = np.empty(width, np.float32)
+    powers = wholes.view(np.int32)
     log2e = np.float32(1.442695)
-    for row in range(height):
-        y = rows[row]
+    y = 0
+    for row in range(first_row, last_row):
+        while y < h - 2 and row_starts[y + 1] <= row:
+            y += 1
         share = down[row]
         for k in range(classes):
             for x in range(w - 1):
@@ -166,12 +244,14 @@ def choose_classes_with_confidence(
                     best[column] = values[k, column]
                     labels[row, column] = k
         for k in range(classes):
-            # exp(x) as 2**whole * 2**fraction; the whole part goes straight into the exponent.
+            # exp(x) as 2**whole * 2**f; the whole part goes straight into the exponent.
             for column in range(width):
                 power = max((values[k, column] - best[column]) * log2e, np.float32(-126.0))
-                whole = np.floor(power + np.float32(0.5))
-                powers[column] = (np.int32(whole) + np.int32(127)) << np.int32(23)
-                values[k, column] = power - whole
+                shifted = power + ROUNDER
+                wholes[column] = shifted
+                values[k, column] = power - (shifted - ROUNDER)
+            for column in range(width):
+                powers[column] = (powers[column] + 127) << 23
             for column in range(width):
                 f = values[k, column]
                 polynomial = np.float32(EXP2[5])
@@ -180,29 +260,35 @@ def choose_classes_with_confidence(
                 polynomial = polynomial * f + np.float32(EXP2[2])
                 polynomial = polynomial * f + np.float32(EXP2[1])
                 polynomial = polynomial * f + np.float32(EXP2[0])
-                total[column] += polynomial * factors[column]
-        for column in range(width):
-            probability = np.float32(1) / total[column]
-            if probability < min_confidence:
-                labels[row, column] = UNLABELED
-            if len(confidence):
-                confidence[row, column] = np.uint8(probability * np.float32(255) + np.float32(0.5))
+                total[column] += polynomial * wholes[column]
+        if min_confidence > 0:
+            for column in range(width):
+                if np.float32(1) / total[column] < min_confidence:
+                    labels[row, column] = UNLABELED
+        if len(confidence):
+            for column in range(width):
+                level = np.float32(255) / total[column] + np.float32(0.5)
+                confidence[row, column] = np.uint8(level)
 
 
 @_compiled
-def blend_colors(
+def paint_visible(
+    first_row: int,
+    last_row: int,
     pixels: NDArray[np.uint8],
     step: int,
     labels: NDArray[np.uint8],
     palette: NDArray[np.uint8],
-    weights: NDArray[np.float32],
+    visible: NDArray[np.uint8],
     out: NDArray[np.uint8],
 ) -> None:
     """
-    Blend a frame with the colors of its labels.
+    Give every pixel the color of its class, or its own where the class isn't drawn.
 
     Parameters
     ----------
+    first_row, last_row
+        Rows to compute.
     pixels
         The frame's bytes, (bytes,) uint8, read-only.
     step
@@ -211,41 +297,38 @@ def blend_colors(
         (H, W) uint8 ids, contiguous.
     palette
         (256, 3) uint8.
-    weights
-        Share of the color for each id, (256,) float32, 0..1.
+    visible
+        0 for ids that aren't drawn, (256,) uint8.
     out
         Receives (H, W, 3) uint8, contiguous.
 
     """
-    height, width = labels.shape
-    # 16-bit fixed point, rounded: the error is far below one gray level.
-    shares = np.empty(256, np.int32)
-    colors = np.empty((256, 3), np.int32)
-    for index in range(256):
-        share = np.int32(weights[index] * 65536 + 0.5)
-        shares[index] = 65536 - share
-        for channel in range(3):
-            colors[index, channel] = np.int32(palette[index, channel]) * share + 32768
-    for row in range(height):
-        start = row * step
+    width = labels.shape[1]
+    for row in range(first_row, last_row):
         for column in range(width):
             label = labels[row, column]
-            share = shares[label]
-            at = start + 3 * column
-            out[row, column, 0] = (pixels[at] * share + colors[label, 0]) >> 16
-            out[row, column, 1] = (pixels[at + 1] * share + colors[label, 1]) >> 16
-            out[row, column, 2] = (pixels[at + 2] * share + colors[label, 2]) >> 16
+            at = row * step + 3 * column
+            drawn = visible[label]
+            for channel in range(3):
+                color = palette[label, channel]
+                out[row, column, channel] = color if drawn else pixels[at + channel]
 
 
 @_compiled
 def paint_colors(
-    labels: NDArray[np.uint8], palette: NDArray[np.uint8], out: NDArray[np.uint8]
+    first_row: int,
+    last_row: int,
+    labels: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    out: NDArray[np.uint8],
 ) -> None:
     """
     Give every pixel the color of its class.
 
     Parameters
     ----------
+    first_row, last_row
+        Rows to compute.
     labels
         (H, W) uint8 ids, contiguous.
     palette
@@ -254,8 +337,8 @@ def paint_colors(
         Receives (H, W, 3) uint8, contiguous.
 
     """
-    height, width = labels.shape
-    for row in range(height):
+    width = labels.shape[1]
+    for row in range(first_row, last_row):
         for column in range(width):
             label = labels[row, column]
             for channel in range(3):

@@ -24,7 +24,13 @@ import warnings
 import cv2
 from lednet_ros import __version__
 from lednet_ros.files import atomic_path
-from lednet_ros.inference.backend import draw_on_host, Outputs, Style, Wanted
+from lednet_ros.inference.backend import (
+    ConfigurationError,
+    draw_on_host,
+    Outputs,
+    Style,
+    Wanted,
+)
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.postprocess import classify_on_host
 from lednet_ros.inference.preprocess import resize_on_host
@@ -92,10 +98,8 @@ class OpenVINOBackend:
 
     Raises
     ------
-    OSError
-        The calibration folder can't be read.
-    ValueError
-        It holds no image.
+    ConfigurationError
+        The calibration folder can't be read or holds no image.
 
     """
 
@@ -138,6 +142,8 @@ class OpenVINOBackend:
 
         Raises
         ------
+        ConfigurationError
+            A calibration image can't be read.
         RuntimeError
             OpenVINO can't compile or run the network.
 
@@ -235,9 +241,12 @@ class OpenVINOBackend:
 
 
 def _list_images(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS)
+    try:
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS)
+    except OSError as error:
+        raise ConfigurationError(f"calibration is '{folder}': {error}") from error
     if not found:
-        raise ValueError(
+        raise ConfigurationError(
             f"calibration is '{folder}', which holds no image; it needs files that end in "
             f"{', '.join(sorted(IMAGE_ENDINGS))}"
         )
@@ -247,5 +256,5 @@ def _list_images(folder: Path) -> list[Path]:
 def _read_image(path: Path) -> NDArray[np.uint8]:
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if pixels is None:
-        raise ValueError(f'calibration image {path} can not be read')
+        raise ConfigurationError(f'calibration image {path} can not be read')
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)

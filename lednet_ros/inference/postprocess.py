@@ -4,10 +4,11 @@
 
 import cv2
 from lednet_ros.inference.host_kernels import (
-    blend_colors,
     choose_classes,
     choose_classes_with_confidence,
     paint_colors,
+    paint_visible,
+    run_rows,
 )
 from lednet_ros.labels import UNLABELED
 import numpy as np
@@ -85,10 +86,12 @@ def classify_on_host(
 
     """
     if confidence is None and min_confidence <= 0:
-        choose_classes(scores, labels)
+        run_rows(choose_classes, len(labels), scores, labels)
     else:
         levels = np.empty((0, 0), np.uint8) if confidence is None else confidence
-        choose_classes_with_confidence(scores, labels, levels, min_confidence)
+        run_rows(
+            choose_classes_with_confidence, len(labels), scores, labels, levels, min_confidence
+        )
 
 
 def colorize(
@@ -107,7 +110,7 @@ def colorize(
         Receives (H, W, 3) uint8.
 
     """
-    paint_colors(labels, palette, out)
+    run_rows(paint_colors, len(labels), labels, palette, out)
 
 
 def blend(
@@ -149,4 +152,5 @@ def blend(
     data = np.lib.stride_tricks.as_strided(
         pixels, (step * (height - 1) + 3 * width,), (1,), writeable=False
     )
-    blend_colors(data, step, labels, palette, visible * np.float32(alpha / 255), out)
+    run_rows(paint_visible, height, data, step, labels, palette, visible, out)
+    cv2.addWeighted(pixels, 1 - alpha, out, alpha, 0, dst=out)

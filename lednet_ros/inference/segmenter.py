@@ -9,7 +9,7 @@ from pathlib import Path
 import platform
 
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
-from lednet_ros.inference.backend import Backend, Outputs, Style, Wanted
+from lednet_ros.inference.backend import Backend, ConfigurationError, Outputs, Style, Wanted
 from lednet_ros.inference.encodings import Frame, FrameError
 from lednet_ros.inference.torch_backend import TorchBackend
 from lednet_ros.labels import LabelMap
@@ -24,10 +24,6 @@ COLOR_ORDERS = ('rgb', 'bgr')
 DEVICES = ('auto', 'cpu', 'cuda', 'cuda:N')
 # What runs the network, with the precisions that it knows.
 BACKENDS = {'torch_eager': ('fp32', 'fp16', 'bf16'), 'openvino': ('fp32', 'bf16', 'int8')}
-
-
-class ConfigurationError(ValueError):
-    """A segmenter that can't be built; the message names the setting and what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -288,19 +284,16 @@ class Segmenter:
             # Imported where it is used: it is optional and takes a while.
             from lednet_ros.inference.openvino_backend import OpenVINOBackend
 
-            try:
-                return OpenVINOBackend(
-                    network,
-                    num_classes=self.label_map.num_classes,
-                    input_size=self.input_size,
-                    mean=checkpoint.mean,
-                    std=checkpoint.std,
-                    precision=self.precision,
-                    num_threads=num_threads,
-                    calibration=Path(calibration) if calibration else None,
-                )
-            except (OSError, ValueError) as error:
-                raise ConfigurationError(str(error)) from error
+            return OpenVINOBackend(
+                network,
+                num_classes=self.label_map.num_classes,
+                input_size=self.input_size,
+                mean=checkpoint.mean,
+                std=checkpoint.std,
+                precision=self.precision,
+                num_threads=num_threads,
+                calibration=Path(calibration) if calibration else None,
+            )
         return TorchBackend(
             network,
             num_classes=self.label_map.num_classes,

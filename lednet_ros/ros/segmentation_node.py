@@ -11,7 +11,8 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from lednet_ros.checkpoint import CheckpointError
-from lednet_ros.inference.segmenter import ConfigurationError, Segmenter
+from lednet_ros.inference.backend import ConfigurationError
+from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap, LabelMapError
 from lednet_ros.ros.camera import Camera
 from lednet_ros.ros.diagnostics import make_diagnostics

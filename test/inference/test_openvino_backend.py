@@ -5,11 +5,14 @@
 from dataclasses import replace
 from pathlib import Path
 
-from lednet_ros.checkpoint import Checkpoint
+import cv2
+from lednet_ros.checkpoint import Checkpoint, load_checkpoint
 from lednet_ros.inference import openvino_backend
+from lednet_ros.inference.backend import ConfigurationError
 from lednet_ros.inference.encodings import Frame
-from lednet_ros.inference.segmenter import ConfigurationError, Segmenter
+from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap
+from lednet_ros.synthetic import StreetScene
 import numpy as np
 import pytest
 import torch
@@ -176,3 +179,65 @@ def test_what_it_cannot_do_is_named(
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
     with pytest.raises(ConfigurationError, match="'openvino' and device 'cuda'; with it the dev"):
         Segmenter(small_content, device='cuda', backend='openvino')
+
+
+# --- int8 -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shipped(monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
+    """Give the shipped network with a small input: random weights can't be quantized well."""
+    pytest.importorskip('nncf')
+    monkeypatch.setattr(openvino_backend, 'CALIBRATION_FRAMES', 6)
+    return replace(load_checkpoint('lednet'), input_size=(96, 128))
+
+
+def streets(count: int) -> list[np.ndarray]:
+    return [StreetScene(128, 96, seed=900).render(index)[0] for index in range(count)]
+
+
+def test_int8_gives_nearly_the_labels_of_fp32(shipped: Checkpoint) -> None:
+    exact, quantized = (build(shipped, precision=name) for name in ('fp32', 'int8'))
+    assert quantized.precision == 'int8'
+    for frame in streets(4):
+        labels = exact.segment(frame).labels[0].copy()
+        assert len(np.unique(labels)) > 4
+        assert (quantized.segment(frame).labels[0] == labels).mean() > 0.97
+
+
+def test_int8_is_calibrated_with_images_of_a_folder(
+    shipped: Checkpoint, tmp_path: Path, cache: Path
+) -> None:
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    for index, frame in enumerate(streets(3)):
+        assert cv2.imwrite(str(folder / f'{index}.png'), frame[..., ::-1])
+    settings = {'device': 'cpu', 'backend': 'openvino', 'precision': 'int8'}
+    frame = streets(1)[0]
+    own = Segmenter(shipped, calibration=folder, **settings).segment(frame).labels[0]
+    assert len(np.unique(own)) > 4
+    # Other images make another model.
+    Segmenter(shipped, **settings).segment(frame)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_calibration_images_that_cannot_be_used_are_named(
+    shipped: Checkpoint, tmp_path: Path
+) -> None:
+    settings = {'device': 'cpu', 'backend': 'openvino', 'precision': 'int8'}
+    with pytest.raises(ConfigurationError, match=r"calibration is '.*', which holds no image"):
+        Segmenter(shipped, calibration=tmp_path, **settings)
+    with pytest.raises(ConfigurationError, match='nowhere'):
+        Segmenter(shipped, calibration=tmp_path / 'nowhere', **settings)
+    (tmp_path / 'broken.png').write_bytes(b'no image')
+    segmenter = Segmenter(shipped, calibration=tmp_path, **settings)
+    with pytest.raises(ConfigurationError, match=r'broken\.png can not be read'):
+        segmenter.segment(streets(1)[0])
+
+
+def test_int8_needs_nncf(small_content: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        'lednet_ros.inference.segmenter.find_spec', lambda name: None if name == 'nncf' else 1
+    )
+    with pytest.raises(ConfigurationError, match="'int8', which needs nncf"):
+        build(small_content, precision='int8')

@@ -9,8 +9,9 @@ from typing import Any
 
 import cv2
 from lednet_ros.checkpoint import Checkpoint, CheckpointError, save_checkpoint
+from lednet_ros.inference.backend import ConfigurationError
 from lednet_ros.inference.encodings import Frame, FrameError
-from lednet_ros.inference.segmenter import ConfigurationError, Segmenter
+from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMapError, UNLABELED
 from lednet_ros.models import build_network, load_network
 import numpy as np
