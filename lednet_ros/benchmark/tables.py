@@ -93,4 +93,4 @@ def _caption(machine: Mapping[str, Any]) -> str:
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return 'yes' if value else 'no'
-    return f'{value:.2f}' if isinstance(value, float) else str(value)
+    return f'{value:.4g}' if isinstance(value, float) else str(value)

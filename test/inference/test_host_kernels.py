@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests of the compiled loops: parts of a frame, and what `test_postprocess` can't reach."""
 
+import itertools
 import threading
 
 from lednet_ros.inference import host_kernels
@@ -20,7 +21,7 @@ def test_rows_may_be_computed_in_parts(size: tuple[int, int]) -> None:
     whole, parts = np.full(size, 77, np.uint8), np.full(size, 77, np.uint8)
     choose_classes(0, size[0], scores, whole)
     bounds = sorted({0, 1, size[0] // 3, size[0] // 2, size[0]})
-    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+    for first, last in itertools.pairwise(bounds):
         choose_classes(first, last, scores, parts)
     np.testing.assert_array_equal(parts, whole)
     assert whole.max() < 7
