@@ -13,6 +13,7 @@ without matrix units (AMX), whose int8 instructions do twice the work of the bf1
 
 from collections.abc import Iterator, Sequence
 import contextlib
+import functools
 import hashlib
 import io
 import itertools
@@ -44,12 +45,24 @@ import torch
 
 PRECISIONS = ('fp32', 'bf16', 'int8')
 CALIBRATION_FRAMES = 32
+LARGEST_STREET = 4096
 IMAGE_ENDINGS = {'.jpg', '.jpeg', '.png', '.bmp'}
+
+
+@functools.cache
+def _core() -> openvino.Core:
+    """
+    Give the only core of this process, which lives as long as the process.
+
+    Each core gives the thread that makes it another stack for signal handlers. When several end,
+    in whatever order, that stack may be memory that is gone, and the next signal a crash.
+    """
+    return openvino.Core()
 
 
 def cpu_has_bf16() -> bool:
     """Tell whether the CPU has instructions for bf16."""
-    return 'BF16' in openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+    return 'BF16' in _core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
 
 
 def cache_folder() -> Path:
@@ -116,7 +129,7 @@ class OpenVINOBackend:
         calibration: Path | None,
     ) -> None:
         self._input_size = input_size
-        self._core = openvino.Core()
+        self._core = _core()
         low = 'bf16' if cpu_has_bf16() else 'f32'
         self._options = {
             # Of what isn't quantized, for int8.
@@ -207,15 +220,19 @@ class OpenVINOBackend:
         # Its progress bars would end up in the log of a node.
         with contextlib.redirect_stdout(io.StringIO()):
             return nncf.quantize(
-                model, nncf.Dataset(batches), preset=nncf.QuantizationPreset.MIXED,
+                model,
+                nncf.Dataset(batches),
+                preset=nncf.QuantizationPreset.PERFORMANCE,
                 subset_size=len(batches),
             )
 
     def _calibration_frames(self) -> Iterator[NDArray[np.uint8]]:
         if self._calibration is None:
             rng = np.random.default_rng(0)
+            # As sharp as frames will be: of another size, activations would differ.
+            height, width = (min(side, LARGEST_STREET) for side in self._input_size)
             for seed in range(CALIBRATION_FRAMES):
-                scene = StreetScene(480, 360, seed=seed)
+                scene = StreetScene(width, height, seed=seed)
                 yield scene.render(float(rng.uniform(0, 60)))[0]
             return
         # Evenly over the folder, whose neighbors are likely alike.

@@ -75,7 +75,8 @@ def test_errors_of_evaluate_are_one_line(
     assert 'nowhere/val/images' in fail(tmp_path / 'nowhere', *use)
     assert 'test/images' in fail(data, '--split', 'test', *use)
     assert "device is 'gpu'" in fail(data, '--device', 'gpu', *use)
-    assert "precision is 'int8'" in fail(data, '--precision', 'int8', *use)
+    eager = ('--backend', 'torch_eager')
+    assert "precision is 'int8'" in fail(data, '--precision', 'int8', *eager, *use)
     assert "no label map 'none'" in fail(data, '--label-map', 'none', *use)
     assert '11 outputs do not fit' in fail(data, '--label-map', 'cityscapes', *use)
     bad = tmp_path / 'bad.yaml'

@@ -4,6 +4,8 @@
 
 from dataclasses import replace
 from pathlib import Path
+import subprocess
+import sys
 
 import cv2
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
@@ -140,6 +142,30 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     (tmp_path / 'file').touch()
     monkeypatch.setenv('LEDNET_ROS_CACHE', str(tmp_path / 'file'))
     assert build(small_content).segment(make_frame(64, 96)).labels[0].shape == (64, 96)
+
+
+def test_signals_are_handled_after_backends_have_gone(small_checkpoint: Path) -> None:
+    """OpenVINO's cores leave the process without a stack for signal handlers if there are two."""
+    script = f"""
+import gc, signal
+from lednet_ros.inference.openvino_backend import cpu_has_bf16
+from lednet_ros.inference.segmenter import Segmenter
+
+seen = []
+signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
+cpu_has_bf16()
+segmenters = [Segmenter.from_checkpoint({str(small_checkpoint)!r}, device='cpu',
+                                        backend='openvino') for _ in range(3)]
+while segmenters:
+    segmenters.pop(0)
+    gc.collect()
+    signal.raise_signal(signal.SIGUSR1)
+print(len(seen))
+"""
+    result = subprocess.run(
+        [sys.executable, '-X', 'faulthandler', '-c', script], capture_output=True, text=True
+    )
+    assert (result.returncode, result.stdout) == (0, '3\n'), result.stderr
 
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
