@@ -4,6 +4,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+import textwrap
 from typing import Any
 
 from lednet_ros.files import atomic_path
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 FILE_WIDTH = 140
+CAPTION_WIDTH = 120
 
 
 def print_results(results: Mapping[str, Any]) -> None:
@@ -44,7 +46,8 @@ def plot_results(results: Mapping[str, Any], path: Path) -> None:
         _draw_bars(axes, rows[::-1])
     else:
         _draw_lines(axes, rows)
-    axes.set_title(f"{_title(results)}\n{_caption(results['machine'])}", fontsize=9)
+    caption = textwrap.fill(_caption(results['machine']), CAPTION_WIDTH)
+    figure.suptitle(f'{_title(results)}\n{caption}', fontsize=9)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:] or 'png', dpi=120)
 
