@@ -13,10 +13,9 @@ import sys
 import tempfile
 import time
 
-from lednet_ros.files import share_directory
 from lednet_ros.ros.camera import output_qos
 from lednet_ros.ros.codec import fill_image
-from lednet_ros.ros.process import keep_large_buffers
+from lednet_ros.ros.process import keep_large_buffers, use_shipped_profile
 import numpy as np
 from numpy.typing import NDArray
 import rclpy
@@ -25,7 +24,6 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 RESULTS = ('labels', 'overlay')
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 10.0
@@ -299,10 +297,7 @@ class Driver:
 @contextlib.contextmanager
 def benchmark_session() -> Iterator[tuple[Node, SingleThreadedExecutor]]:
     """Give a node and its executor, with the shipped Fast DDS profile here and in children."""
-    profile = share_directory() / 'config' / 'fastdds.xml'
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    for variable in PROFILE_VARIABLES:
-        os.environ.setdefault(variable, str(profile))
+    use_shipped_profile()
     keep_large_buffers()
     # Ctrl-C ends the benchmark, not this process's part of ROS under its feet.
     rclpy.init(args=[], signal_handler_options=rclpy.SignalHandlerOptions.NO)

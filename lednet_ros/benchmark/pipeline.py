@@ -71,10 +71,9 @@ class EagerStep(EagerModule):
     """Eager fp32 with some of the package's techniques, to see what each gives."""
 
     def __init__(
-        self, checkpoint: Checkpoint, *, kernels: bool, folded: bool, channels_last: bool
+        self, checkpoint: Checkpoint, *, folded: bool, channels_last: bool
     ) -> None:
         super().__init__(checkpoint, 'cpu')
-        self.kernels = kernels
         if folded:
             self.network.fold_batch_norm()
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -210,10 +209,8 @@ def list_configurations(
             )
         )
 
-    def step(kernels: bool, folded: bool, channels_last: bool) -> Callable[[], Pipeline]:
-        return lambda: EagerStep(
-            checkpoint, kernels=kernels, folded=folded, channels_last=channels_last
-        )
+    def step(folded: bool, channels_last: bool) -> Callable[[], Pipeline]:
+        return lambda: EagerStep(checkpoint, folded=folded, channels_last=channels_last)
 
     found = [
         Configuration(BASELINE, lambda: EagerModule(checkpoint, device), label_size='input'),
@@ -232,9 +229,9 @@ def list_configurations(
             Configuration(
                 'ONNX Runtime fp32', lambda: OnnxRuntime(checkpoint, threads), label_size='input'
             ),
-            Configuration('eager + labels from 1/8 scores', step(True, False, False)),
-            Configuration('... + BatchNorm folded', step(True, True, False)),
-            Configuration('... + channels-last', step(True, True, True)),
+            Configuration('eager + labels from 1/8 scores', step(False, False)),
+            Configuration('... + BatchNorm folded', step(True, False)),
+            Configuration('... + channels-last', step(True, True)),
             Configuration('torch_eager fp32', ours('torch_eager', 'fp32')),
             Configuration('torch_eager bf16', ours('torch_eager', 'bf16'), 'bf16'),
         ]
@@ -258,23 +255,40 @@ class _Judge:
         with torch.inference_mode():
             self.scores = [network.scores(preprocess(frame, checkpoint)) for frame in frames]
         self.input_size = checkpoint.input_size
+        self._expected: dict[str, list[tuple[NDArray[np.uint8], NDArray[np.float32]]]] = {}
 
     def agreement(self, pipeline: Pipeline, configuration: Configuration) -> float:
         """Give the share of clear pixels with the right label."""
         right = clear = 0
-        for frame, scores in zip(self.frames, self.scores, strict=True):
-            size = frame.shape[:2]
-            own = size if configuration.label_size == 'frame' else self.input_size
-            labels, margins = _best(scores, (own[0], own[1]))
-            if own != size:
-                labels, margins = (
-                    cv2.resize(x, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
-                    for x in (labels, margins)
-                )
+        expected = self._expect(configuration.label_size)
+        for frame, (labels, margins) in zip(self.frames, expected, strict=True):
             is_clear = margins > MARGIN[configuration.precision]
             right += int(np.count_nonzero((pipeline(frame)[0] == labels) & is_clear))
             clear += int(np.count_nonzero(is_clear))
         return right / clear
+
+    def _expect(
+        self, label_size: str
+    ) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+        """Give eager's labels and margins of all frames, found at a size; computed once."""
+        if label_size not in self._expected:
+            self._expected[label_size] = [
+                self._find(frame.shape[:2], scores, label_size)
+                for frame, scores in zip(self.frames, self.scores, strict=True)
+            ]
+        return self._expected[label_size]
+
+    def _find(
+        self, size: tuple[int, ...], scores: torch.Tensor, label_size: str
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        height, width = size
+        if label_size == 'frame':
+            return _best(scores, (height, width))
+        labels, margins = (
+            cv2.resize(x, (width, height), interpolation=cv2.INTER_NEAREST)
+            for x in _best(scores, self.input_size)
+        )
+        return np.asarray(labels, np.uint8), np.asarray(margins, np.float32)
 
 
 def _best(

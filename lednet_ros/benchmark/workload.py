@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
 from lednet_ros.labels import Label, LabelMap
+from lednet_ros.models import LEDNet
 from lednet_ros.synthetic import StreetScene
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,7 @@ def widen(checkpoint: Checkpoint, classes: int) -> Checkpoint:
     state = {}
     for name, tensor in checkpoint.state_dict.items():
         # Tensors with an entry for each class.
-        is_head = name.startswith(('decoder.', 'encoder.output_conv.'))
+        is_head = name.startswith(LEDNet.HEADS)
         if is_head and tensor.ndim and tensor.shape[0] == own:
             tensor = tensor[original].float()
             # Scale and shift of the last normalization; ReLU keeps the factor.

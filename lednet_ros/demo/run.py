@@ -5,7 +5,6 @@
 from collections.abc import Iterator
 import contextlib
 import math
-import os
 from pathlib import Path
 import signal
 import subprocess
@@ -15,9 +14,9 @@ import time
 from lednet_ros.checkpoint import load_checkpoint
 from lednet_ros.demo.monitor import Monitor
 from lednet_ros.demo.recorder import BagRecorder, SHEET_ROWS, VideoRecorder, write_contact_sheet
-from lednet_ros.files import make_folder, share_directory
+from lednet_ros.files import make_folder
 from lednet_ros.labels import LabelMap
-from lednet_ros.ros.process import keep_large_buffers
+from lednet_ros.ros.process import keep_large_buffers, use_shipped_profile
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rich.columns import Columns
@@ -74,10 +73,7 @@ def run_demo(
         raise DemoError(f'{source} does not exist')
     make_folder(output)
     label_map = load_checkpoint(checkpoint).label_map
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    profile = str(share_directory() / 'config' / 'fastdds.xml')
-    for variable in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
-        os.environ.setdefault(variable, profile)
+    use_shipped_profile()
     # Ctrl-C reaches the whole process group; the demo itself ends the processes in order.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     keep_large_buffers()

@@ -127,6 +127,14 @@ def _candidates(scores: NDArray[np.float32], y: int, x: int, found: NDArray[np.i
 
 
 @_compiled
+def _edge(scores: NDArray[np.float32], y: int, x: int, k: int, share: float) -> Any:
+    """Give a class's score at a cell's left edge, and how much it grows up to the right one."""
+    left = scores[y, x, k] + (scores[y + 1, x, k] - scores[y, x, k]) * share
+    right = scores[y, x + 1, k] + (scores[y + 1, x + 1, k] - scores[y, x + 1, k]) * share
+    return left, right - left
+
+
+@_compiled
 def choose_classes(
     first_row: int, last_row: int, scores: NDArray[np.float32], labels: NDArray[np.uint8]
 ) -> None:
@@ -163,23 +171,13 @@ def choose_classes(
                         labels[row, column] = k
                     continue
                 share = down[row]
-                left = scores[y, x, k] + (scores[y + 1, x, k] - scores[y, x, k]) * share
-                slope = (
-                    scores[y, x + 1, k]
-                    + (scores[y + 1, x + 1, k] - scores[y, x + 1, k]) * share
-                    - left
-                )
+                left, slope = _edge(scores, y, x, k, share)
                 for column in range(first, last):
                     values[column] = left + slope * right[column]
                     labels[row, column] = k
                 for index in range(1, count):
                     k = found[index]
-                    left = scores[y, x, k] + (scores[y + 1, x, k] - scores[y, x, k]) * share
-                    slope = (
-                        scores[y, x + 1, k]
-                        + (scores[y + 1, x + 1, k] - scores[y, x + 1, k]) * share
-                        - left
-                    )
+                    left, slope = _edge(scores, y, x, k, share)
                     for column in range(first, last):
                         value = left + slope * right[column]
                         if value > values[column]:
@@ -226,12 +224,7 @@ def choose_classes_with_confidence(
         share = down[row]
         for k in range(classes):
             for x in range(w - 1):
-                left = scores[y, x, k] + (scores[y + 1, x, k] - scores[y, x, k]) * share
-                slope = (
-                    scores[y, x + 1, k]
-                    + (scores[y + 1, x + 1, k] - scores[y, x + 1, k]) * share
-                    - left
-                )
+                left, slope = _edge(scores, y, x, k, share)
                 for column in range(starts[x], starts[x + 1]):
                     values[k, column] = left + slope * right[column]
         for column in range(width):

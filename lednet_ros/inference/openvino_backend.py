@@ -22,7 +22,6 @@ import os
 from pathlib import Path
 import warnings
 
-import cv2
 from lednet_ros import __version__
 from lednet_ros.files import atomic_path
 from lednet_ros.inference.backend import (
@@ -43,10 +42,8 @@ from numpy.typing import NDArray
 import openvino
 import torch
 
-PRECISIONS = ('fp32', 'bf16', 'int8')
 CALIBRATION_FRAMES = 32
 LARGEST_STREET = 4096
-IMAGE_ENDINGS = {'.jpg', '.jpeg', '.png', '.bmp'}
 
 
 @functools.cache
@@ -102,7 +99,7 @@ class OpenVINOBackend:
     mean, std
         Normalization per channel (red, green, blue).
     precision
-        One of `PRECISIONS`.
+        'fp32', 'bf16' or 'int8'.
     num_threads
         CPU threads; 0 leaves it to OpenVINO.
     calibration
@@ -258,20 +255,24 @@ class OpenVINOBackend:
 
 
 def _list_images(folder: Path) -> list[Path]:
+    from lednet_ros.datasets import IMAGE_SUFFIXES
+
     try:
-        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS)
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     except OSError as error:
         raise ConfigurationError(f"calibration is '{folder}': {error}") from error
     if not found:
         raise ConfigurationError(
             f"calibration is '{folder}', which holds no image; it needs files that end in "
-            f"{', '.join(sorted(IMAGE_ENDINGS))}"
+            f"{', '.join(IMAGE_SUFFIXES)}"
         )
     return found
 
 
 def _read_image(path: Path) -> NDArray[np.uint8]:
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise ConfigurationError(f'calibration image {path} can not be read')
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+    from lednet_ros.datasets.frames import DatasetError, read_image
+
+    try:
+        return read_image(path)
+    except DatasetError as error:
+        raise ConfigurationError(f'calibration image {path} can not be read') from error

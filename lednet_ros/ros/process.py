@@ -4,9 +4,11 @@
 
 from collections.abc import Callable, Sequence
 import ctypes
+import os
 import signal
 import sys
 
+from lednet_ros.files import share_directory
 import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -15,6 +17,9 @@ from rclpy.node import Node
 # malloc.h
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
+
+# The second is the name from Fast DDS 3 on.
+PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
 
 def keep_large_buffers() -> None:
@@ -28,6 +33,18 @@ def keep_large_buffers() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, 32 << 20)
         mallopt(M_TRIM_THRESHOLD, 256 << 20)
+
+
+def use_shipped_profile() -> None:
+    """
+    Let this process and its children talk on this machine only, and pass large images whole.
+
+    Takes effect for participants that are made later; what the environment already says, stays.
+    """
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    profile = str(share_directory() / 'config' / 'fastdds.xml')
+    for variable in PROFILE_VARIABLES:
+        os.environ.setdefault(variable, profile)
 
 
 def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = None) -> int:
