@@ -7,12 +7,11 @@ from typing import Any
 from lednet_ros.benchmark.live import benchmark_session, Driver, live_node
 from lednet_ros.benchmark.measure import describe_machine
 from lednet_ros.benchmark.node import judge
-from lednet_ros.benchmark.workload import draw_frames
+from lednet_ros.benchmark.workload import draw_frames, FRAMES
 from tqdm import tqdm
 
 COUNTS = (1, 2, 4, 6)
 RATE = 30.0
-FRAMES = 4
 
 
 def run_cameras(

@@ -71,6 +71,14 @@ class LiveNode:
         pages = int(Path(f'/proc/{self.pid}/statm').read_text().split()[1])
         return pages * os.sysconf('SC_PAGE_SIZE') / 2**20
 
+    def threads(self) -> int:
+        """Give the number of threads of the process."""
+        return len(list(Path(f'/proc/{self.pid}/task').iterdir()))
+
+    def open_files(self) -> int:
+        """Give the number of files, sockets and the like that the process has open."""
+        return len(list(Path(f'/proc/{self.pid}/fd').iterdir()))
+
 
 @contextlib.contextmanager
 def live_node(
@@ -171,6 +179,7 @@ class Driver:
         self._subscriptions = {}
         self._node = node
         self._number = 0
+        self._labels_received = 0
         self._messages = []
         for frame in frames:
             message = Image()
@@ -241,7 +250,11 @@ class Driver:
         return self.passages[stamp].latency
 
     def play(
-        self, rate: float, seconds: float, progress: Callable[[int], object] | None = None
+        self,
+        rate: float,
+        seconds: float,
+        progress: Callable[[int], object] | None = None,
+        until: int | None = None,
     ) -> list[Passage]:
         """
         Publish at a fixed rate from all cameras, whatever comes back.
@@ -254,6 +267,8 @@ class Driver:
             How long.
         progress
             Called with the number of rounds that have passed.
+        until
+            End sooner, with so many frames whose labels have come back.
 
         Returns
         -------
@@ -262,9 +277,12 @@ class Driver:
 
         """
         self.passages.clear()
+        self._labels_received = 0
         rounds = round(rate * seconds)
         start = time.perf_counter()
         for number in range(rounds):
+            if until is not None and self._labels_received >= until:
+                break
             due = start + number / rate
             while (left := due - time.perf_counter()) > 0:
                 self._executor.spin_once(timeout_sec=left)
@@ -283,6 +301,7 @@ class Driver:
             passage = self.passages.get(stamp.sec * 1000 + stamp.nanosec)
             if passage is not None:
                 setattr(passage, result, time.perf_counter())
+                self._labels_received += result == 'labels'
 
         return receive
 

@@ -8,13 +8,12 @@ from typing import Any
 
 from lednet_ros.benchmark.live import benchmark_session, Driver, live_node, LiveNode, Passage
 from lednet_ros.benchmark.measure import describe_machine
-from lednet_ros.benchmark.workload import draw_frames
+from lednet_ros.benchmark.workload import draw_frames, FRAMES
 import numpy as np
 from tqdm import tqdm
 
 RATES = (10.0, 30.0, 60.0)
 NODES = {'segmentation_node': 'ours', 'naive node (cv_bridge, eager fp32, NumPy)': 'naive'}
-FRAMES = 4
 # The peak is the highest rate at which no more than this share of the frames is lost.
 LOST_AT_PEAK = 0.05
 # The search for it ends when the rate is known to this factor.

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 from lednet_ros.benchmark.baselines import EagerModule, OnnxRuntime, Pipeline, Pixels, preprocess
 from lednet_ros.benchmark.measure import describe_machine, summarize, time_in_turns
-from lednet_ros.benchmark.workload import draw_frames, make_checkpoint
+from lednet_ros.benchmark.workload import draw_frames, FRAMES, make_checkpoint
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.postprocess import blend, classify_on_host
@@ -23,7 +23,6 @@ from torch.nn import functional
 from tqdm import tqdm
 
 BASELINE = 'eager fp32'
-FRAMES = 4
 # A pixel is clear where its two best scores differ by more than this, in eager fp32.
 MARGIN = {'fp32': 1e-2, 'fp16': 1e-2, 'bf16': 2e-1, 'int8': 5e-1}
 # Share of clear pixels that must get eager's label for a configuration to be correct.

@@ -31,6 +31,8 @@ def print_results(results: Mapping[str, Any]) -> None:
     console.print(table)
     for name, rate in results.get('peak_fps', {}).items():
         console.print(f'peak of {name}: {rate} frames/s', highlight=False)
+    for name, value in results.get('trend', {}).items():
+        console.print(f"{name.replace('_', ' ')}: {value}", highlight=False)
     for name, reason in results.get('not_measured', {}).items():
         console.print(f'not measured: {name} ({reason})', highlight=False)
 
@@ -44,6 +46,8 @@ def plot_results(results: Mapping[str, Any], path: Path) -> None:
     axes = figure.subplots()
     if 'median_ms' in rows[0]:
         _draw_bars(axes, rows[::-1])
+    elif 'frames' in rows[0]:
+        _draw_memory(axes, rows)
     else:
         _draw_lines(axes, rows)
     caption = textwrap.fill(_caption(results['machine']), CAPTION_WIDTH)
@@ -62,6 +66,19 @@ def _draw_bars(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.bar_label(bars, [f' {median:.1f} ms' for median in medians], padding=4)
     axes.set_xlabel('milliseconds a frame; whiskers from the 5th to the 95th percentile')
     axes.margins(x=0.15)
+
+
+def _draw_memory(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    frames = [row['frames'] for row in rows]
+    axes.plot(frames, [row['rss_mib'] for row in rows], '-o', label='resident memory')
+    axes.set_xlabel('frames')
+    axes.set_ylabel('memory [MiB]')
+    axes.set_ylim(bottom=0)
+    latency = axes.twinx()
+    latency.plot(frames, [row['p99_ms'] for row in rows], '--', color='tab:orange', label='p99')
+    latency.set_ylabel('latency, 99th percentile [ms]')
+    latency.set_ylim(bottom=0)
+    axes.figure.legend(loc='outside lower center', ncols=2)
 
 
 def _draw_lines(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -8,13 +8,12 @@ from typing import Any
 
 from lednet_ros.benchmark.live import benchmark_session, Driver, live_node
 from lednet_ros.benchmark.measure import describe_machine, summarize
-from lednet_ros.benchmark.workload import draw_frames
+from lednet_ros.benchmark.workload import draw_frames, FRAMES
 import numpy as np
 from tqdm import tqdm
 
 OURS, NAIVE = 'segmentation_node', 'naive node (cv_bridge, NumPy overlay)'
 RATE = 30.0
-FRAMES = 4
 
 
 def run_transport(frame_size: tuple[int, int], rounds: int, seconds: float) -> dict[str, Any]:

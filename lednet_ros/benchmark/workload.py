@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
+# Moments of the street that are played in turns.
+FRAMES = 4
 # Of the copies' scores, so that a copy never wins where its original is above zero.
 COPY_SCALE = 0.9
 

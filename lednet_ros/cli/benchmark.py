@@ -28,11 +28,14 @@ def add_parser(subparsers: Subparsers) -> None:
         single.add_argument('--rounds', type=int, default=20, help='default: 20')
     node = _add(kinds, 'node', _node, 'the live node over DDS, at several rates and at its peak')
     cameras = _add(kinds, 'cameras', _cameras, 'the live node with 1, 2, 4 and 6 cameras')
+    soak = _add(kinds, 'soak', _soak, 'the live node over many frames: memory and latency')
+    soak.add_argument('--frames', type=int, default=10000, help='results (default: 10000)')
+    soak.add_argument('--rate', type=float, default=30.0, help='frames a second (default: 30)')
     for live in (transport, node, cameras):
         live.add_argument(
             '--seconds', type=float, default=10.0, help='of each measurement (default: 10)'
         )
-    for one in (pipeline, node, cameras):
+    for one in (pipeline, node, cameras, soak):
         one.add_argument('--checkpoint', default='lednet', help='default: lednet')
         one.add_argument('--input-size', default=(512, 1024), **SIZE)
         one.add_argument('--threads', type=int, default=0, help='CPU threads (default: all)')
@@ -97,6 +100,19 @@ def _cameras(options: argparse.Namespace) -> dict[str, Any]:
     from lednet_ros.benchmark.cameras import run_cameras
 
     return run_cameras(*_live(options))
+
+
+def _soak(options: argparse.Namespace) -> dict[str, Any]:
+    from lednet_ros.benchmark.soak import run_soak
+
+    return run_soak(
+        options.checkpoint,
+        tuple(options.input_size),
+        tuple(options.frame_size),
+        options.threads,
+        options.frames,
+        options.rate,
+    )
 
 
 def _live(options: argparse.Namespace) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip('rclpy')
-from lednet_ros.benchmark import cameras, node
+from lednet_ros.benchmark import cameras, node, soak
 from lednet_ros.benchmark.live import (
     benchmark_session,
     BenchmarkError,
@@ -56,6 +56,29 @@ def test_several_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
     (row,) = cameras.run_cameras('lednet', (64, 96), (96, 128), 0.5, 1)['rows']
     assert row['cameras'] == 2
     assert row['fps_slowest'] <= row['fps_fastest']
+
+
+def test_a_soak(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(soak, 'CHUNKS', 3)
+    results = soak.run_soak('lednet', (64, 96), (96, 128), 1, 30, 20.0)
+    assert results['rows'][-1]['frames'] >= 30
+    assert results['rows'][0]['threads'] > 3
+    assert abs(results['trend']['files_gained']) < 5
+    plot_results(results, tmp_path / 'soak.svg')
+    assert (tmp_path / 'soak.svg').stat().st_size > 1000
+
+
+def test_growth_is_seen() -> None:
+    rows = [
+        {'frames': 100 * k, 'rss_mib': 300 + (50 if k < 2 else 2 * k), 'threads': 9, 'files': k}
+        for k in range(10)
+    ]
+    assert soak.find_trend(rows) == {
+        'rss_kib_per_1000_frames': 20480.0,
+        'rss_mib_gained': 14,
+        'threads_gained': 0,
+        'files_gained': 7,
+    }
 
 
 def test_a_node_that_ends_by_itself_is_reported() -> None:
