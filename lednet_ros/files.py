@@ -38,6 +38,20 @@ def share_directory() -> Path:
     )
 
 
+def cache_folder() -> Path:
+    """Give the folder of compiled models: `$LEDNET_ROS_CACHE`, or `lednet_ros` in the user's."""
+    named = os.environ.get('LEDNET_ROS_CACHE')
+    if named:
+        return Path(named)
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'lednet_ros'
+
+
+def keep_in_cache(path: Path, content: bytes) -> None:
+    """Write a file of the cache; a full or read-only disk costs the next start time, no more."""
+    with contextlib.suppress(OSError), atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def make_folder(folder: Path) -> None:
     """
     Make a folder for output, unless it is there, and see that files can be made in it.

@@ -7,12 +7,11 @@ Each takes BGR frames (height, width, 3) uint8 and gives labels (height, width) 
 overlay (height, width, 3) uint8 of the same size, as the package does.
 """
 
-from pathlib import Path
-import tempfile
 from typing import Any, Protocol
 
 import cv2
 from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.inference.onnx_export import export_onnx
 from lednet_ros.models import load_network
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +130,7 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self.session: Any = onnxruntime.InferenceSession(
-            _export(checkpoint), options, providers=['CPUExecutionProvider']
+            _with_argmax(checkpoint), options, providers=['CPUExecutionProvider']
         )
 
     def __call__(self, frame: Pixels) -> tuple[Pixels, Pixels]:
@@ -156,18 +155,6 @@ class _WithArgmax(torch.nn.Module):
         return torch.argmax(self.network(image), dim=1)
 
 
-def _export(checkpoint: Checkpoint) -> bytes:
+def _with_argmax(checkpoint: Checkpoint) -> bytes:
     network = _WithArgmax(load_network(checkpoint, 'benchmark').eval()).eval()
-    example = torch.zeros(1, 3, *checkpoint.input_size)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / 'network.onnx'
-        torch.onnx.export(
-            network,
-            (example,),
-            path,
-            input_names=['image'],
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-        return path.read_bytes()
+    return export_onnx(network, torch.zeros(1, 3, *checkpoint.input_size), 'image', 'labels')

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the segmenter asks of a backend: frames in, labels and pictures out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.postprocess import blend, colorize
@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 from torch import Tensor
+
+SLOTS = 2
+"""How many batches can be under way in a backend that overlaps them."""
 
 CHANNELS = {'labels': 1, 'confidence': 1, 'overlay': 3, 'color': 3}
 
@@ -27,6 +30,10 @@ class Wanted:
     confidence: bool
     overlay: bool
     color: bool
+
+    def names(self) -> list[str]:
+        """List all results to compute, the labels first."""
+        return ['labels'] + [name for name in CHANNELS if getattr(self, name, False)]
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,36 @@ class Backend(Protocol):
             Which of them to fill besides the labels.
         style
             How.
+
+        """
+
+
+@runtime_checkable
+class OverlappingBackend(Backend, Protocol):
+    """A backend that copies one batch while it computes another."""
+
+    def submit(
+        self,
+        slot: int,
+        frames: Sequence[Frame],
+        outputs: Sequence[Outputs],
+        wanted: Wanted,
+        style: Style,
+    ) -> Callable[[], None]:
+        """
+        Start a batch.
+
+        Parameters
+        ----------
+        slot
+            0 to `SLOTS` - 1; nothing may be under way in it.
+        frames, outputs, wanted, style
+            As for `Backend.run`; the frames may be changed as soon as this returns.
+
+        Returns
+        -------
+        callable
+            Waits until the outputs are valid.
 
         """
 

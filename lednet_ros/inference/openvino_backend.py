@@ -11,39 +11,28 @@ int8 is calibrated by NNCF, with frames of the camera or with synthetic streets.
 without matrix units (AMX), whose int8 instructions do twice the work of the bf16 ones.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 import contextlib
 import functools
 import hashlib
 import io
-import itertools
 import logging
-import os
 from pathlib import Path
 import warnings
 
 from lednet_ros import __version__
-from lednet_ros.files import atomic_path
-from lednet_ros.inference.backend import (
-    ConfigurationError,
-    draw_on_host,
-    Outputs,
-    Style,
-    Wanted,
-)
+from lednet_ros.files import cache_folder, keep_in_cache
+from lednet_ros.inference.backend import draw_on_host, Outputs, Style, Wanted
+from lednet_ros.inference.calibration import Calibration
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.postprocess import classify_on_host
 from lednet_ros.inference.preprocess import resize_on_host
 from lednet_ros.models import LEDNet
 from lednet_ros.models.fused import FusedLEDNet
-from lednet_ros.synthetic import StreetScene
 import numpy as np
 from numpy.typing import NDArray
 import openvino
 import torch
-
-CALIBRATION_FRAMES = 32
-LARGEST_STREET = 4096
 
 
 @functools.cache
@@ -60,14 +49,6 @@ def _core() -> openvino.Core:
 def cpu_has_bf16() -> bool:
     """Tell whether the CPU has instructions for bf16."""
     return 'BF16' in _core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
-
-
-def cache_folder() -> Path:
-    """Give the folder of compiled models: `$LEDNET_ROS_CACHE`, or `lednet_ros` in the user's."""
-    named = os.environ.get('LEDNET_ROS_CACHE')
-    if named:
-        return Path(named)
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'lednet_ros'
 
 
 class _Request:
@@ -134,10 +115,8 @@ class OpenVINOBackend:
             'PERFORMANCE_HINT': 'LATENCY',
             'INFERENCE_NUM_THREADS': num_threads,
         }
-        self._calibration: list[Path] | None = None
         self._quantized = precision == 'int8'
-        if self._quantized and calibration is not None:
-            self._calibration = _list_images(calibration)
+        self._calibration = Calibration(calibration if self._quantized else None, input_size)
         scale = [1 / (255 * s) for s in std]
         shift = [m / s for m, s in zip(mean, std, strict=True)]
         self._network = FusedLEDNet(network.eval(), scale, shift, num_classes).eval()
@@ -193,13 +172,7 @@ class OpenVINOBackend:
         compiled = self._core.compile_model(model, 'CPU', self._options)
         stream = io.BytesIO()
         compiled.export_model(stream)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(path) as temporary:
-                temporary.write_bytes(stream.getvalue())
-        except OSError:
-            # A full or read-only disk costs the next start some seconds, no more.
-            pass
+        keep_in_cache(path, stream.getvalue())
         return compiled
 
     def _quantize(self, model: openvino.Model, shape: tuple[int, ...]) -> openvino.Model:
@@ -207,13 +180,7 @@ class OpenVINOBackend:
         import nncf
 
         nncf.set_log_level(logging.ERROR)
-        batches = []
-        frames = itertools.cycle(self._calibration_frames())
-        for _ in range(CALIBRATION_FRAMES):
-            batch = np.empty(shape, np.uint8)
-            for image in batch:
-                resize_on_host(next(frames), self._input_size, False, image)
-            batches.append(batch)
+        batches = list(self._calibration.batches(shape[0]))
         # Its progress bars would end up in the log of a node.
         with contextlib.redirect_stdout(io.StringIO()):
             return nncf.quantize(
@@ -223,56 +190,17 @@ class OpenVINOBackend:
                 subset_size=len(batches),
             )
 
-    def _calibration_frames(self) -> Iterator[NDArray[np.uint8]]:
-        if self._calibration is None:
-            rng = np.random.default_rng(0)
-            # As sharp as frames will be: of another size, activations would differ.
-            height, width = (min(side, LARGEST_STREET) for side in self._input_size)
-            for seed in range(CALIBRATION_FRAMES):
-                scene = StreetScene(width, height, seed=seed)
-                yield scene.render(float(rng.uniform(0, 60)))[0]
-            return
-        # Evenly over the folder, whose neighbors are likely alike.
-        step = max(len(self._calibration) // CALIBRATION_FRAMES, 1)
-        for path in self._calibration[::step]:
-            yield _read_image(path)
-
     def _describe(self) -> str:
         """Give everything that a compiled model depends on, but the shape of its input."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self._network.state_dict().items()):
             digest.update(f'{name} {tuple(tensor.shape)}'.encode())
             digest.update(tensor.numpy().tobytes())
-        for path in self._calibration or []:
-            digest.update(f'{path} {path.stat().st_mtime_ns}'.encode())
         processor = self._core.get_property('CPU', 'FULL_DEVICE_NAME')
         capabilities = self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
         parts = (
-            digest.hexdigest(), self._network.num_classes, self._quantized, self._options,
+            digest.hexdigest(), self._network.num_classes, self._quantized,
+            self._calibration.describe(), self._options,
             processor, capabilities, openvino.__version__, torch.__version__, __version__,
         )
         return ' '.join(map(str, parts))
-
-
-def _list_images(folder: Path) -> list[Path]:
-    from lednet_ros.datasets import IMAGE_SUFFIXES
-
-    try:
-        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    except OSError as error:
-        raise ConfigurationError(f"calibration is '{folder}': {error}") from error
-    if not found:
-        raise ConfigurationError(
-            f"calibration is '{folder}', which holds no image; it needs files that end in "
-            f"{', '.join(IMAGE_SUFFIXES)}"
-        )
-    return found
-
-
-def _read_image(path: Path) -> NDArray[np.uint8]:
-    from lednet_ros.datasets.frames import DatasetError, read_image
-
-    try:
-        return read_image(path)
-    except DatasetError as error:
-        raise ConfigurationError(f'calibration image {path} can not be read') from error

@@ -2,16 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The segmenter: camera frames in; labels, confidence and pictures out."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 import platform
+from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
-from lednet_ros.inference.backend import Backend, ConfigurationError, Outputs, Style, Wanted
+from lednet_ros.inference.backend import (
+    Backend,
+    ConfigurationError,
+    Outputs,
+    OverlappingBackend,
+    SLOTS,
+    Style,
+    Wanted,
+)
 from lednet_ros.inference.encodings import Frame, FrameError
-from lednet_ros.inference.torch_backend import TorchBackend
+from lednet_ros.inference.torch_backend import PRECISIONS, TorchBackend
 from lednet_ros.labels import LabelMap
 from lednet_ros.models import LEDNet, load_network
 from lednet_ros.models.lednet import MIN_SIZE
@@ -23,7 +32,20 @@ MAX_SIZE = 8192
 COLOR_ORDERS = ('rgb', 'bgr')
 DEVICES = ('auto', 'cpu', 'cuda', 'cuda:N')
 # What runs the network, with the precisions that it knows.
-BACKENDS = {'torch_eager': ('fp32', 'fp16', 'bf16'), 'openvino': ('fp32', 'bf16', 'int8')}
+BACKENDS = {
+    'torch_eager': ('fp32', 'fp16', 'bf16'),
+    'openvino': ('fp32', 'bf16', 'int8'),
+    'cuda_graph': ('fp32', 'fp16', 'bf16'),
+    'tensorrt': ('fp32', 'fp16', 'int8'),
+}
+# Where each one runs, and the packages that it needs besides PyTorch, for int8 some more.
+DEVICE_OF = {'openvino': 'cpu', 'cuda_graph': 'cuda', 'tensorrt': 'cuda'}
+PACKAGES_OF = {
+    'openvino': ('openvino',),
+    'cuda_graph': ('triton',),
+    'tensorrt': ('tensorrt', 'triton', 'onnxscript'),
+}
+INT8_PACKAGES_OF = {'openvino': ('nncf',), 'tensorrt': ('onnxruntime',)}
 
 
 @dataclass(frozen=True)
@@ -68,11 +90,12 @@ class Segmenter:
     device
         'auto' (CUDA if there is one), 'cpu', 'cuda' or 'cuda:N'.
     backend
-        'auto' (OpenVINO on an x86 CPU where it is installed), 'torch_eager' or 'openvino'; or an
-        object that runs the network instead.
+        'auto' (OpenVINO on an x86 CPU where it is installed, otherwise 'torch_eager'),
+        'torch_eager', 'openvino', 'cuda_graph' or 'tensorrt' (these two on CUDA); or an object
+        that runs the network instead.
     precision
         'auto' (fp16 on CUDA, bf16 with OpenVINO on a CPU that has it, otherwise fp32), 'fp32',
-        'fp16' (not with OpenVINO), 'bf16' or 'int8' (only with OpenVINO).
+        'fp16' (not with OpenVINO), 'bf16' (not with TensorRT) or 'int8' (only with these two).
     input_size
         Height and width of the network's input; None takes the checkpoint's. Frames are resized
         to it.
@@ -136,12 +159,14 @@ class Segmenter:
         if isinstance(backend, str):
             self.backend = _resolve_backend(backend, self.device)
             self.precision = _resolve_precision(precision, self.backend, self.device)
-            self._backend = self._make_backend(network, checkpoint, num_threads, calibration)
+            self._backend = self._make_backend(
+                network, checkpoint, num_threads, Path(calibration) if calibration else None
+            )
         else:
             self.backend = type(backend).__name__
             self.precision = precision
             self._backend = backend
-        self._outputs: list[Outputs] = []
+        self._outputs: list[list[Outputs]] = [[] for _ in range(SLOTS)]
 
     @classmethod
     def from_checkpoint(
@@ -251,6 +276,64 @@ class Segmenter:
             A frame has another dtype or shape; nothing is computed.
 
         """
+        wait, result = self._start(0, frames, Wanted(confidence, overlay, color))
+        wait()
+        return result
+
+    def segment_in_turns(
+        self,
+        batches: Iterable[Sequence[NDArray[np.uint8] | Frame]],
+        *,
+        confidence: bool = True,
+        overlay: bool = True,
+        color: bool = False,
+    ) -> Iterator[Segmentation]:
+        """
+        Segment batches one after the other; for recordings, where latency doesn't matter.
+
+        A backend that can copies one batch while it computes another.
+
+        Parameters
+        ----------
+        batches
+            Each as for `segment`; the next one may be taken before a result is given.
+        confidence, overlay, color
+            Which results to compute besides the labels.
+
+        Yields
+        ------
+        Segmentation
+            Of each batch, in their order; valid until the next one is asked for.
+
+        Raises
+        ------
+        FrameError
+            As `segment`.
+
+        """
+        wanted = Wanted(confidence, overlay, color)
+        if not isinstance(self._backend, OverlappingBackend):
+            for batch in batches:
+                yield self._start(0, batch, wanted)[1]
+            return
+        pending: tuple[Callable[[], None], Segmentation] | None = None
+        for number, batch in enumerate(batches):
+            started = self._start(number % SLOTS, batch, wanted)
+            if pending is not None:
+                pending[0]()
+                yield pending[1]
+            pending = started
+        if pending is not None:
+            pending[0]()
+            yield pending[1]
+
+    def _start(
+        self,
+        slot: int,
+        frames: Sequence[NDArray[np.uint8] | Frame] | NDArray[np.uint8],
+        wanted: Wanted,
+    ) -> tuple[Callable[[], None], Segmentation]:
+        """Start a batch; gives what waits for its end, and its results."""
         if isinstance(frames, np.ndarray) and frames.ndim == 3:
             frames = [frames]
         batch = [
@@ -260,17 +343,23 @@ class Segmenter:
             _check_frame(frame, index)
         if not batch:
             raise FrameError('the batch is empty; it needs one frame or more', reason='size')
-        outputs = self._prepare_outputs([frame.pixels.shape[:2] for frame in batch])
-        wanted = Wanted(confidence, overlay, color)
+        outputs = self._prepare_outputs(slot, [frame.pixels.shape[:2] for frame in batch])
         style = Style(
             self._palettes, self._visible, self.overlay_alpha, self.min_confidence
         )
-        self._backend.run(batch, outputs, wanted, style)
-        return Segmentation(
-            labels=[output.array('labels') for output in outputs],
-            confidence=[output.array('confidence') for output in outputs] if confidence else None,
-            overlay=[output.array('overlay') for output in outputs] if overlay else None,
-            color=[output.array('color') for output in outputs] if color else None,
+        if isinstance(self._backend, OverlappingBackend):
+            wait = self._backend.submit(slot, batch, outputs, wanted, style)
+        else:
+            self._backend.run(batch, outputs, wanted, style)
+            wait = _nothing
+        results = {
+            name: [output.array(name) for output in outputs] for name in wanted.names()
+        }
+        return wait, Segmentation(
+            labels=results['labels'],
+            confidence=results.get('confidence'),
+            overlay=results.get('overlay'),
+            color=results.get('color'),
         )
 
     def _make_backend(
@@ -278,42 +367,69 @@ class Segmenter:
         network: LEDNet,
         checkpoint: Checkpoint,
         num_threads: int,
-        calibration: str | Path | None,
+        calibration: Path | None,
     ) -> Backend:
+        # Optional packages are imported where they are used; that takes a while, too.
+        common: dict[str, Any] = {
+            'num_classes': self.label_map.num_classes,
+            'input_size': self.input_size,
+            'mean': checkpoint.mean,
+            'std': checkpoint.std,
+        }
         if self.backend == 'openvino':
-            # Imported where it is used: it is optional and takes a while.
             from lednet_ros.inference.openvino_backend import OpenVINOBackend
 
             return OpenVINOBackend(
                 network,
-                num_classes=self.label_map.num_classes,
-                input_size=self.input_size,
-                mean=checkpoint.mean,
-                std=checkpoint.std,
                 precision=self.precision,
                 num_threads=num_threads,
-                calibration=Path(calibration) if calibration else None,
+                calibration=calibration,
+                **common,
             )
-        return TorchBackend(
-            network,
-            num_classes=self.label_map.num_classes,
-            input_size=self.input_size,
-            mean=checkpoint.mean,
-            std=checkpoint.std,
-            device=self.device,
-            precision=self.precision,
+        if self.backend == 'torch_eager':
+            return TorchBackend(
+                network, device=self.device, precision=self.precision, **common
+            )
+        from lednet_ros.inference.device_backend import (
+            choose_network,
+            DeviceBackend,
+            DeviceNetwork,
         )
 
-    def _prepare_outputs(self, frame_sizes: Sequence[tuple[int, ...]]) -> list[Outputs]:
+        run: DeviceNetwork
+        if self.backend == 'tensorrt':
+            from lednet_ros.inference.tensorrt_network import TensorRTNetwork
+
+            run = TensorRTNetwork(
+                network,
+                device=self.device,
+                precision=self.precision,
+                calibration=calibration,
+                **common,
+            )
+            dtype = run.dtype
+        else:
+            run = choose_network(network, self.input_size, self.device, self.precision)
+            dtype = PRECISIONS[self.precision]
+        return DeviceBackend(run, device=self.device, dtype=dtype, **common)
+
+    def _prepare_outputs(
+        self, slot: int, frame_sizes: Sequence[tuple[int, ...]]
+    ) -> list[Outputs]:
         """Reuse the buffers of each place in the batch unless its size has changed."""
         pinned = self.device.type == 'cuda'
+        all_outputs = self._outputs[slot]
         for index, (height, width) in enumerate(frame_sizes):
             size = self.output_size or (height, width)
-            if index == len(self._outputs):
-                self._outputs.append(Outputs(size, pinned=pinned))
-            elif self._outputs[index].size != size:
-                self._outputs[index] = Outputs(size, pinned=pinned)
-        return self._outputs[: len(frame_sizes)]
+            if index == len(all_outputs):
+                all_outputs.append(Outputs(size, pinned=pinned))
+            elif all_outputs[index].size != size:
+                all_outputs[index] = Outputs(size, pinned=pinned)
+        return all_outputs[: len(frame_sizes)]
+
+
+def _nothing() -> None:
+    """Wait for what has ended already."""
 
 
 def _check_frame(frame: Frame, index: int) -> None:
@@ -370,15 +486,17 @@ def _resolve_backend(name: str, device: torch.device) -> str:
         return 'openvino' if fits else 'torch_eager'
     if name not in BACKENDS:
         raise ConfigurationError(f"backend is '{name}'; allowed: auto, {', '.join(BACKENDS)}")
-    if name == 'openvino' and device.type != 'cpu':
+    needed = DEVICE_OF.get(name, device.type)
+    if device.type != needed:
         raise ConfigurationError(
-            f"backend is 'openvino' and device '{device}'; with it the device must be 'cpu'"
+            f"backend is '{name}' and device '{device}'; with it the device must be '{needed}'"
         )
-    if name == 'openvino' and find_spec('openvino') is None:
-        raise ConfigurationError(
-            "backend is 'openvino', which is not installed (pip install openvino); "
-            "allowed: 'auto' or 'torch_eager'"
-        )
+    for package in PACKAGES_OF.get(name, ()):
+        if find_spec(package) is None:
+            raise ConfigurationError(
+                f"backend is '{name}', which needs {package} (pip install {package}); "
+                "allowed without it: 'auto' or 'torch_eager'"
+            )
     return name
 
 
@@ -394,11 +512,13 @@ def _resolve_precision(name: str, backend: str, device: torch.device) -> str:
             f"precision is '{name}'; allowed with backend '{backend}': "
             f"auto, {', '.join(BACKENDS[backend])}"
         )
-    if name == 'int8' and find_spec('nncf') is None:
-        raise ConfigurationError(
-            "precision is 'int8', which needs nncf (pip install nncf); "
-            "allowed without it: 'auto', 'fp32' or 'bf16'"
-        )
+    for package in INT8_PACKAGES_OF[backend] if name == 'int8' else ():
+        if find_spec(package) is None:
+            others = ', '.join(other for other in BACKENDS[backend] if other != 'int8')
+            raise ConfigurationError(
+                f"precision is 'int8', which needs {package} (pip install {package}); "
+                f'allowed without it: auto, {others}'
+            )
     return name
 
 

@@ -23,9 +23,9 @@ def little_calibration() -> Iterator[None]:
     """Calibrate int8 with few frames, for speed."""
     with pytest.MonkeyPatch.context() as patch:
         if find_spec('openvino') is not None:
-            from lednet_ros.inference import openvino_backend
+            from lednet_ros.inference import calibration
 
-            patch.setattr(openvino_backend, 'CALIBRATION_FRAMES', 6)
+            patch.setattr(calibration, 'CALIBRATION_FRAMES', 6)
         yield
 
 

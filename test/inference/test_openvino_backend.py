@@ -9,7 +9,8 @@ import sys
 
 import cv2
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
-from lednet_ros.inference import openvino_backend
+from lednet_ros.files import cache_folder
+from lednet_ros.inference import calibration, openvino_backend
 from lednet_ros.inference.backend import ConfigurationError
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import Segmenter
@@ -170,13 +171,13 @@ print(len(seen))
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv('LEDNET_ROS_CACHE', str(tmp_path / 'own'))
-    assert openvino_backend.cache_folder() == tmp_path / 'own'
+    assert cache_folder() == tmp_path / 'own'
     monkeypatch.delenv('LEDNET_ROS_CACHE')
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'xdg'))
-    assert openvino_backend.cache_folder() == tmp_path / 'xdg' / 'lednet_ros'
+    assert cache_folder() == tmp_path / 'xdg' / 'lednet_ros'
     monkeypatch.delenv('XDG_CACHE_HOME')
     monkeypatch.setenv('HOME', str(tmp_path / 'home'))
-    assert openvino_backend.cache_folder() == tmp_path / 'home' / '.cache' / 'lednet_ros'
+    assert cache_folder() == tmp_path / 'home' / '.cache' / 'lednet_ros'
 
 
 def test_it_is_the_choice_on_x86_where_it_is_installed(
@@ -191,7 +192,7 @@ def test_it_is_the_choice_on_x86_where_it_is_installed(
     monkeypatch.setattr('platform.machine', lambda: 'x86_64')
     monkeypatch.setattr('lednet_ros.inference.segmenter.find_spec', lambda name: None)
     assert Segmenter(small_content, device='cpu').backend == 'torch_eager'
-    with pytest.raises(ConfigurationError, match='which is not installed'):
+    with pytest.raises(ConfigurationError, match='which needs openvino'):
         build(small_content)
 
 
@@ -214,7 +215,7 @@ def test_what_it_cannot_do_is_named(
 def shipped(monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
     """Give the shipped network with a small input: random weights can't be quantized well."""
     pytest.importorskip('nncf')
-    monkeypatch.setattr(openvino_backend, 'CALIBRATION_FRAMES', 6)
+    monkeypatch.setattr(calibration, 'CALIBRATION_FRAMES', 12)
     return replace(load_checkpoint('lednet'), input_size=(96, 128))
 
 

@@ -1,0 +1,400 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Runs a network on a CUDA device, a whole batch as one CUDA graph in memory that never moves.
+
+The graph uploads frames and style from pinned memory, prepares the network's input, runs the
+network, makes labels and pictures of its scores, and downloads what is wanted. It is captured once
+for each combination of sizes, color orders and wanted results. Each slot has its own memory and
+stream, so the copies of one batch can overlap the computing of another.
+
+On the CPU, in Triton's interpreter, the same steps run one by one: for tests.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+import copy
+from dataclasses import dataclass
+import logging
+
+from lednet_ros.inference import device_kernels
+from lednet_ros.inference.backend import Outputs, SLOTS, Style, Wanted
+from lednet_ros.inference.encodings import Frame
+from lednet_ros.inference.torch_backend import PRECISIONS
+from lednet_ros.inference.unit_kernels import use_triton_units
+from lednet_ros.models import LEDNet
+import numpy as np
+import torch
+from torch import Tensor
+
+# A camera that changes its size all the time must not fill the device with graphs.
+MAX_PROGRAMS = 8
+# A candidate for the network may differ from the plain one by this share of its scores' range.
+TOLERANCE = 0.02
+TRIALS = 20
+
+logger = logging.getLogger(__name__)
+
+
+DeviceNetwork = Callable[[Tensor], Tensor]
+"""
+Runs a network on a device, without synchronizing: images (N, 3, H, W), channels-last in memory, to
+scores (N, classes or more, h, w) in any layout.
+"""
+
+
+class _DeviceStyle:
+    """The style in pinned memory, from which graphs take it, and on the device."""
+
+    def __init__(self, device: torch.device, pinned: bool) -> None:
+        self._host = (
+            torch.empty((256, 3), dtype=torch.uint8, pin_memory=pinned),
+            torch.empty(256, dtype=torch.uint8, pin_memory=pinned),
+            torch.empty(2, dtype=torch.float32, pin_memory=pinned),
+        )
+        self.palette, self.visible, self.settings = (
+            torch.empty_like(tensor, device=device, pin_memory=False) for tensor in self._host
+        )
+
+    def write(self, style: Style) -> None:
+        """Put a style where the next upload takes it from."""
+        palette, visible, settings = (tensor.numpy() for tensor in self._host)
+        np.copyto(palette, style.palettes['rgb'])
+        np.copyto(visible, style.visible)
+        settings[:] = style.alpha, style.min_confidence
+
+    def upload(self) -> None:
+        for device, host in zip(
+            (self.palette, self.visible, self.settings), self._host, strict=True
+        ):
+            device.copy_(host, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What a program is made for; outputs by their addresses, because graphs write to them."""
+
+    slot: int
+    frames: tuple[tuple[tuple[int, ...], str], ...]
+    outputs: tuple[tuple[tuple[int, int], tuple[int, ...]], ...]
+    wanted: Wanted
+
+
+class _Program:
+    """
+    The steps for batches of one kind, captured as a graph where the device can.
+
+    Parameters
+    ----------
+    backend
+        Network, device, stream and normalization.
+    key
+        Kind of the batch.
+    frames, outputs, wanted
+        The first one of it; the outputs are those of all.
+
+    """
+
+    def __init__(
+        self,
+        backend: 'DeviceBackend',
+        key: _Key,
+        frames: Sequence[Frame],
+        outputs: Sequence[Outputs],
+        wanted: Wanted,
+    ) -> None:
+        device, pinned = backend.device, backend.device.type == 'cuda'
+        self._backend = backend
+        self._swaps = [frame.color_order == 'bgr' for frame in frames]
+        self._wanted = wanted
+        self._host_outputs = list(outputs)
+        shapes = [frame.pixels.shape for frame in frames]
+        self.uploads = [
+            torch.zeros(shape, dtype=torch.uint8, pin_memory=pinned) for shape in shapes
+        ]
+        self._frames = [torch.zeros(shape, dtype=torch.uint8, device=device) for shape in shapes]
+        self._outputs = [Outputs(output.size, device) for output in outputs]
+        self.style = _DeviceStyle(device, pinned)
+        self._images = torch.zeros(
+            (len(frames), *backend.input_size, 3), dtype=backend.dtype, device=device
+        )
+        self._stream = backend.streams[key.slot]
+        self._graph = _capture(self._all, self._stream, device)
+
+    def launch(self) -> Callable[[], None]:
+        """Start the steps; gives what waits for their end."""
+        if self._graph is None or self._stream is None:
+            self._all()
+            return lambda: None
+        with torch.cuda.device(self._backend.device), torch.cuda.stream(self._stream):
+            self._graph.replay()
+        return self._stream.synchronize
+
+    def compute(self) -> None:
+        """Do what lies between upload and download."""
+        for frame, image, swap in zip(self._frames, self._images, self._swaps, strict=True):
+            device_kernels.prepare(frame, swap, self._backend.factors, image)
+        scores = self._backend.network(self._images.permute(0, 3, 1, 2))
+        for own, frame, swap, output in zip(
+            scores[:, : self._backend.num_classes], self._frames, self._swaps, self._outputs,
+            strict=True,
+        ):
+            device_kernels.finish(
+                own, frame, swap, self.style.palette, self.style.visible, self.style.settings,
+                self._wanted, output,
+            )
+
+    def _all(self) -> None:
+        self.style.upload()
+        for frame, upload in zip(self._frames, self.uploads, strict=True):
+            frame.copy_(upload, non_blocking=True)
+        self.compute()
+        for host, output in zip(self._host_outputs, self._outputs, strict=True):
+            for name in self._wanted.names():
+                host.tensor(name).copy_(output.tensor(name), non_blocking=True)
+
+
+class DeviceBackend:
+    """
+    CUDA graphs around Triton kernels and a network.
+
+    Parameters
+    ----------
+    network
+        What runs on the device; see `choose_network` and `tensorrt_network`.
+    num_classes
+        Outputs that may win a pixel; the network may have more.
+    input_size
+        Height and width of the network's input.
+    mean, std
+        Normalization per channel (red, green, blue).
+    device
+        A CUDA device, or the CPU with Triton's interpreter.
+    dtype
+        Of the network's input.
+
+    """
+
+    def __init__(
+        self,
+        network: DeviceNetwork,
+        *,
+        num_classes: int,
+        input_size: tuple[int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.network = network
+        self.num_classes = num_classes
+        self.input_size = input_size
+        self.device = device
+        self.dtype = dtype
+        factors = [1 / (255 * s) for s in std] + [m / s for m, s in zip(mean, std, strict=True)]
+        self.factors = torch.tensor(factors, device=device)
+        self.streams = [_make_stream(device) for _ in range(SLOTS)]
+        self._programs: OrderedDict[_Key, _Program] = OrderedDict()
+
+    def run(
+        self, frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted, style: Style
+    ) -> None:
+        """Segment a batch; see `Backend.run`."""
+        self.submit(0, frames, outputs, wanted, style)()
+
+    @torch.inference_mode()
+    def submit(
+        self,
+        slot: int,
+        frames: Sequence[Frame],
+        outputs: Sequence[Outputs],
+        wanted: Wanted,
+        style: Style,
+    ) -> Callable[[], None]:
+        """Start a batch; see `OverlappingBackend.submit`."""
+        program = self._find_program(slot, frames, outputs, wanted)
+        for upload, frame in zip(program.uploads, frames, strict=True):
+            np.copyto(upload.numpy(), frame.pixels)
+        program.style.write(style)
+        return program.launch()
+
+    @torch.inference_mode()
+    def time_on_device(
+        self,
+        frames: Sequence[Frame],
+        outputs: Sequence[Outputs],
+        wanted: Wanted,
+        rounds: int,
+    ) -> dict[str, list[float]]:
+        """
+        Time parts of the graph by the device's own clock, in turns, after a warm-up.
+
+        Parameters
+        ----------
+        frames, outputs, wanted
+            As for `run`.
+        rounds
+            How often each part is timed.
+
+        Returns
+        -------
+        dict of str to list of float
+            Milliseconds of 'graph without copies' and 'network'.
+
+        """
+        program = self._find_program(0, frames, outputs, wanted)
+        images = torch.zeros(
+            (len(frames), *self.input_size, 3), dtype=self.dtype, device=self.device
+        ).permute(0, 3, 1, 2)
+
+        def network() -> None:
+            self.network(images)
+
+        stream = self.streams[0]
+        parts = {'graph without copies': program.compute, 'network': network}
+        graphs = {name: _capture(steps, stream, self.device) for name, steps in parts.items()}
+        times: dict[str, list[float]] = {name: [] for name in parts}
+        for number in range(rounds + 3):
+            for name, graph in graphs.items():
+                elapsed = _time_on_device(graph, stream)
+                if number >= 3:
+                    times[name].append(elapsed)
+        return times
+
+    def _find_program(
+        self,
+        slot: int,
+        frames: Sequence[Frame],
+        outputs: Sequence[Outputs],
+        wanted: Wanted,
+    ) -> _Program:
+        key = _Key(
+            slot,
+            tuple((frame.pixels.shape, frame.color_order) for frame in frames),
+            tuple(
+                (output.size, tuple(output.tensor(name).data_ptr() for name in wanted.names()))
+                for output in outputs
+            ),
+            wanted,
+        )
+        if key not in self._programs:
+            while len(self._programs) >= MAX_PROGRAMS:
+                # It may still run in the other slot.
+                _synchronize(self.device)
+                self._programs.popitem(last=False)
+            self._programs[key] = _Program(self, key, frames, outputs, wanted)
+        self._programs.move_to_end(key)
+        return self._programs[key]
+
+
+@torch.inference_mode()
+def choose_network(
+    network: LEDNet, input_size: tuple[int, int], device: torch.device, precision: str
+) -> DeviceNetwork:
+    """
+    Choose the fastest way to run a network on a device that gives the right scores.
+
+    PyTorch's convolutions, channels-last, are compared with the units as Triton kernels.
+
+    Parameters
+    ----------
+    network
+        The trained network, float32, in evaluation mode; it is changed.
+    input_size
+        Height and width of its input.
+    device
+        Where to run.
+    precision
+        One of `PRECISIONS`.
+
+    Returns
+    -------
+    DeviceNetwork
+        Whose scores were compared with those of PyTorch on a fixed random image.
+
+    """
+    network.eval()
+    network.fold_batch_norm()
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn((1, 3, *input_size), generator=generator)
+    image = image.to(device=device, dtype=PRECISIONS[precision])
+    image = image.contiguous(memory_format=torch.channels_last)
+    units = copy.deepcopy(network)
+    plain = _place(network, image)
+    try:
+        use_triton_units(units)
+        scores = _place(units, image)
+        difference = float((scores - plain).abs().max() / (plain.max() - plain.min()))
+        # Written so that NaN is refused too.
+        if not difference <= TOLERANCE:
+            raise ArithmeticError(f'their scores differ by {difference:.3g} of the range')
+        times = [_time_network(candidate, image) for candidate in (network, units)]
+    except Exception as error:
+        # Whatever a compiler or a driver may throw: there is another way.
+        logger.warning('units as Triton kernels are left out: %s', error)
+        return network.scores
+    logger.info('network by PyTorch: %.3f ms, units as Triton kernels: %.3f ms', *times)
+    return units.scores if times[1] < times[0] else network.scores
+
+
+def _place(network: LEDNet, image: Tensor) -> Tensor:
+    """Move a network to where an image is; gives its scores, float32."""
+    network.to(device=image.device, dtype=image.dtype)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.scores(image).float()
+
+
+def _time_network(network: LEDNet, image: Tensor) -> float:
+    """Give the median milliseconds of a pass, in a graph; 0 where there are no graphs."""
+    stream = _make_stream(image.device)
+    graph = _capture(lambda: network.scores(image), stream, image.device)
+    return float(np.median([_time_on_device(graph, stream) for _ in range(TRIALS)]))
+
+
+def _capture(
+    steps: Callable[[], object], stream: 'torch.cuda.Stream | None', device: torch.device
+) -> 'torch.cuda.CUDAGraph | None':
+    if stream is None:
+        return None
+    # The sizes stay, so it pays to try cuDNN's algorithms.
+    with torch.cuda.device(device), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        # What was allocated and filled on the current stream must be there on this one.
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                steps()
+        stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        # Other threads of the process may use the device meanwhile.
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode='thread_local'):
+            steps()
+    return graph
+
+
+def _time_on_device(
+    graph: 'torch.cuda.CUDAGraph | None', stream: 'torch.cuda.Stream | None'
+) -> float:
+    """Give the milliseconds of one replay by the device's clock."""
+    if graph is None or stream is None:
+        return 0.0
+    start, end = (
+        torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        for _ in range(2)
+    )
+    with torch.cuda.stream(stream):
+        start.record(stream)
+        graph.replay()
+        end.record(stream)
+    end.synchronize()
+    return float(start.elapsed_time(end))
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
+def _make_stream(device: torch.device) -> 'torch.cuda.Stream | None':
+    if device.type != 'cuda':
+        return None
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

@@ -1,0 +1,207 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Triton kernels for both ends of the network on a CUDA device: one pass in, one pass out.
+
+With `TRITON_INTERPRET=1` in the environment before the first import they run on the CPU, slowly,
+which is how they are tested where there is no GPU.
+"""
+
+from lednet_ros.inference.backend import Outputs, Wanted
+from lednet_ros.labels import UNLABELED
+import torch
+from torch import Tensor
+import triton
+import triton.language as tl
+
+BLOCK = 256
+
+
+@triton.jit
+def _corners(place, size):  # type: ignore[no-untyped-def]
+    """Give the two neighbors of a place and the share of the second one."""
+    place = tl.maximum(place, 0.0)
+    low = tl.minimum(place.to(tl.int32), size - 1)
+    high = tl.minimum(low + 1, size - 1)
+    return low, high, place - low.to(tl.float32)
+
+
+@triton.jit
+def _frame_value(frame, y0, y1, fy, x0, x1, fx, width, channel, mask):  # type: ignore[no-untyped-def]
+    """Give a channel of a frame between four pixels, rounded to a byte's value."""
+    top0 = tl.load(frame + (y0 * width + x0) * 3 + channel, mask=mask, other=0).to(tl.float32)
+    top1 = tl.load(frame + (y0 * width + x1) * 3 + channel, mask=mask, other=0).to(tl.float32)
+    low0 = tl.load(frame + (y1 * width + x0) * 3 + channel, mask=mask, other=0).to(tl.float32)
+    low1 = tl.load(frame + (y1 * width + x1) * 3 + channel, mask=mask, other=0).to(tl.float32)
+    top = top0 + (top1 - top0) * fx
+    low = low0 + (low1 - low0) * fx
+    return tl.floor(top + (low - top) * fy + 0.5)
+
+
+@triton.jit
+def _prepare(  # type: ignore[no-untyped-def]
+    frame, out, factors, frame_height, frame_width, height, width,
+    SWAP: tl.constexpr, BLOCK: tl.constexpr,
+):
+    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = pixel < height * width
+    y = pixel // width
+    x = pixel % width
+    # Half-pixel centers, as `preprocess` has them.
+    y0, y1, fy = _corners((y.to(tl.float32) + 0.5) * (frame_height / height) - 0.5, frame_height)
+    x0, x1, fx = _corners((x.to(tl.float32) + 0.5) * (frame_width / width) - 0.5, frame_width)
+    for channel in tl.static_range(3):
+        source = 2 - channel if SWAP else channel
+        value = _frame_value(frame, y0, y1, fy, x0, x1, fx, frame_width, source, mask)
+        scale = tl.load(factors + channel)
+        shift = tl.load(factors + 3 + channel)
+        tl.store(out + pixel * 3 + channel, value * scale - shift, mask=mask)
+
+
+def prepare(frame: Tensor, swap_colors: bool, factors: Tensor, out: Tensor) -> None:
+    """
+    Resize, reorder and normalize a frame in one pass.
+
+    Parameters
+    ----------
+    frame
+        (h, w, 3) uint8, contiguous.
+    swap_colors
+        Exchange the first and third channel (BGR frames).
+    factors
+        Scale of each color, then shift of each, (6,) float32: `bytes * scale - shift`.
+    out
+        Receives (H, W, 3), floating point, contiguous: a channels-last image.
+
+    """
+    height, width = out.shape[:2]
+    grid = (triton.cdiv(height * width, BLOCK),)
+    _prepare[grid](
+        frame, out, factors, frame.shape[0], frame.shape[1], height, width,
+        SWAP=swap_colors, BLOCK=BLOCK,
+    )
+
+
+@triton.jit
+def _finish(  # type: ignore[no-untyped-def]
+    scores, stride_class, stride_row, stride_column, frame, palette, visible, settings,
+    labels, confidence, overlay, color,
+    rows, columns, frame_height, frame_width, height, width, classes,
+    SWAP: tl.constexpr, SAME_SIZE: tl.constexpr, CONFIDENCE: tl.constexpr,
+    OVERLAY: tl.constexpr, COLOR: tl.constexpr, UNLABELED: tl.constexpr, BLOCK: tl.constexpr,
+):
+    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = pixel < height * width
+    y = pixel // width
+    x = pixel % width
+    # Aligned corners, as the network's own upsampling has them.
+    y0, y1, fy = _corners(y.to(tl.float32) * ((rows - 1) / tl.maximum(height - 1, 1)), rows)
+    x0, x1, fx = _corners(x.to(tl.float32) * ((columns - 1) / tl.maximum(width - 1, 1)), columns)
+    top0 = scores + y0 * stride_row + x0 * stride_column
+    top1 = scores + y0 * stride_row + x1 * stride_column
+    low0 = scores + y1 * stride_row + x0 * stride_column
+    low1 = scores + y1 * stride_row + x1 * stride_column
+    best = tl.full((BLOCK,), float('-inf'), tl.float32)
+    total = tl.zeros((BLOCK,), tl.float32)
+    label = tl.zeros((BLOCK,), tl.int32)
+    for k in range(classes):
+        at = k * stride_class
+        a = tl.load(top0 + at, mask=mask, other=0).to(tl.float32)
+        b = tl.load(top1 + at, mask=mask, other=0).to(tl.float32)
+        c = tl.load(low0 + at, mask=mask, other=0).to(tl.float32)
+        d = tl.load(low1 + at, mask=mask, other=0).to(tl.float32)
+        top = a + (b - a) * fx
+        value = top + (c + (d - c) * fx - top) * fy
+        wins = value > best
+        highest = tl.maximum(best, value)
+        total = total * tl.exp(best - highest) + tl.exp(value - highest)
+        best = highest
+        label = tl.where(wins, k, label)
+    probability = 1.0 / total
+    label = tl.where(probability < tl.load(settings + 1), UNLABELED, label)
+    tl.store(labels + pixel, label.to(tl.uint8), mask=mask)
+    if CONFIDENCE:
+        tl.store(confidence + pixel, (probability * 255 + 0.5).to(tl.uint8), mask=mask)
+    if COLOR:
+        for channel in tl.static_range(3):
+            own = tl.load(palette + label * 3 + channel, mask=mask, other=0)
+            tl.store(color + pixel * 3 + channel, own, mask=mask)
+    if OVERLAY:
+        drawn = tl.load(visible + label, mask=mask, other=0).to(tl.float32)
+        share = tl.where(drawn > 0, tl.load(settings), 0.0)
+        v0, v1, fv = y, y, 0.0
+        u0, u1, fu = x, x, 0.0
+        if not SAME_SIZE:
+            v0, v1, fv = _corners(
+                (y.to(tl.float32) + 0.5) * (frame_height / height) - 0.5, frame_height
+            )
+            u0, u1, fu = _corners(
+                (x.to(tl.float32) + 0.5) * (frame_width / width) - 0.5, frame_width
+            )
+        for channel in tl.static_range(3):
+            shown = _frame_value(frame, v0, v1, fv, u0, u1, fu, frame_width, channel, mask)
+            source = 2 - channel if SWAP else channel
+            own = tl.load(palette + label * 3 + source, mask=mask, other=0).to(tl.float32)
+            blended = shown * (1 - share) + own * share
+            tl.store(
+                overlay + pixel * 3 + channel, (blended + 0.5).to(tl.uint8), mask=mask
+            )
+
+
+def finish(
+    scores: Tensor,
+    frame: Tensor,
+    swap_colors: bool,
+    palette: Tensor,
+    visible: Tensor,
+    settings: Tensor,
+    wanted: Wanted,
+    out: Outputs,
+) -> None:
+    """
+    Make labels and pictures of one frame's scores in one pass.
+
+    Bilinear upsampling, argmax, softmax of the winner, palette and blending happen in registers:
+    class scores are never written at the output's size.
+
+    Parameters
+    ----------
+    scores
+        Logits (C, h, w), floating point, any strides.
+    frame
+        (frame_h, frame_w, 3) uint8, contiguous; resized for the overlay where sizes differ.
+    swap_colors
+        Whether the frame is BGR, and so the overlay.
+    palette
+        (256, 3) uint8 RGB.
+    visible
+        0 for ids that overlays don't draw, (256,) uint8.
+    settings
+        Alpha and the lowest confidence, (2,) float32. These three are read on the device, so that
+        they can change without another capture.
+    wanted
+        What to fill besides the labels.
+    out
+        Memory on the device.
+
+    """
+    height, width = out.size
+    classes, rows, columns = scores.shape
+    labels = out.tensor('labels')
+    grid = (triton.cdiv(height * width, BLOCK),)
+    _finish[grid](
+        scores, *scores.stride(), frame, palette, visible, settings,
+        labels,
+        out.tensor('confidence') if wanted.confidence else labels,
+        out.tensor('overlay') if wanted.overlay else labels,
+        out.tensor('color') if wanted.color else labels,
+        rows, columns, frame.shape[0], frame.shape[1], height, width, classes,
+        SWAP=swap_colors, SAME_SIZE=tuple(frame.shape[:2]) == (height, width),
+        CONFIDENCE=wanted.confidence, OVERLAY=wanted.overlay, COLOR=wanted.color,
+        UNLABELED=UNLABELED, BLOCK=BLOCK,
+    )
+
+
+def can_run_on(device: torch.device) -> bool:
+    """Tell whether the kernels run on a device: CUDA, or anything in Triton's interpreter."""
+    return device.type == 'cuda' or bool(triton.knobs.runtime.interpret)

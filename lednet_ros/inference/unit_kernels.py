@@ -1,0 +1,175 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The units of LEDNet's encoder as Triton kernels: two for each unit instead of some twenty.
+
+A unit's half is twice a pair of convolutions with three taps each, one along the columns and one
+along the rows. A kernel computes a pair for both halves: what lies between the two convolutions
+stays on the chip, computed once for each of the second one's taps. The second kernel of a unit
+also adds the unit's input and stores the channels shuffled, so that split, concatenation, addition
+and shuffle never touch memory.
+
+`TRITON_INTERPRET=1` runs them on the CPU, as in `device_kernels`.
+"""
+
+from collections.abc import Sequence
+
+from lednet_ros.models import LEDNet
+from lednet_ros.models.lednet import SSnbtUnit
+import torch
+from torch import nn, Tensor
+import triton
+import triton.language as tl
+
+BLOCK = 64
+
+
+@triton.jit
+def _pair(  # type: ignore[no-untyped-def]
+    x, weights, biases, pixel, row, column, mask, height, width, offset,
+    HALF: tl.constexpr, DILATION: tl.constexpr, VERTICAL_FIRST: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Convolve along one axis, apply ReLU, convolve along the other one, for one half."""
+    k = tl.arange(0, HALF)
+    square = k[:, None] * HALF + k[None, :]
+    first_bias = tl.load(biases + k)
+    second = tl.zeros((BLOCK, HALF), tl.float32)
+    for outer in tl.static_range(3):
+        shift = (outer - 1) * DILATION
+        if VERTICAL_FIRST:
+            outer_row = row
+            outer_column = column + shift
+            outer_pixel = pixel + shift
+        else:
+            outer_row = row + shift
+            outer_column = column
+            outer_pixel = pixel + shift * width
+        inside = mask & (outer_row >= 0) & (outer_row < height)
+        inside = inside & (outer_column >= 0) & (outer_column < width)
+        first = tl.zeros((BLOCK, HALF), tl.float32)
+        for inner in tl.static_range(3):
+            step = (inner - 1) * DILATION
+            if VERTICAL_FIRST:
+                near = inside & (outer_row + step >= 0) & (outer_row + step < height)
+                source = outer_pixel + step * width
+            else:
+                near = inside & (outer_column + step >= 0) & (outer_column + step < width)
+                source = outer_pixel + step
+            values = tl.load(
+                x + source[:, None] * (2 * HALF) + offset + k[None, :],
+                mask=near[:, None], other=0,
+            )
+            weight = tl.load(weights + inner * HALF * HALF + square)
+            first = tl.dot(values, weight, first, input_precision='ieee')
+        # The second convolution sees zeros, not biases, beyond the edge.
+        first = tl.where(inside[:, None], tl.maximum(first + first_bias[None, :], 0.0), 0.0)
+        weight = tl.load(weights + (3 + outer) * HALF * HALF + square)
+        second = tl.dot(first.to(weight.dtype), weight, second, input_precision='ieee')
+    return second + tl.load(biases + HALF + k)[None, :]
+
+
+@triton.jit
+def _half_unit(  # type: ignore[no-untyped-def]
+    x, residual, out, left_weights, left_biases, right_weights, right_biases,
+    pixels, height, width,
+    HALF: tl.constexpr, DILATION: tl.constexpr, LAST: tl.constexpr, BLOCK: tl.constexpr,
+):
+    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = pixel < pixels
+    column = pixel % width
+    row = (pixel // width) % height
+    left = _pair(
+        x, left_weights, left_biases, pixel, row, column, mask, height, width, 0,
+        HALF, DILATION, True, BLOCK,
+    )
+    right = _pair(
+        x, right_weights, right_biases, pixel, row, column, mask, height, width, HALF,
+        HALF, DILATION, False, BLOCK,
+    )
+    k = tl.arange(0, HALF)
+    place = pixel[:, None] * (2 * HALF) + k[None, :]
+    inside = mask[:, None]
+    if LAST:
+        left += tl.load(residual + place, mask=inside, other=0).to(tl.float32)
+        right += tl.load(residual + place + HALF, mask=inside, other=0).to(tl.float32)
+        # The shuffle of two groups: channels of the halves in turns.
+        both = tl.interleave(tl.maximum(left, 0.0), tl.maximum(right, 0.0))
+        whole = pixel[:, None] * (2 * HALF) + tl.arange(0, 2 * HALF)[None, :]
+        tl.store(out + whole, both.to(out.dtype.element_ty), mask=inside)
+    else:
+        tl.store(out + place, tl.maximum(left, 0.0).to(out.dtype.element_ty), mask=inside)
+        tl.store(
+            out + place + HALF, tl.maximum(right, 0.0).to(out.dtype.element_ty), mask=inside
+        )
+
+
+class TritonUnit(nn.Module):
+    """
+    An SS-nbt unit (paper, figure 2) in two kernels, for inference.
+
+    Parameters
+    ----------
+    unit
+        The trained unit with its normalizations folded.
+
+    """
+
+    def __init__(self, unit: SSnbtUnit) -> None:
+        super().__init__()
+        self.dilation = int(unit.conv1x3_2_l.dilation[1])
+        self.width = unit.conv1x3_2_l.out_channels
+        pairs = {
+            'left_1': (unit.conv3x1_1_l, unit.conv1x3_1_l),
+            'right_1': (unit.conv1x3_1_r, unit.conv3x1_1_r),
+            'left_2': (unit.conv3x1_2_l, unit.conv1x3_2_l),
+            'right_2': (unit.conv1x3_2_r, unit.conv3x1_2_r),
+        }
+        for name, convs in pairs.items():
+            self.register_buffer(f'{name}_weights', _taps(convs))
+            self.register_buffer(f'{name}_biases', _biases(convs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, channels, H, W), channels-last in memory, to the same shape and layout."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        between, out = torch.empty_like(x), torch.empty_like(x)
+        self._launch(x, x, between, '1', 1)
+        self._launch(between, x, out, '2', self.dilation)
+        return out
+
+    def _launch(self, x: Tensor, residual: Tensor, out: Tensor, pair: str, dilation: int) -> None:
+        count, _, height, width = x.shape
+        pixels = count * height * width
+        weights = [
+            getattr(self, f'{side}_{pair}_{kind}')
+            for side in ('left', 'right')
+            for kind in ('weights', 'biases')
+        ]
+        _half_unit[(triton.cdiv(pixels, BLOCK),)](
+            x, residual, out, *weights, pixels, height, width,
+            HALF=self.width, DILATION=dilation, LAST=pair == '2', BLOCK=BLOCK,
+        )
+
+
+def use_triton_units(network: LEDNet) -> None:
+    """Replace the units of a network whose normalizations are folded, in place."""
+    layers = network.encoder.layers
+    for index, layer in enumerate(layers):
+        if isinstance(layer, SSnbtUnit):
+            layers[index] = TritonUnit(layer)
+
+
+def _taps(convs: Sequence[nn.Conv2d]) -> Tensor:
+    """Give the weights of two convolutions as (6, inputs, outputs)."""
+    return torch.cat(
+        [conv.weight.detach().flatten(2).permute(2, 1, 0) for conv in convs]
+    ).contiguous()
+
+
+def _biases(convs: Sequence[nn.Conv2d]) -> Tensor:
+    """Give the biases of two convolutions, (2, outputs)."""
+    biases = []
+    for conv in convs:
+        assert conv.bias is not None
+        biases.append(conv.bias.detach())
+    return torch.stack(biases)

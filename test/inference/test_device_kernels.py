@@ -1,0 +1,122 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tests of the Triton kernels against the code for the CPU.
+
+Where there is no CUDA device they run in Triton's interpreter (a mock of the GPU, exact but for
+rounding); `test/conftest.py` chooses it.
+"""
+
+from lednet_ros.inference.backend import Outputs, Wanted
+from lednet_ros.inference.postprocess import blend, classify_on_host, colorize
+from lednet_ros.inference.preprocess import resize_on_host
+from lednet_ros.labels import LabelMap, UNLABELED
+import numpy as np
+import pytest
+import torch
+
+triton = pytest.importorskip('triton')
+from lednet_ros.inference import device_kernels  # noqa: E402
+
+DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+PALETTE = LabelMap.load('camvid').palette
+VISIBLE = np.where(np.arange(256) < 8, 255, 0).astype(np.uint8)
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+FACTORS = [1 / (255 * s) for s in STD] + [m / s for m, s in zip(MEAN, STD, strict=True)]
+
+
+def make_frame(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def on_device(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(DEVICE)
+
+
+def resize_exactly(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Interpolate bilinearly in float64, with half-pixel centers; not rounded."""
+    result = frame.astype(np.float64)
+    for axis, (old, new) in enumerate(zip(frame.shape[:2], size, strict=True)):
+        place = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+        low = np.minimum(place.astype(int), max(old - 2, 0))
+        share = np.expand_dims(place - low, tuple(k for k in range(3) if k != axis))
+        high = np.minimum(low + 1, old - 1)
+        result = result.take(low, axis) * (1 - share) + result.take(high, axis) * share
+    return result
+
+
+@pytest.mark.parametrize('swap', [False, True])
+@pytest.mark.parametrize(
+    ('frame_size', 'size'),
+    [((16, 24), (16, 24)), ((31, 17), (16, 24)), ((8, 9), (17, 23)), ((1, 1), (4, 5))],
+)
+def test_preparation(frame_size: tuple[int, int], size: tuple[int, int], swap: bool) -> None:
+    frame = make_frame(*frame_size)
+    out = torch.full((*size, 3), 77.0, device=DEVICE)
+    device_kernels.prepare(on_device(frame), swap, torch.tensor(FACTORS, device=DEVICE), out)
+    # Back to bytes.
+    found = (out.cpu().numpy() * STD + MEAN) * 255
+    if swap:
+        found = found[..., ::-1]
+    exact = resize_exactly(frame, size)
+    assert np.abs(found - np.round(found)).max() < 1e-3
+    assert np.abs(found - exact).max() < 0.501
+    on_host = np.empty((*size, 3), np.uint8)
+    resize_on_host(frame, size, False, on_host)
+    assert np.abs(found - on_host).max() < 1.01
+
+
+@pytest.mark.parametrize('swap', [False, True])
+@pytest.mark.parametrize('minimum', [0.0, 0.6])
+@pytest.mark.parametrize(
+    ('shape', 'size', 'frame_size'),
+    [
+        ((11, 4, 6), (32, 48), (32, 48)),
+        ((3, 5, 7), (33, 17), (33, 17)),
+        ((20, 3, 3), (9, 31), (20, 16)),
+        ((2, 2, 2), (1, 1), (1, 1)),
+    ],
+)
+def test_results_are_those_of_the_host(
+    shape: tuple[int, int, int],
+    size: tuple[int, int],
+    frame_size: tuple[int, int],
+    minimum: float,
+    swap: bool,
+) -> None:
+    scores = np.random.default_rng(1).normal(0, 3, shape).astype(np.float32)
+    frame = make_frame(*frame_size)
+    labels, levels = (np.empty(size, np.uint8) for _ in range(2))
+    classify_on_host(np.ascontiguousarray(scores.transpose(1, 2, 0)), minimum, labels, levels)
+    palette = np.ascontiguousarray(PALETTE[:, ::-1]) if swap else PALETTE
+    overlay, color = (np.empty((*size, 3), np.uint8) for _ in range(2))
+    out = Outputs(size, DEVICE)
+    device_kernels.finish(
+        on_device(scores), on_device(frame), swap, on_device(PALETTE), on_device(VISIBLE),
+        torch.tensor([0.3, minimum], device=DEVICE), Wanted(True, True, True), out,
+    )
+    found = out.tensor('labels').cpu().numpy()
+    assert (found == labels).mean() > 0.99
+    assert set(np.unique(found)) <= {*range(shape[0]), UNLABELED}
+    same = found == labels
+    assert np.abs(out.tensor('confidence').cpu().numpy().astype(int) - levels)[same].max() <= 1
+    blend(frame, found, palette, 0.3, VISIBLE, overlay)
+    assert np.abs(out.tensor('overlay').cpu().numpy().astype(int) - overlay).max() <= 1
+    colorize(found, PALETTE, color)
+    np.testing.assert_array_equal(out.tensor('color').cpu().numpy(), color)
+
+
+def test_scores_may_lie_channels_last_and_in_half_precision() -> None:
+    scores = torch.randn(7, 4, 5, generator=torch.Generator().manual_seed(0))
+    frame = make_frame(16, 20)
+    results = []
+    for given in (scores, scores.permute(1, 2, 0).contiguous().permute(2, 0, 1), scores.half()):
+        out = Outputs((16, 20), DEVICE)
+        device_kernels.finish(
+            given.to(DEVICE), on_device(frame), False, on_device(PALETTE), on_device(VISIBLE),
+            torch.tensor([0.5, 0.0], device=DEVICE), Wanted(False, False, False), out,
+        )
+        results.append(out.tensor('labels').cpu().numpy().copy())
+        assert set(out._tensors) == {'labels'}
+    np.testing.assert_array_equal(results[0], results[1])
+    assert (results[0] == results[2]).mean() > 0.98

@@ -1,0 +1,58 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Tests of the encoder's units in Triton against the units in PyTorch.
+
+Where there is no CUDA device they run in Triton's interpreter (a mock of the GPU, exact but for
+rounding); `test/conftest.py` chooses it.
+"""
+
+from typing import Any
+
+from lednet_ros.models import build_network, LEDNet
+from lednet_ros.models.lednet import SSnbtUnit
+import pytest
+import torch
+
+pytest.importorskip('triton')
+from lednet_ros.inference.unit_kernels import TritonUnit, use_triton_units
+
+DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ('channels', 'dilation', 'shape'),
+    [(32, 1, (1, 7, 13)), (64, 2, (2, 9, 5)), (128, 17, (1, 6, 20)), (128, 5, (1, 11, 3))],
+)
+def test_a_unit_is_that_of_pytorch(
+    channels: int, dilation: int, shape: tuple[int, int, int]
+) -> None:
+    torch.manual_seed(0)
+    unit = SSnbtUnit(channels, 0.1, dilation).eval()
+    for module in unit.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.3, 0.3)
+            module.running_var.uniform_(0.5, 1.5)
+            module.bias.data.uniform_(-0.3, 0.3)
+    count, height, width = shape
+    x = torch.randn(count, channels, height, width)
+    expected = unit(x)
+    unit.fold_batch_norm()
+    found = TritonUnit(unit).to(DEVICE)(x.to(DEVICE))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_network_keeps_its_scores(small_weights: dict[str, Any]) -> None:
+    network = build_network('lednet', 11).eval()
+    network.load_state_dict(small_weights)
+    assert isinstance(network, LEDNet)
+    images = torch.randn(1, 3, 64, 72, generator=torch.Generator().manual_seed(0))
+    expected = network.scores(images)
+    network.fold_batch_norm()
+    use_triton_units(network)
+    assert sum(isinstance(layer, TritonUnit) for layer in network.encoder.layers) == 13
+    found = network.to(DEVICE).scores(images.to(DEVICE)).cpu()
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
