@@ -12,6 +12,7 @@ from lednet_ros.benchmark.baselines import EagerModule, OnnxRuntime, Pipeline, P
 from lednet_ros.benchmark.measure import describe_machine, summarize, time_in_turns
 from lednet_ros.benchmark.workload import draw_frames, FRAMES, make_checkpoint
 from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.inference.backend import ConfigurationError, Outputs, Wanted
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.postprocess import blend, classify_on_host
 from lednet_ros.inference.segmenter import Segmenter
@@ -121,7 +122,8 @@ def run_pipeline(
     dict
         `rows`, the fastest correct configuration first, and what they were measured on. Each row
         has `name`, `median_ms`, `p5_ms`, `p95_ms`, `ratio_to_eager`, `precision`, `correct` and
-        `agreement`, the share of the clear pixels that have the label of eager fp32.
+        `agreement`, the share of the clear pixels that have the label of eager fp32. On a GPU
+        also `device_rows`, see `time_on_device`.
 
     """
     if device == 'auto':
@@ -137,14 +139,21 @@ def run_pipeline(
     for one in tqdm(configurations, 'prepare', leave=False, unit='configuration'):
         try:
             pipelines[one.name] = one.make()
-        except ImportError as error:
+        except (ImportError, ConfigurationError) as error:
             not_measured[one.name] = str(error)
     judge = _Judge(content, frames)
-    quality = {
-        one.name: judge.agreement(pipelines[one.name], one)
-        for one in configurations
-        if one.name in pipelines
-    }
+    quality = {}
+    for one in configurations:
+        if one.name not in pipelines:
+            continue
+        try:
+            quality[one.name] = judge.agreement(pipelines[one.name], one)
+        except Exception as error:
+            if one.name == BASELINE:
+                raise
+            # What a driver or a compiler can't do is a result, too; the others go on.
+            not_measured[one.name] = f'{type(error).__name__}: {error}'
+            del pipelines[one.name]
     times = time_in_turns(
         {
             name: lambda number, pipeline=pipeline: pipeline(frames[number % FRAMES])
@@ -166,7 +175,7 @@ def run_pipeline(
         if one.name in pipelines
     ]
     rows.sort(key=lambda row: (not row['correct'], row['median_ms']))
-    return {
+    results = {
         'benchmark': 'pipeline',
         'network': content.network,
         'classes': content.label_map.num_classes,
@@ -179,6 +188,10 @@ def run_pipeline(
         'rows': rows,
         'not_measured': not_measured,
     }
+    if device == 'cuda':
+        results['device_rows'], missing = time_on_device(content, frames[0], rounds)
+        not_measured.update(missing)
+    return results
 
 
 def list_configurations(
@@ -242,7 +255,67 @@ def list_configurations(
     else:
         found.append(Configuration('torch_eager fp32', ours('torch_eager', 'fp32')))
         found.append(Configuration('torch_eager fp16', ours('torch_eager', 'fp16'), 'fp16'))
+        found.append(Configuration('cuda_graph fp16', ours('cuda_graph', 'fp16'), 'fp16'))
+        found.append(Configuration('tensorrt fp16', ours('tensorrt', 'fp16'), 'fp16'))
+        found.append(Configuration('tensorrt int8', ours('tensorrt', 'int8'), 'int8'))
     return found
+
+
+def time_on_device(
+    checkpoint: Checkpoint, frame: Pixels, rounds: int
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """
+    Time what the GPU does for a frame, by its own clock, without copies to and from it.
+
+    Parameters
+    ----------
+    checkpoint
+        The network.
+    frame
+        (height, width, 3) uint8 BGR.
+    rounds
+        How often each part is timed.
+
+    Returns
+    -------
+    rows : list of dict
+        For eager fp32 with argmax, and for the graph and its network by CUDA graph and TensorRT:
+        `name`, the figures of `summarize`, and `ratio_to_eager`.
+    not_measured : dict
+        What can't run here, with the reason.
+
+    """
+    from lednet_ros.inference.device_backend import DeviceBackend, make_device_network
+
+    device = torch.device('cuda')
+    times = {BASELINE: EagerModule(checkpoint, 'cuda').time_on_device(rounds)}
+    not_measured = {}
+    for name in ('cuda_graph', 'tensorrt'):
+        try:
+            network, dtype = make_device_network(
+                name, load_network(checkpoint, 'benchmark'), checkpoint, device, 'fp16', None
+            )
+        except ImportError as error:
+            not_measured[f'{name} fp16 on the device'] = str(error)
+            continue
+        backend = DeviceBackend(network, checkpoint, device, dtype)
+        parts = backend.time_on_device(
+            [Frame(frame, 'bgr')],
+            [Outputs(frame.shape[:2], pinned=True)],
+            Wanted(confidence=False, overlay=True, color=False),
+            rounds,
+        )
+        times |= {f'{name} fp16, {part}': values for part, values in parts.items()}
+    eager = float(np.median(times[BASELINE]))
+    rows = [
+        {
+            'name': name,
+            **summarize(values),
+            'ratio_to_eager': round(eager / float(np.median(values)), 2),
+        }
+        for name, values in times.items()
+    ]
+    return sorted(rows, key=lambda row: float(row['median_ms'])), not_measured
 
 
 class _Judge:

@@ -22,19 +22,26 @@ def print_results(results: Mapping[str, Any]) -> None:
         # A file or a pipe has no width to keep to.
         console = Console(width=FILE_WIDTH)
     machine = results['machine']
-    table = Table(title=_title(results), caption=_caption(machine))
-    columns = list(dict.fromkeys(column for row in results['rows'] for column in row))
-    for number, column in enumerate(columns):
-        table.add_column(column.replace('_', ' '), justify='right' if number else 'left')
-    for row in results['rows']:
-        table.add_row(*(_text(row.get(column, '')) for column in columns))
-    console.print(table)
+    console.print(_table(results['rows'], _title(results), _caption(machine)))
+    if 'device_rows' in results:
+        caption = 'by the clock of the GPU, without copies to and from it'
+        console.print(_table(results['device_rows'], 'on the device', caption))
     for name, rate in results.get('peak_fps', {}).items():
         console.print(f'peak of {name}: {rate} frames/s', highlight=False)
     for name, value in results.get('trend', {}).items():
         console.print(f"{name.replace('_', ' ')}: {value}", highlight=False)
     for name, reason in results.get('not_measured', {}).items():
         console.print(f'not measured: {name} ({reason})', highlight=False)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], title: str, caption: str) -> Table:
+    table = Table(title=title, caption=caption)
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    for number, column in enumerate(columns):
+        table.add_column(column.replace('_', ' '), justify='right' if number else 'left')
+    for row in rows:
+        table.add_row(*(_text(row.get(column, '')) for column in columns))
+    return table
 
 
 def plot_results(results: Mapping[str, Any], path: Path) -> None:

@@ -25,7 +25,11 @@ def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--label-map', help="file or name; default: the checkpoint's own")
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
-    parser.add_argument('--backend', default='auto', help='auto, torch_eager or openvino')
+    parser.add_argument(
+        '--backend',
+        default='auto',
+        help='auto, torch_eager, openvino, cuda_graph or tensorrt',
+    )
     parser.add_argument('--precision', default='auto', help='auto, fp32, fp16, bf16 or int8')
     parser.add_argument(
         '--calibration', metavar='DIR', help='images for int8; default: synthetic streets'

@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 import copy
 from dataclasses import dataclass
 import logging
+from pathlib import Path
 
+from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.inference import device_kernels
 from lednet_ros.inference.backend import Outputs, SLOTS, Style, Wanted
 from lednet_ros.inference.encodings import Frame
@@ -161,13 +163,9 @@ class DeviceBackend:
     Parameters
     ----------
     network
-        What runs on the device; see `choose_network` and `tensorrt_network`.
-    num_classes
-        Outputs that may win a pixel; the network may have more.
-    input_size
-        Height and width of the network's input.
-    mean, std
-        Normalization per channel (red, green, blue).
+        What runs on the device; see `make_device_network`.
+    checkpoint
+        Whose classes, input size and normalization count; the network may have more outputs.
     device
         A CUDA device, or the CPU with Triton's interpreter.
     dtype
@@ -178,19 +176,16 @@ class DeviceBackend:
     def __init__(
         self,
         network: DeviceNetwork,
-        *,
-        num_classes: int,
-        input_size: tuple[int, int],
-        mean: Sequence[float],
-        std: Sequence[float],
+        checkpoint: Checkpoint,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
         self.network = network
-        self.num_classes = num_classes
-        self.input_size = input_size
+        self.num_classes = checkpoint.label_map.num_classes
+        self.input_size = checkpoint.input_size
         self.device = device
         self.dtype = dtype
+        mean, std = checkpoint.mean, checkpoint.std
         factors = [1 / (255 * s) for s in std] + [m / s for m, s in zip(mean, std, strict=True)]
         self.factors = torch.tensor(factors, device=device)
         self.streams = [_make_stream(device) for _ in range(SLOTS)]
@@ -285,6 +280,57 @@ class DeviceBackend:
             self._programs[key] = _Program(self, key, frames, outputs, wanted)
         self._programs.move_to_end(key)
         return self._programs[key]
+
+
+def make_device_network(
+    backend: str,
+    network: LEDNet,
+    checkpoint: Checkpoint,
+    device: torch.device,
+    precision: str,
+    calibration: Path | None,
+) -> tuple[DeviceNetwork, torch.dtype]:
+    """
+    Make what `DeviceBackend` runs.
+
+    Parameters
+    ----------
+    backend
+        'cuda_graph' or 'tensorrt'.
+    network
+        The trained network, float32, on the CPU; it is changed.
+    checkpoint
+        Its classes, input size and normalization.
+    device
+        A CUDA device.
+    precision
+        'fp32', 'fp16', 'bf16' (not with TensorRT) or 'int8' (only with TensorRT).
+    calibration
+        See `Segmenter`.
+
+    Returns
+    -------
+    network : DeviceNetwork
+        On the device.
+    dtype : torch.dtype
+        Of its input.
+
+    Raises
+    ------
+    ImportError
+        TensorRT is not installed.
+    ConfigurationError
+        The calibration folder can't be read or holds no image.
+
+    """
+    if backend == 'tensorrt':
+        # Optional, and slow to import.
+        from lednet_ros.inference.tensorrt_network import OnnxSource, TensorRTNetwork
+
+        engines = TensorRTNetwork(OnnxSource(network, checkpoint, precision, calibration), device)
+        return engines, engines.dtype
+    chosen = choose_network(network, checkpoint.input_size, device, precision)
+    return chosen, PRECISIONS[precision]
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 """The segmenter: camera frames in; labels, confidence and pictures out."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 import platform
@@ -20,7 +20,7 @@ from lednet_ros.inference.backend import (
     Wanted,
 )
 from lednet_ros.inference.encodings import Frame, FrameError
-from lednet_ros.inference.torch_backend import PRECISIONS, TorchBackend
+from lednet_ros.inference.torch_backend import TorchBackend
 from lednet_ros.labels import LabelMap
 from lednet_ros.models import LEDNet, load_network
 from lednet_ros.models.lednet import MIN_SIZE
@@ -390,28 +390,13 @@ class Segmenter:
             return TorchBackend(
                 network, device=self.device, precision=self.precision, **common
             )
-        from lednet_ros.inference.device_backend import (
-            choose_network,
-            DeviceBackend,
-            DeviceNetwork,
+        from lednet_ros.inference.device_backend import DeviceBackend, make_device_network
+
+        sized = replace(checkpoint, input_size=self.input_size)
+        run, dtype = make_device_network(
+            self.backend, network, sized, self.device, self.precision, calibration
         )
-
-        run: DeviceNetwork
-        if self.backend == 'tensorrt':
-            from lednet_ros.inference.tensorrt_network import TensorRTNetwork
-
-            run = TensorRTNetwork(
-                network,
-                device=self.device,
-                precision=self.precision,
-                calibration=calibration,
-                **common,
-            )
-            dtype = run.dtype
-        else:
-            run = choose_network(network, self.input_size, self.device, self.precision)
-            dtype = PRECISIONS[self.precision]
-        return DeviceBackend(run, device=self.device, dtype=dtype, **common)
+        return DeviceBackend(run, sized, self.device, dtype)
 
     def _prepare_outputs(
         self, slot: int, frame_sizes: Sequence[tuple[int, ...]]

@@ -7,7 +7,6 @@ The engine is built from ONNX for each batch size and kept in the cache. Types a
 ONNX file; for int8, pairs of quantization and dequantization are put into it.
 """
 
-from collections.abc import Sequence
 import contextlib
 import hashlib
 from pathlib import Path
@@ -15,6 +14,7 @@ import tempfile
 from typing import Any
 
 from lednet_ros import __version__
+from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.files import cache_folder, keep_in_cache
 from lednet_ros.inference.backend import ConfigurationError
 from lednet_ros.inference.calibration import Calibration
@@ -48,12 +48,8 @@ class OnnxSource:
     ----------
     network
         The trained network, float32, on the CPU; it is changed.
-    num_classes
-        Outputs to keep.
-    input_size
-        Height and width of the network's input.
-    mean, std
-        Normalization per channel (red, green, blue).
+    checkpoint
+        Its classes, input size and normalization.
     precision
         'fp32', 'fp16' or 'int8'.
     calibration
@@ -75,22 +71,21 @@ class OnnxSource:
     def __init__(
         self,
         network: LEDNet,
-        *,
-        num_classes: int,
-        input_size: tuple[int, int],
-        mean: Sequence[float],
-        std: Sequence[float],
+        checkpoint: Checkpoint,
         precision: str,
         calibration: Path | None,
     ) -> None:
         self.dtype = torch.float16 if precision == 'fp16' else torch.float32
         network.eval()
         network.fold_batch_norm()
-        self._network = _ChannelsLast(network.to(self.dtype), num_classes).eval()
-        self._input_size = input_size
-        self._mean, self._std = tuple(mean), tuple(std)
+        classes = checkpoint.label_map.num_classes
+        self._network = _ChannelsLast(network.to(self.dtype), classes).eval()
+        self._input_size = checkpoint.input_size
+        self._mean, self._std = checkpoint.mean, checkpoint.std
         self._quantized = precision == 'int8'
-        self._calibration = Calibration(calibration if self._quantized else None, input_size)
+        self._calibration = Calibration(
+            calibration if self._quantized else None, checkpoint.input_size
+        )
 
     def export(self, batch_size: int) -> bytes:
         """Give the ONNX file for a batch size."""
@@ -154,8 +149,8 @@ class TensorRTNetwork:
 
     Parameters
     ----------
-    network, num_classes, input_size, mean, std, precision, calibration
-        See `OnnxSource`.
+    source
+        What engines are built from.
     device
         A CUDA device.
 
@@ -166,33 +161,14 @@ class TensorRTNetwork:
 
     """
 
-    def __init__(
-        self,
-        network: LEDNet,
-        *,
-        num_classes: int,
-        input_size: tuple[int, int],
-        mean: Sequence[float],
-        std: Sequence[float],
-        device: torch.device,
-        precision: str,
-        calibration: Path | None,
-    ) -> None:
+    def __init__(self, source: OnnxSource, device: torch.device) -> None:
         import tensorrt
 
         self._trt: Any = tensorrt
         self._logger = tensorrt.Logger(tensorrt.Logger.WARNING)
         self._runtime = tensorrt.Runtime(self._logger)
         self._device = device
-        self._source = OnnxSource(
-            network,
-            num_classes=num_classes,
-            input_size=input_size,
-            mean=mean,
-            std=std,
-            precision=precision,
-            calibration=calibration,
-        )
+        self._source = source
         self.dtype = self._source.dtype
         properties = torch.cuda.get_device_properties(device)
         self._fingerprint = ' '.join(

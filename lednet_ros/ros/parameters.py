@@ -13,6 +13,7 @@ import difflib
 import math
 from typing import Any
 
+from lednet_ros.inference.segmenter import BACKENDS
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
@@ -154,15 +155,16 @@ PARAMETERS: tuple[NodeParameter, ...] = (
         ParameterType.STRING,
         'auto',
         "What runs the network; 'auto' is OpenVINO on an x86 CPU where it is installed, otherwise "
-        'eager PyTorch.',
-        choices=('auto', 'torch_eager', 'openvino'),
+        "eager PyTorch. 'cuda_graph' and 'tensorrt' are for GPUs.",
+        choices=('auto', *BACKENDS),
     ),
     NodeParameter(
         'precision',
         ParameterType.STRING,
         'auto',
         "Arithmetic of the network; 'auto' is fp16 on CUDA, bf16 with OpenVINO on a CPU that has "
-        "it, otherwise fp32. 'fp16' isn't for OpenVINO; 'int8' is for it alone, and needs nncf.",
+        "it, otherwise fp32. 'fp16' isn't for OpenVINO, 'bf16' not for TensorRT, 'int8' for these "
+        'two alone.',
         choices=('auto', 'fp32', 'fp16', 'bf16', 'int8'),
     ),
     NodeParameter(

@@ -12,7 +12,7 @@ import logging
 from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
-from lednet_ros.inference.backend import OverlappingBackend
+from lednet_ros.inference.backend import Outputs, OverlappingBackend, Wanted
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.models import load_network
@@ -31,11 +31,12 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a C
 
 
 @pytest.fixture(autouse=True)
-def large_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the interpreter faster, which takes the same time for any block."""
+def quick_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the interpreter, to which all blocks take the same time, large ones and no units."""
     if DEVICE.type == 'cpu':
-        for kernels in (device_kernels, unit_kernels):
-            monkeypatch.setattr(kernels, 'BLOCK', 8192)
+        monkeypatch.setattr(device_kernels, 'BLOCK', 8192)
+        # On the CPU they are never the faster choice; they have tests of their own.
+        monkeypatch.setattr(device_backend, 'use_triton_units', lambda network: None)
 
 
 @pytest.fixture(scope='module')
@@ -54,13 +55,7 @@ def build(content: Checkpoint, **settings: Any) -> Segmenter:
     """Make a segmenter around the backend, in float32."""
     network = load_network(content, 'test').eval()
     backend = DeviceBackend(
-        choose_network(network, SIZE, DEVICE, 'fp32'),
-        num_classes=content.label_map.num_classes,
-        input_size=SIZE,
-        mean=content.mean,
-        std=content.std,
-        device=DEVICE,
-        dtype=torch.float32,
+        choose_network(network, SIZE, DEVICE, 'fp32'), content, DEVICE, torch.float32
     )
     return Segmenter(content, device=DEVICE.type, backend=backend, **settings)
 
@@ -115,6 +110,16 @@ def test_the_style_changes_without_another_program(content: Checkpoint) -> None:
     labels = segmenter.segment([frame], confidence=False).labels[0]
     assert (labels == 255).mean() > 0.9
     assert len(segmenter._backend._programs) == 1  # type: ignore[attr-defined]
+
+
+def test_parts_are_timed(content: Checkpoint) -> None:
+    backend = build(content)._backend
+    assert isinstance(backend, DeviceBackend)
+    outputs = [Outputs(SIZE, pinned=DEVICE.type == 'cuda')]
+    wanted = Wanted(confidence=False, overlay=True, color=False)
+    times = backend.time_on_device([make_frame(*SIZE)], outputs, wanted, 2)
+    assert set(times) == {'graph without copies', 'network'}
+    assert [len(values) for values in times.values()] == [2, 2]
 
 
 def test_programs_do_not_pile_up(

@@ -34,15 +34,7 @@ def shipped() -> Checkpoint:
 
 
 def make_source(content: Checkpoint, precision: str, folder: Path | None = None) -> OnnxSource:
-    return OnnxSource(
-        load_network(content, 'test'),
-        num_classes=CLASSES,
-        input_size=SIZE,
-        mean=content.mean,
-        std=content.std,
-        precision=precision,
-        calibration=folder,
-    )
+    return OnnxSource(load_network(content, 'test'), content, precision, folder)
 
 
 def make_images(content: Checkpoint, count: int) -> torch.Tensor:
