@@ -33,7 +33,8 @@ def make_actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         return LaunchConfiguration(name).perform(context)
 
     try:
-        from lednet_ros.evaluation.sources import COMPRESSED_TYPE, find_image_topic
+        from lednet_ros.recordings.bags import COMPRESSED_TYPE
+        from lednet_ros.recordings.sources import find_image_topic
     except ModuleNotFoundError as error:
         raise RuntimeError(
             f'{error} in {sys.executable}, which runs ros2 launch; where another Python has it: '

@@ -23,13 +23,14 @@ ALLOWED = {
     'checkpoint': {'files', 'labels'},
     'models': BASE,
     'inference': BASE | {'models'},
-    'evaluation': BASE | {'models', 'inference'},
+    'recordings': BASE | {'models', 'inference'},
+    'evaluation': BASE | {'models', 'inference', 'recordings'},
     'training': BASE | {'models', 'inference', 'evaluation'},
     'ros': NODE_BASE | {'models', 'inference'},
-    'demo': BASE | {'models', 'inference', 'evaluation', 'ros'},
+    'demo': BASE | {'models', 'inference', 'recordings', 'evaluation', 'ros'},
     'benchmark': BASE | {'models', 'inference', 'ros'},
     'cli': BASE | {
-        'models', 'inference', 'evaluation', 'training', 'ros', 'demo', 'benchmark'
+        'models', 'inference', 'recordings', 'evaluation', 'training', 'ros', 'demo', 'benchmark'
     },
 }
 WITH_ROS = {'ros', 'demo', 'benchmark'}

@@ -11,8 +11,8 @@ import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from lednet_ros.demo.recorder import BagRecorder, Sample, SampleKeeper, VideoRecorder
 from lednet_ros.evaluation.metrics import ConfusionMatrix
-from lednet_ros.evaluation.sources import IMAGE_TYPE
 from lednet_ros.labels import LabelMap
+from lednet_ros.recordings.bags import IMAGE_TYPE
 from lednet_ros.ros.camera import output_qos
 from lednet_ros.ros.codec import decode_image
 from lednet_ros.ros.statistics import percentiles_ms

@@ -5,8 +5,9 @@
 from pathlib import Path
 
 import cv2
-from lednet_ros.evaluation.sources import find_image_topic, read_frames, SourceError
 from lednet_ros.inference.encodings import FrameError
+from lednet_ros.recordings.bags import SourceError
+from lednet_ros.recordings.sources import find_image_topic, read_frames
 import numpy as np
 from numpy.typing import NDArray
 import pytest

@@ -1,0 +1,313 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Messages of rosbag2 and ROS 1 bags, also of damaged ones as far as they can be read."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+import contextlib
+from dataclasses import dataclass
+import functools
+from pathlib import Path
+import struct
+from typing import Any, Protocol
+
+from lednet_ros.inference.encodings import decode, decode_compressed, Frame
+from mcap.exceptions import McapError
+from mcap.records import Channel, Message, Schema
+from mcap.stream_reader import StreamReader
+from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.typesys import get_typestore, Stores
+from rosbags.typesys.store import Typestore
+
+IMAGE_TYPE = 'sensor_msgs/msg/Image'
+COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
+IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_TYPE)
+BAG_SUFFIXES = ('.mcap', '.db3', '.bag')
+
+
+class SourceError(RuntimeError):
+    """A recording that can't be read; the message names it and what is wrong."""
+
+
+@dataclass(frozen=True)
+class BagTopic:
+    """
+    A topic of a bag.
+
+    Attributes
+    ----------
+    name, type
+        Like '/camera/image_raw' and 'sensor_msgs/msg/Image'.
+    count
+        Number of messages.
+
+    """
+
+    name: str
+    type: str
+    count: int
+
+
+@dataclass(frozen=True)
+class BagMessage:
+    """
+    A message of a bag, not yet deserialized.
+
+    Attributes
+    ----------
+    topic, type
+        See `BagTopic`.
+    time
+        Nanoseconds, when it was recorded.
+    data
+        CDR, or ROS 1's own serialization.
+    is_ros1
+        Which of them.
+
+    """
+
+    topic: str
+    type: str
+    time: int
+    data: bytes
+    is_ros1: bool
+    _deserialize: Callable[[bytes, str], Any]
+
+    def content(self) -> Any:
+        """Deserialize the message."""
+        return self._deserialize(self.data, self.type)
+
+    def header_stamp(self) -> int:
+        """Give the nanoseconds of the header, which the message must begin with."""
+        if self.is_ros1:
+            seconds, nanoseconds = struct.unpack_from('<II', self.data, 4)
+        else:
+            order = '<' if self.data[1] & 1 else '>'
+            seconds, nanoseconds = struct.unpack_from(f'{order}iI', self.data, 4)
+        return int(seconds) * 10**9 + int(nanoseconds)
+
+
+class _Reader(Protocol):
+    """What gives the topics and messages of one kind of bag."""
+
+    topics: list[BagTopic]
+
+    def messages(self, names: Collection[str] | None) -> Iterator[BagMessage]:
+        """Read the messages of some topics, or of all, by the time of their recording."""
+
+
+class Bag:
+    """
+    An open bag; see `open_bag`.
+
+    Attributes
+    ----------
+    path : Path
+        Its folder or file.
+    topics : list of BagTopic
+        What is in it.
+    is_ros1 : bool
+        Whether it is a bag of ROS 1.
+    damage : str
+        What could not be read, known when all messages have been asked for; empty if nothing.
+
+    """
+
+    def __init__(self, path: Path, reader: _Reader, is_ros1: bool, damage: str = '') -> None:
+        self.path = path
+        self.topics = reader.topics
+        self.is_ros1 = is_ros1
+        self.damage = damage
+        self._reader = reader
+
+    def messages(self, names: Collection[str] | None = None) -> Iterator[BagMessage]:
+        """
+        Read messages, by the time of their recording.
+
+        Parameters
+        ----------
+        names
+            Topics; None reads all.
+
+        Yields
+        ------
+        BagMessage
+            As many as can be read; `damage` then says why there are no more.
+
+        """
+        count = 0
+        try:
+            for message in self._reader.messages(names):
+                yield message
+                count += 1
+        # Whatever the storage, its compression and a torn record may raise.
+        except Exception as error:
+            expected = sum(t.count for t in self.topics if names is None or t.name in names)
+            self.damage = (
+                f'{self.path}: {count} of {expected} messages could be read, then: {error}'
+            )
+
+    def choose_topic(self, name: str | None, types: Collection[str], what: str) -> BagTopic:
+        """
+        Find a topic.
+
+        Parameters
+        ----------
+        name
+            The wanted one; None takes the only one of these types.
+        types
+            Types that it may have.
+        what
+            For the message, like 'image topic'.
+
+        Raises
+        ------
+        SourceError
+            No topic fits, or several do; the message lists topics, types and counts.
+
+        """
+        fitting = [topic for topic in self.topics if topic.type in types]
+        if name is not None:
+            fitting = [topic for topic in fitting if topic.name == name]
+        if len(fitting) == 1:
+            return fitting[0]
+        there = ''.join(f'\n  {t.name} ({t.type}, {t.count})' for t in self.topics)
+        wanted = f"{what} '{name}'" if name else f'a single {what}'
+        raise SourceError(
+            f'{self.path}: {wanted} ({" or ".join(types)}) is needed; '
+            f'the bag has:{there or " nothing"}'
+        )
+
+
+def is_bag(path: Path) -> bool:
+    """Tell whether a path looks like a bag: a folder with its metadata, or a file by its end."""
+    return (path / 'metadata.yaml').is_file() or (
+        path.is_file() and path.suffix in BAG_SUFFIXES
+    )
+
+
+@contextlib.contextmanager
+def open_bag(path: Path) -> Iterator[Bag]:
+    """
+    Open a bag.
+
+    Parameters
+    ----------
+    path
+        A rosbag2 (its folder, or its `.mcap` or `.db3` file), or a `.bag` of ROS 1. An MCAP file
+        that was cut off is read as far as it goes.
+
+    Yields
+    ------
+    Bag
+        The open bag.
+
+    Raises
+    ------
+    SourceError
+        It is missing or can't be read at all.
+
+    """
+    if not path.exists():
+        raise SourceError(f'{path} does not exist')
+    with contextlib.ExitStack() as stack:
+        try:
+            reader = stack.enter_context(
+                AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
+            )
+            bag = Bag(path, _WholeBag(reader), not reader.is2)
+        except (AnyReaderError, FileNotFoundError, AssertionError) as error:
+            torn = _TornMcap(path)
+            if not torn.topics:
+                raise SourceError(f'{path}: not a readable bag: {error}') from error
+            bag = Bag(path, torn, is_ros1=False, damage=f'{path}: {torn.damage}')
+        yield bag
+
+
+def decode_image(message: BagMessage) -> Frame:
+    """
+    Decode an image message.
+
+    Raises
+    ------
+    FrameError
+        It is damaged or has an unknown encoding.
+
+    """
+    content = message.content()
+    if message.type == COMPRESSED_TYPE:
+        return decode_compressed(content.data)
+    return decode(
+        content.data,
+        encoding=content.encoding,
+        height=content.height,
+        width=content.width,
+        step=content.step,
+        is_bigendian=bool(content.is_bigendian),
+    )
+
+
+class _WholeBag:
+    """A bag as `rosbags` reads it."""
+
+    def __init__(self, reader: AnyReader) -> None:
+        self._reader = reader
+        counts: Counter[tuple[str, str]] = Counter()
+        for connection in reader.connections:
+            counts[connection.topic, connection.msgtype] += connection.msgcount
+        self.topics = [BagTopic(name, kind, count) for (name, kind), count in counts.items()]
+
+    def messages(self, names: Collection[str] | None) -> Iterator[BagMessage]:
+        wanted = [
+            connection
+            for connection in self._reader.connections
+            if names is None or connection.topic in names
+        ]
+        if not wanted:
+            # None would mean all to `rosbags`.
+            return
+        is_ros1 = not self._reader.is2
+        for connection, time, data in self._reader.messages(wanted):
+            yield BagMessage(
+                connection.topic, connection.msgtype, time, bytes(data), is_ros1,
+                self._reader.deserialize,
+            )
+
+
+class _TornMcap:
+    """The records of MCAP files up to where they are damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self._files = sorted(path.glob('*.mcap')) if path.is_dir() else [path]
+        self.damage = ''
+        counts = Counter((message.topic, message.type) for message in self.messages(None))
+        self.topics = [BagTopic(name, kind, count) for (name, kind), count in counts.items()]
+
+    def messages(self, names: Collection[str] | None) -> Iterator[BagMessage]:
+        typestore = get_typestore(Stores.ROS2_JAZZY)
+        read = functools.partial(_deserialize_cdr, typestore)
+        for file in self._files:
+            count = 0
+            schemas: dict[int, Schema] = {}
+            channels: dict[int, Channel] = {}
+            try:
+                with file.open('rb') as stream:
+                    for record in StreamReader(stream).records:
+                        if isinstance(record, Schema):
+                            schemas[record.id] = record
+                        elif isinstance(record, Channel):
+                            channels[record.id] = record
+                        elif isinstance(record, Message):
+                            count += 1
+                            channel = channels[record.channel_id]
+                            if names is None or channel.topic in names:
+                                kind = schemas[channel.schema_id].name
+                                yield BagMessage(
+                                    channel.topic, kind, record.log_time, record.data, False, read
+                                )
+            except (McapError, OSError, ValueError, KeyError, EOFError, RuntimeError) as error:
+                self.damage = f'{file.name} is damaged after {count} messages ({error})'
+
+
+def _deserialize_cdr(typestore: Typestore, data: bytes, kind: str) -> Any:
+    return typestore.deserialize_cdr(data, kind)

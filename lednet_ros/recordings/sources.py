@@ -1,0 +1,149 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Frames of recordings: bags, videos and folders of images, without ROS."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+from lednet_ros.datasets import IMAGE_SUFFIXES
+from lednet_ros.inference.encodings import Frame
+from lednet_ros.recordings.bags import (
+    decode_image,
+    IMAGE_TYPES,
+    is_bag,
+    open_bag,
+    SourceError,
+)
+import numpy as np
+
+FOLDER_RATE = 10.0
+
+
+@dataclass(frozen=True)
+class RecordedFrame:
+    """
+    A frame of a recording.
+
+    Attributes
+    ----------
+    stamp
+        Nanoseconds: the header's in a bag, counted from 0 in videos and folders.
+    frame_id
+        The header's in a bag, otherwise 'camera'.
+    frame
+        The pixels.
+
+    """
+
+    stamp: int
+    frame_id: str
+    frame: Frame
+
+
+def read_frames(path: Path, topic: str | None = None) -> Iterator[RecordedFrame]:
+    """
+    Read the frames of a recording, in order.
+
+    Parameters
+    ----------
+    path
+        A bag (see `open_bag`), a video, an image, or a folder of images, which are read in the
+        order of their names at 10 frames per second.
+    topic
+        Image topic of a bag; None takes the only one.
+
+    Yields
+    ------
+    RecordedFrame
+        The frames.
+
+    Raises
+    ------
+    SourceError
+        The recording is missing, unreadable or damaged, or the topic is not there or not clear.
+        Of a damaged bag the readable frames come first.
+    FrameError
+        A frame is damaged.
+
+    """
+    if not path.exists():
+        raise SourceError(f'{path} does not exist')
+    if is_bag(path):
+        return _read_bag(path, topic)
+    if path.is_dir():
+        return _read_folder(path)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return iter([_read_image(path, 0)])
+    return _read_video(path)
+
+
+def find_image_topic(bag: Path, topic: str | None = None) -> tuple[str, str]:
+    """
+    Find the image topic of a bag and its type.
+
+    Parameters
+    ----------
+    bag
+        The bag's folder or file.
+    topic
+        The wanted topic; None takes the only image topic.
+
+    Returns
+    -------
+    tuple of str
+        Topic and type, like 'sensor_msgs/msg/Image'.
+
+    Raises
+    ------
+    SourceError
+        The bag can't be read, no topic fits, or several do.
+
+    """
+    with open_bag(bag) as opened:
+        chosen = opened.choose_topic(topic, IMAGE_TYPES, 'image topic')
+    return chosen.name, chosen.type
+
+
+def _read_bag(path: Path, topic: str | None) -> Iterator[RecordedFrame]:
+    with open_bag(path) as bag:
+        chosen = bag.choose_topic(topic, IMAGE_TYPES, 'image topic')
+        for message in bag.messages([chosen.name]):
+            header = message.content().header
+            yield RecordedFrame(message.header_stamp(), header.frame_id, decode_image(message))
+        if bag.damage:
+            raise SourceError(bag.damage)
+
+
+def _read_video(path: Path) -> Iterator[RecordedFrame]:
+    capture = cv2.VideoCapture(str(path))
+    if not capture.isOpened():
+        raise SourceError(f'{path} is neither a bag, an image nor a video that OpenCV reads')
+    try:
+        rate = capture.get(cv2.CAP_PROP_FPS) or FOLDER_RATE
+        index = 0
+        while True:
+            there, pixels = capture.read()
+            if not there:
+                break
+            frame = Frame(np.asarray(pixels, np.uint8), 'bgr')
+            yield RecordedFrame(round(index / rate * 1e9), 'camera', frame)
+            index += 1
+    finally:
+        capture.release()
+
+
+def _read_folder(path: Path) -> Iterator[RecordedFrame]:
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise SourceError(f"{path} has no images; allowed: {', '.join(IMAGE_SUFFIXES)}")
+    for index, file in enumerate(files):
+        yield _read_image(file, round(index / FOLDER_RATE * 1e9))
+
+
+def _read_image(path: Path, stamp: int) -> RecordedFrame:
+    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise SourceError(f'{path} is not a readable image')
+    return RecordedFrame(stamp, 'camera', Frame(np.asarray(pixels, np.uint8), 'bgr'))
