@@ -55,6 +55,7 @@ setup(
     python_requires='>=3.10',
     install_requires=[
         'setuptools',
+        'mcap>=1.1',
         'numba>=0.60',
         'numpy>=1.26,<2.3',
         'opencv-python-headless>=4.6,<5',

@@ -49,7 +49,8 @@ def plot_results(results: Mapping[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     rows = results['rows']
-    figure = Figure(figsize=(9, 1.2 + 0.36 * max(len(rows), 6)), layout='constrained')
+    bars = len(rows) if 'median_ms' in rows[0] else 8
+    figure = Figure(figsize=(9, 1.2 + 0.36 * max(bars, 6)), layout='constrained')
     axes = figure.subplots()
     if 'median_ms' in rows[0]:
         _draw_bars(axes, rows[::-1])

@@ -1,0 +1,202 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Ground truth of recordings: label images by stamp, from a topic or from files."""
+
+import bisect
+from collections.abc import Sequence
+from pathlib import Path
+import re
+
+import cv2
+from lednet_ros.inference.encodings import decode, FrameError
+from lednet_ros.labels import LabelMap, UNLABELED
+from lednet_ros.recordings.bags import BagMessage, COMPRESSED_TYPE, SourceError
+import numpy as np
+from numpy.typing import NDArray
+
+STAMP_NAME = re.compile(r'(\d+)\.(\d{9})\.png')
+IDS = ('mono8', '8UC1')
+COLORS = ('rgb8', 'bgr8', 'rgba8', 'bgra8')
+BLACK = (0, 0, 0)
+
+Labels = NDArray[np.uint8]
+
+
+def list_label_files(folder: Path) -> dict[int, Path]:
+    """
+    List label images that are named by their stamps.
+
+    Parameters
+    ----------
+    folder
+        With files `SEC.NANOSEC.png`, nine digits of nanoseconds.
+
+    Returns
+    -------
+    dict
+        Files by their stamps in nanoseconds.
+
+    Raises
+    ------
+    SourceError
+        It is not a folder or has no such file.
+
+    """
+    if not folder.is_dir():
+        raise SourceError(f'labels: {folder} is not a folder')
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if match := STAMP_NAME.fullmatch(path.name):
+            found[int(match[1]) * 10**9 + int(match[2])] = path
+    if not found:
+        raise SourceError(
+            f'labels: {folder} has no file named by its stamp, like 1600000000.066666667.png'
+        )
+    return found
+
+
+def match_stamps(images: Sequence[int], labels: Sequence[int], slop: int) -> dict[int, int]:
+    """
+    Match images with label images, each with one at most.
+
+    Parameters
+    ----------
+    images, labels
+        Stamps in nanoseconds, in any order.
+    slop
+        Largest difference in nanoseconds; the nearest pairs are matched first. 0 wants equal
+        stamps.
+
+    Returns
+    -------
+    dict
+        Place of the label image by the place of the image.
+
+    """
+    order = sorted(range(len(labels)), key=labels.__getitem__)
+    stamps = [labels[place] for place in order]
+    candidates = []
+    for image, stamp in enumerate(images):
+        low = bisect.bisect_left(stamps, stamp - slop)
+        high = bisect.bisect_right(stamps, stamp + slop)
+        candidates += [(abs(stamps[k] - stamp), image, order[k]) for k in range(low, high)]
+    matches: dict[int, int] = {}
+    taken = set()
+    for _, image, label in sorted(candidates):
+        if image not in matches and label not in taken:
+            matches[image] = label
+            taken.add(label)
+    return matches
+
+
+def read_label_file(path: Path, label_map: LabelMap) -> Labels:
+    """
+    Read a label image: class ids in one channel, or colors of the label map.
+
+    Returns
+    -------
+    ndarray
+        (H, W) uint8 class ids; 255 is unlabeled.
+
+    Raises
+    ------
+    SourceError
+        It can't be read or has a color that the label map lacks.
+
+    """
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    return _from_image(pixels, label_map, str(path))
+
+
+def read_label_message(message: BagMessage, label_map: LabelMap) -> Labels:
+    """
+    Read a label image of a bag: `mono8` class ids, or colors of the label map.
+
+    Returns
+    -------
+    ndarray
+        (H, W) uint8 class ids; 255 is unlabeled.
+
+    Raises
+    ------
+    SourceError
+        It can't be read, is a JPEG (which changes ids), or has a color that the label map lacks.
+
+    """
+    where = f"{message.topic} at {message.header_stamp() / 1e9:.9f} s"
+    content = message.content()
+    if message.type == COMPRESSED_TYPE:
+        data = np.frombuffer(bytes(content.data), np.uint8)
+        if bytes(data[:2]) == b'\xff\xd8':
+            raise SourceError(f'{where} is a JPEG, which changes labels; it must be a PNG')
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+        return _from_image(pixels, label_map, where)
+    if content.encoding not in IDS + COLORS:
+        raise SourceError(
+            f"{where} has encoding '{content.encoding}'; "
+            f"labels must be {', '.join(IDS + COLORS)}"
+        )
+    try:
+        frame = decode(
+            content.data,
+            encoding=content.encoding,
+            height=content.height,
+            width=content.width,
+            step=content.step,
+        )
+    except FrameError as error:
+        raise SourceError(f'{where}: {error}') from error
+    if content.encoding in IDS:
+        # Gray became three equal channels.
+        return np.ascontiguousarray(frame.pixels[..., 0])
+    colors = frame.pixels if frame.color_order == 'rgb' else frame.pixels[..., ::-1]
+    return ids_of_colors(colors, label_map, where)
+
+
+def ids_of_colors(colors: NDArray[np.uint8], label_map: LabelMap, where: str) -> Labels:
+    """
+    Turn colors into class ids.
+
+    Parameters
+    ----------
+    colors
+        (H, W, 3) uint8 RGB; black is unlabeled where no class has it.
+    label_map
+        The classes.
+    where
+        For messages.
+
+    Raises
+    ------
+    SourceError
+        A color is not in the label map.
+
+    """
+    packed = colors.astype(np.uint32)
+    packed = packed[..., 0] << 16 | packed[..., 1] << 8 | packed[..., 2]
+    ids = np.full(packed.shape, UNLABELED, np.uint8)
+    known = np.isin(packed, [_pack(BLACK)])
+    for index, label in enumerate(label_map.labels):
+        own = packed == _pack(label.color)
+        ids[own] = index
+        known |= own
+    if not known.all():
+        row, column = np.argwhere(~known)[0]
+        color = tuple(int(value) for value in colors[row, column])
+        raise SourceError(
+            f"{where} has color {color} in row {row}, column {column}, "
+            f"which label map '{label_map.name}' lacks"
+        )
+    return ids
+
+
+def _from_image(pixels: object, label_map: LabelMap, where: str) -> Labels:
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+        raise SourceError(f'{where} is not a readable image with 8 bits a channel')
+    if pixels.ndim == 2:
+        return pixels
+    return ids_of_colors(pixels[..., 2::-1], label_map, where)
+
+
+def _pack(color: tuple[int, int, int]) -> int:
+    return color[0] << 16 | color[1] << 8 | color[2]

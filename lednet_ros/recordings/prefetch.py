@@ -1,0 +1,75 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Work ahead in a thread: reading while the network runs."""
+
+from collections.abc import Iterable, Iterator
+import queue
+import threading
+from typing import TypeVar
+
+Item = TypeVar('Item')
+
+DEPTH = 4
+# How often a thread with nobody to take its items looks whether it shall end, in seconds.
+PATIENCE = 0.2
+
+
+class _End:
+    """What a thread puts last: the error that ended it, if one did."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+
+def prefetch(items: Iterable[Item], depth: int = DEPTH) -> Iterator[Item]:
+    """
+    Take items in a thread, some ahead of their use.
+
+    Parameters
+    ----------
+    items
+        Taken one after the other.
+    depth
+        How many to hold at most.
+
+    Yields
+    ------
+    Item
+        In their order. An error of the items is raised here.
+
+    """
+    waiting: queue.Queue[Item | _End] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: Item | _End) -> bool:
+        while not stop.is_set():
+            try:
+                waiting.put(item, timeout=PATIENCE)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put(item):
+                    return
+        except BaseException as error:
+            put(_End(error))
+        else:
+            put(_End())
+
+    thread = threading.Thread(target=work, name='prefetch', daemon=True)
+    thread.start()
+    try:
+        while True:
+            item = waiting.get()
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join()
