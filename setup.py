@@ -72,6 +72,8 @@ setup(
         'int8': ['nncf>=2.14', 'openvino>=2024.6'],
         'cuda_graph': ['triton>=3'],
         'tensorrt': ['onnxruntime>=1.17', 'onnxscript>=0.5', 'tensorrt>=10', 'triton>=3'],
+        # Bags by several processes and machines.
+        'parallel': ['ray>=2.9'],
         # A robot that only runs networks needs none of these.
         'benchmark': ['matplotlib>=3.7', 'onnxruntime>=1.17', 'onnxscript>=0.5'],
         'train': ['Jinja2>=3', 'matplotlib>=3.7', 'pydantic>=2.5,<3', 'tensorboard>=2.12'],

@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the package's files lie, and how it writes its own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import contextlib
+import json
 import os
 from pathlib import Path
 import tempfile
+from typing import Any
 
 
 def share_directory() -> Path:
@@ -107,3 +109,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(content: Mapping[str, Any], path: Path | str) -> None:
+    """Write a JSON file, replaced in one step; raises OSError."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')

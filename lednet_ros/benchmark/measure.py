@@ -4,16 +4,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-import json
 import os
-from pathlib import Path
 import platform
 import time
 from typing import Any
 
 import cv2
 from lednet_ros import __version__
-from lednet_ros.files import atomic_path
 from lednet_ros.machine import describe_processor, processor_features
 import numpy as np
 import torch
@@ -78,9 +75,3 @@ def describe_machine() -> dict[str, Any]:
         'threads': torch.get_num_threads(),
         'versions': versions,
     }
-
-
-def write_json(results: Mapping[str, Any], path: Path) -> None:
-    """Write results to a JSON file, replaced in one step."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(results, indent=2) + '\n', encoding='utf-8')

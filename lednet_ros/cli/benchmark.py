@@ -54,9 +54,8 @@ def _add(
 
 def run(options: argparse.Namespace) -> int:
     """Measure, print the table and write the files."""
-    from lednet_ros.benchmark.measure import write_json
     from lednet_ros.benchmark.tables import plot_results, print_results
-    from lednet_ros.files import make_folder
+    from lednet_ros.files import make_folder, write_json
 
     # Fails now rather than after the work.
     for path in filter(None, (options.json, options.plot)):

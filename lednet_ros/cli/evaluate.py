@@ -1,9 +1,13 @@
 # Copyright 2026 the lednet_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""`lednet evaluate`: accuracy on labeled frames."""
+"""`lednet evaluate`: accuracy on labeled frames, of folders and of bags."""
 
 import argparse
+from collections.abc import Mapping
+import glob
 from pathlib import Path
+import sys
+from typing import Any
 
 from lednet_ros.cli.parsing import add_segmenter_arguments, Subparsers
 
@@ -12,59 +16,142 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser('evaluate', help='measure accuracy on labeled frames')
     parser.add_argument(
-        'data', type=Path, help='folder with SPLIT/images and SPLIT/labels, or Cityscapes'
+        'data',
+        nargs='+',
+        metavar='DATA',
+        help='folder with SPLIT/images and SPLIT/labels, Cityscapes, or bags (names or patterns)',
     )
-    parser.add_argument('--split', default='val', help='part of the data (default: val)')
-    parser.add_argument(
+    parser.add_argument('--json', metavar='FILE', help='also write the figures to FILE')
+    add_segmenter_arguments(parser)
+    _add_folder_arguments(parser.add_argument_group('folders'))
+    _add_bag_arguments(parser.add_argument_group('bags'))
+    gate = parser.add_argument_group(
+        'verdict', 'figures that fall short are listed, and the exit code is 3'
+    )
+    gate.add_argument('--min-miou', type=float, metavar='IOU', help='lowest mean IoU, 0 to 1')
+    gate.add_argument(
+        '--min-iou',
+        action='append',
+        default=[],
+        metavar='CLASS=IOU',
+        help='lowest IoU of a class; may be repeated',
+    )
+    gate.add_argument('--baseline', type=Path, metavar='FILE', help='JSON of an earlier run')
+    gate.add_argument(
+        '--max-regression',
+        type=float,
+        default=0.0,
+        metavar='IOU',
+        help="how far figures may be below the baseline's (default: 0)",
+    )
+    parser.set_defaults(run=run)
+
+
+def _add_folder_arguments(group: Any) -> None:
+    group.add_argument('--split', default='val', help='part of the data (default: val)')
+    group.add_argument(
         '--layout',
         choices=('auto', 'folder', 'cityscapes'),
         default='auto',
         help='how the data lie (default: auto, told from the folders)',
     )
-    parser.add_argument(
+    group.add_argument(
         '--annotations',
         choices=('gtFine', 'gtCoarse'),
         default='gtFine',
         help='ground truth of Cityscapes (default: gtFine)',
     )
-    parser.add_argument(
+    group.add_argument(
         '--scales',
         type=_scales,
         default=(1.0,),
         metavar='S,S...',
         help='average over these sizes of the input, like 0.75,1,1.25 (default: 1)',
     )
-    parser.add_argument('--flip', action='store_true', help='average over mirrored frames too')
-    parser.add_argument(
+    group.add_argument('--flip', action='store_true', help='average over mirrored frames too')
+    group.add_argument(
         '--submission',
         metavar='DIR',
         help='also write the label images that the Cityscapes benchmark takes to DIR; '
         'its frames need no labels then',
     )
-    parser.add_argument('--json', metavar='FILE', help='also write the figures to FILE')
-    add_segmenter_arguments(parser)
-    parser.set_defaults(run=run)
+
+
+def _add_bag_arguments(group: Any) -> None:
+    group.add_argument('--image-topic', metavar='TOPIC', help='default: the only image topic')
+    group.add_argument('--label-topic', metavar='TOPIC', help='ground truth: ids or colors')
+    group.add_argument(
+        '--labels', type=Path, metavar='DIR', help='ground truth: files SEC.NANOSEC.png'
+    )
+    group.add_argument(
+        '--slop',
+        type=float,
+        default=0.0,
+        metavar='SECONDS',
+        help='largest difference of the stamps of image and label (default: 0)',
+    )
+    group.add_argument('--csv', type=Path, metavar='FILE', help='write the figures of each frame')
+    group.add_argument('--report', type=Path, metavar='FILE', help='write an HTML report')
+    group.add_argument(
+        '--resume', type=Path, metavar='DIR', help='keep results in DIR; skip what is there'
+    )
+    group.add_argument(
+        '--workers', type=int, default=1, help='processes, by Ray if more than 1 (default: 1)'
+    )
+    group.add_argument('--ray-address', metavar='ADDRESS', help='of a running Ray cluster')
 
 
 def run(options: argparse.Namespace) -> int:
-    """Evaluate, print the table and write the files."""
+    """Evaluate, print the table, write the files and give the verdict."""
+    from lednet_ros.evaluation.gate import FAILED, Gate, parse_limit, read_baseline
+    from lednet_ros.files import make_folder, write_json
+    from lednet_ros.recordings.bags import is_bag, SourceError
+
+    # Fails now rather than after the work.
+    for path in filter(None, (options.json, options.csv, options.report)):
+        make_folder(Path(path).parent)
+    gate = Gate(
+        options.min_miou,
+        dict(parse_limit(text) for text in options.min_iou),
+        None if options.baseline is None else read_baseline(options.baseline),
+        options.max_regression,
+    )
+    paths = _expand(options.data)
+    if all(is_bag(path) for path in paths):
+        figures, code = _evaluate_bags(options, paths, gate)
+    elif len(paths) == 1 and paths[0].is_dir():
+        figures, code = _evaluate_folder(options, paths[0], gate), 0
+    else:
+        wrong = next(path for path in paths if not is_bag(path))
+        reason = 'is not a bag' if wrong.exists() else 'does not exist'
+        raise SourceError(
+            f'{wrong} {reason}; needed: a folder of frames, or bags (a folder with '
+            'metadata.yaml, or a .mcap, .db3 or .bag file)'
+        )
+    if options.json:
+        write_json(figures, options.json)
+    shortfalls = gate.shortfalls(figures)
+    for line in shortfalls:
+        print(f'fell short: {line}', file=sys.stderr)
+    return FAILED if shortfalls else code
+
+
+def _evaluate_folder(options: argparse.Namespace, folder: Path, gate: Any) -> Mapping[str, Any]:
     from lednet_ros.checkpoint import load_checkpoint
     from lednet_ros.datasets import CityscapesDataset, Dataset, FolderDataset, guess_layout
     from lednet_ros.evaluation.cityscapes import open_for_submission
-    from lednet_ros.evaluation.dataset import evaluate, format_table, write_json
+    from lednet_ros.evaluation.dataset import evaluate, format_table, to_dict
     from lednet_ros.evaluation.multi_scale import MultiScaleSegmenter
     from lednet_ros.files import make_folder
     from lednet_ros.inference.segmenter import Segmenter
     from lednet_ros.labels import LabelMap
 
-    # Fails now rather than after the work.
-    if options.json:
-        make_folder(Path(options.json).parent)
     if options.submission:
         make_folder(Path(options.submission))
     checkpoint = load_checkpoint(
         options.checkpoint, LabelMap.load(options.label_map) if options.label_map else None
     )
+    gate.check_names(checkpoint.label_map.names)
     settings = {
         'source': options.checkpoint,
         'device': options.device,
@@ -84,19 +171,83 @@ def run(options: argparse.Namespace) -> int:
             checkpoint, scales=options.scales, flip=options.flip, **settings
         )
     frames: Dataset
-    layout = guess_layout(options.data) if options.layout == 'auto' else options.layout
+    layout = guess_layout(folder) if options.layout == 'auto' else options.layout
     if layout != 'cityscapes':
-        frames = FolderDataset(options.data, options.split, segmenter.label_map)
+        frames = FolderDataset(folder, options.split, segmenter.label_map)
     else:
         open_cityscapes = open_for_submission if options.submission else CityscapesDataset
-        frames = open_cityscapes(
-            options.data, options.split, segmenter.label_map, options.annotations
-        )
+        frames = open_cityscapes(folder, options.split, segmenter.label_map, options.annotations)
     result = evaluate(segmenter, frames, options.submission)
     print(format_table(result))
-    if options.json:
-        write_json(result, options.json)
-    return 0
+    return to_dict(result)
+
+
+def _evaluate_bags(
+    options: argparse.Namespace, paths: list[Path], gate: Any
+) -> tuple[Mapping[str, Any], int]:
+    from lednet_ros.evaluation.dataset import format_accuracies
+    from lednet_ros.evaluation.ground_truth import list_label_files
+    from lednet_ros.evaluation.many_bags import evaluate_bags, EvaluationSettings
+    from lednet_ros.evaluation.recording import format_notes, recording_to_dict, TruthSource
+    from lednet_ros.recordings.bags import SourceError
+
+    if options.label_topic and options.labels:
+        raise ValueError('--label-topic and --labels are given; only one may be')
+    if options.labels:
+        list_label_files(options.labels)
+    settings = EvaluationSettings(
+        options.checkpoint,
+        options.label_map,
+        options.device,
+        options.backend,
+        options.precision,
+        options.calibration,
+        # Each process of several takes one core.
+        num_threads=1 if options.workers > 1 or options.ray_address else 0,
+        image_topic=options.image_topic,
+        truth=TruthSource(options.label_topic, options.labels, round(options.slop * 1e9)),
+    )
+    segmenter = settings.make_segmenter()
+    gate.check_names(segmenter.label_map.names)
+    found = evaluate_bags(
+        segmenter, settings, paths, options.resume, options.workers, options.ray_address
+    )
+    for path, reason in found.failures.items():
+        print(f'failed: {path}: {reason}', file=sys.stderr)
+    total = found.total
+    if total is None:
+        raise SourceError(f'none of {len(paths)} bags could be evaluated')
+    figures = {**recording_to_dict(total), 'failures': found.failures}
+    if figures['matched']:
+        print(format_accuracies(figures))
+    print(format_notes(total))
+    if options.csv or options.report:
+        # Plots take a while to import.
+        from lednet_ros.evaluation.recording_report import write_csv, write_recording_report
+
+        if options.csv:
+            write_csv(total, options.csv)
+        if options.report:
+            limited = gate.min_miou is not None or gate.min_iou or gate.baseline
+            write_recording_report(
+                options.report,
+                total,
+                segmenter,
+                options.image_topic,
+                settings.truth,
+                gate.shortfalls(figures) if limited else None,
+            )
+    return figures, 1 if found.failures else 0
+
+
+def _expand(names: list[str]) -> list[Path]:
+    """Give the paths that names and patterns stand for."""
+    paths: list[Path] = []
+    for name in names:
+        # A name that is there is no pattern, whatever it looks like.
+        matches = [] if Path(name).exists() else sorted(glob.glob(name))  # noqa: PTH207
+        paths += [Path(match) for match in matches] or [Path(name)]
+    return paths
 
 
 def _scales(text: str) -> tuple[float, ...]:

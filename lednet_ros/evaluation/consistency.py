@@ -69,9 +69,9 @@ class Calibration:
 
     def error(self) -> float:
         """
-        Expected calibration error.
+        Give the expected calibration error.
 
-        Mean distance between confidence and accuracy over 16 bins of confidence, weighted by
+        The mean distance between confidence and accuracy over 16 bins of confidence, weighted by
         their pixels (Guo et al., ICML 2017, section 2); NaN without pixels.
         """
         claimed, right, total = self.curve()

@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evaluation of a segmenter on labeled frames."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-import json
 import math
 from pathlib import Path
 import time
@@ -14,7 +13,6 @@ from lednet_ros.datasets import CityscapesDataset, Dataset, DatasetError, Labele
 from lednet_ros.evaluation.cityscapes import InstanceCounts, write_submission
 from lednet_ros.evaluation.metrics import ConfusionMatrix, mean_defined
 from lednet_ros.evaluation.multi_scale import MultiScaleSegmenter
-from lednet_ros.files import atomic_path
 from lednet_ros.inference.segmenter import Segmenter
 import numpy as np
 from numpy.typing import NDArray
@@ -114,11 +112,7 @@ def to_dict(result: EvaluationResult) -> dict[str, Any]:
     confusion = result.confusion
     names, categories = confusion.label_map.names, confusion.label_map.categories
     figures = {
-        'miou': _defined(confusion.miou()),
-        'category_miou': _defined(confusion.category_miou()),
-        'pixel_accuracy': _defined(confusion.pixel_accuracy()),
-        'iou': _by_name(names, confusion.iou()),
-        'category_iou': _by_name(categories, confusion.category_iou()),
+        **figures_of(confusion),
         'images': result.images,
         'fps': result.fps,
         'parameters': result.parameters,
@@ -126,17 +120,32 @@ def to_dict(result: EvaluationResult) -> dict[str, Any]:
     if result.instances is not None:
         iiou = result.instances.iiou(confusion)
         category_iiou = result.instances.category_iiou(confusion)
-        figures['instance_miou'] = _defined(mean_defined(iiou))
-        figures['category_instance_miou'] = _defined(mean_defined(category_iiou))
-        figures['iiou'] = _by_name(names, iiou)
-        figures['category_iiou'] = _by_name(categories, category_iiou)
+        figures['instance_miou'] = defined(mean_defined(iiou))
+        figures['category_instance_miou'] = defined(mean_defined(category_iiou))
+        figures['iiou'] = by_name(names, iiou)
+        figures['category_iiou'] = by_name(categories, category_iiou)
     return figures
 
 
-def write_json(result: EvaluationResult, path: str | Path) -> None:
-    """Write the figures of a result to a file."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(to_dict(result), indent=2) + '\n', encoding='utf-8')
+def figures_of(confusion: ConfusionMatrix) -> dict[str, Any]:
+    """
+    Give the accuracies that follow from pixel counts.
+
+    Returns
+    -------
+    dict
+        `miou`, `category_miou`, `pixel_accuracy`, `iou` (class name to value) and `category_iou`
+        (category name to value), all fractions of 1 or None where undefined.
+
+    """
+    label_map = confusion.label_map
+    return {
+        'miou': defined(confusion.miou()),
+        'category_miou': defined(confusion.category_miou()),
+        'pixel_accuracy': defined(confusion.pixel_accuracy()),
+        'iou': by_name(label_map.names, confusion.iou()),
+        'category_iou': by_name(label_map.categories, confusion.category_iou()),
+    }
 
 
 def format_table(result: EvaluationResult) -> str:
@@ -147,7 +156,7 @@ def format_table(result: EvaluationResult) -> str:
     category_mean = ('category mIoU', figures['category_miou'])
     accuracy = ('pixel accuracy', figures['pixel_accuracy'])
     if result.instances is None:
-        lines = [_row(*row) for row in (*classes, mean, category_mean, accuracy)]
+        lines = [format_accuracies(figures)]
     else:
         iiou, category_iiou = figures['iiou'], figures['category_iiou']
         lines = [
@@ -163,6 +172,17 @@ def format_table(result: EvaluationResult) -> str:
         ]
     lines.append(f'{result.images} frames, {result.fps:.1f} frames/s')
     return '\n'.join(lines)
+
+
+def format_accuracies(figures: Mapping[str, Any]) -> str:
+    """Format the figures of `figures_of` for a terminal."""
+    rows = [
+        *figures['iou'].items(),
+        ('mIoU', figures['miou']),
+        ('category mIoU', figures['category_miou']),
+        ('pixel accuracy', figures['pixel_accuracy']),
+    ]
+    return '\n'.join(_row(*row) for row in rows)
 
 
 def _row(name: str, *values: float | None) -> str:
@@ -188,9 +208,11 @@ def _segment(
     return segmenter.segment([pixels], confidence=False, overlay=False).labels[0]
 
 
-def _by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:
-    return dict(zip(names, map(_defined, values.tolist()), strict=True))
+def by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:
+    """Give values by name, None where undefined."""
+    return dict(zip(names, map(defined, values.tolist()), strict=True))
 
 
-def _defined(value: float) -> float | None:
+def defined(value: float) -> float | None:
+    """Give a value, None for NaN."""
     return None if math.isnan(value) else value

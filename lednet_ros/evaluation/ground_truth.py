@@ -123,7 +123,7 @@ def read_label_message(message: BagMessage, label_map: LabelMap) -> Labels:
         It can't be read, is a JPEG (which changes ids), or has a color that the label map lacks.
 
     """
-    where = f"{message.topic} at {message.header_stamp() / 1e9:.9f} s"
+    where = f'{message.topic} at {message.header_stamp() / 1e9:.9f} s'
     content = message.content()
     if message.type == COMPRESSED_TYPE:
         data = np.frombuffer(bytes(content.data), np.uint8)
@@ -172,8 +172,8 @@ def ids_of_colors(colors: NDArray[np.uint8], label_map: LabelMap, where: str) ->
         A color is not in the label map.
 
     """
-    packed = colors.astype(np.uint32)
-    packed = packed[..., 0] << 16 | packed[..., 1] << 8 | packed[..., 2]
+    wide = colors.astype(np.int64)
+    packed = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
     ids = np.full(packed.shape, UNLABELED, np.uint8)
     known = np.isin(packed, [_pack(BLACK)])
     for index, label in enumerate(label_map.labels):

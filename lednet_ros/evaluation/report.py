@@ -90,6 +90,7 @@ def write_report(
     confusions: Mapping[str, ConfusionMatrix],
     frames: Mapping[str, Sequence[FrameResult]],
     details: Mapping[str, str],
+    plots: Mapping[str, str] | None = None,
 ) -> None:
     """
     Write a report that needs no other file and no network.
@@ -108,6 +109,8 @@ def write_report(
         Frames to show, by the name of the data, in the order of their mean IoU.
     details
         What else is worth knowing, by name; long texts are shown as they are.
+    plots
+        More pictures as data URIs, see `to_svg`, by their headlines.
 
     Raises
     ------
@@ -137,6 +140,7 @@ def write_report(
         title=title,
         curves=_curves(history) if history else None,
         sections=sections,
+        plots=plots or {},
         details=details,
     )
     with atomic_path(path) as temporary:
@@ -184,7 +188,7 @@ def _curves(history: Sequence[Mapping[str, float | str | None]]) -> str:
         axes.grid(alpha=0.3)
         if len(columns) > 1:
             axes.legend()
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def _matrix(confusion: ConfusionMatrix) -> str:
@@ -205,10 +209,11 @@ def _matrix(confusion: ConfusionMatrix) -> str:
         value = shares[row, column]
         color = 'white' if value > 55 else 'black'
         axes.text(column, row, f'{value:.0f}', ha='center', va='center', fontsize=7, color=color)
-    return _svg(figure)
+    return to_svg(figure)
 
 
-def _svg(figure: Figure) -> str:
+def to_svg(figure: Figure) -> str:
+    """Give a figure as a data URI."""
     text = io.StringIO()
     figure.savefig(text, format='svg', metadata={'Date': None})
     return 'data:image/svg+xml;base64,' + base64.b64encode(text.getvalue().encode()).decode()

@@ -8,11 +8,11 @@ import contextlib
 from dataclasses import dataclass
 import functools
 from pathlib import Path
+import sqlite3
 import struct
 from typing import Any, Protocol
 
 from lednet_ros.inference.encodings import decode, decode_compressed, Frame
-from mcap.exceptions import McapError
 from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import StreamReader
 from rosbags.highlevel import AnyReader, AnyReaderError
@@ -179,6 +179,11 @@ class Bag:
         )
 
 
+def format_stamp(stamp: int) -> str:
+    """Write nanoseconds as seconds with nine digits behind the point."""
+    return f'{stamp // 10**9}.{stamp % 10**9:09d}'
+
+
 def is_bag(path: Path) -> bool:
     """Tell whether a path looks like a bag: a folder with its metadata, or a file by its end."""
     return (path / 'metadata.yaml').is_file() or (
@@ -194,8 +199,8 @@ def open_bag(path: Path) -> Iterator[Bag]:
     Parameters
     ----------
     path
-        A rosbag2 (its folder, or its `.mcap` or `.db3` file), or a `.bag` of ROS 1. An MCAP file
-        that was cut off is read as far as it goes.
+        A rosbag2 (its folder, or its `.mcap` or `.db3` file), or a `.bag` of ROS 1. Damaged files
+        of the former are read as far as they go.
 
     Yields
     ------
@@ -217,7 +222,7 @@ def open_bag(path: Path) -> Iterator[Bag]:
             )
             bag = Bag(path, _WholeBag(reader), not reader.is2)
         except (AnyReaderError, FileNotFoundError, AssertionError) as error:
-            torn = _TornMcap(path)
+            torn = _Torn(path)
             if not torn.topics:
                 raise SourceError(f'{path}: not a readable bag: {error}') from error
             bag = Bag(path, torn, is_ros1=False, damage=f'{path}: {torn.damage}')
@@ -274,11 +279,12 @@ class _WholeBag:
             )
 
 
-class _TornMcap:
-    """The records of MCAP files up to where they are damaged."""
+class _Torn:
+    """What can be read of files that `rosbags` refuses: all before the damage."""
 
     def __init__(self, path: Path) -> None:
-        self._files = sorted(path.glob('*.mcap')) if path.is_dir() else [path]
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        self._files = [file for file in files if file.suffix in _SALVAGE]
         self.damage = ''
         counts = Counter((message.topic, message.type) for message in self.messages(None))
         self.topics = [BagTopic(name, kind, count) for (name, kind), count in counts.items()]
@@ -288,25 +294,47 @@ class _TornMcap:
         read = functools.partial(_deserialize_cdr, typestore)
         for file in self._files:
             count = 0
-            schemas: dict[int, Schema] = {}
-            channels: dict[int, Channel] = {}
             try:
-                with file.open('rb') as stream:
-                    for record in StreamReader(stream).records:
-                        if isinstance(record, Schema):
-                            schemas[record.id] = record
-                        elif isinstance(record, Channel):
-                            channels[record.id] = record
-                        elif isinstance(record, Message):
-                            count += 1
-                            channel = channels[record.channel_id]
-                            if names is None or channel.topic in names:
-                                kind = schemas[channel.schema_id].name
-                                yield BagMessage(
-                                    channel.topic, kind, record.log_time, record.data, False, read
-                                )
-            except (McapError, OSError, ValueError, KeyError, EOFError, RuntimeError) as error:
+                for topic, kind, time, data in _SALVAGE[file.suffix](file):
+                    count += 1
+                    if names is None or topic in names:
+                        yield BagMessage(topic, kind, time, data, False, read)
+            # A torn record may raise whatever its reader stumbles over.
+            except Exception as error:
                 self.damage = f'{file.name} is damaged after {count} messages ({error})'
+
+
+Salvaged = Iterator[tuple[str, str, int, bytes]]
+
+
+def _salvage_mcap(path: Path) -> Salvaged:
+    """Give topic, type, time and data of messages in the order of the file."""
+    schemas: dict[int, Schema] = {}
+    channels: dict[int, Channel] = {}
+    with path.open('rb') as stream:
+        for record in StreamReader(stream).records:
+            if isinstance(record, Schema):
+                schemas[record.id] = record
+            elif isinstance(record, Channel):
+                channels[record.id] = record
+            elif isinstance(record, Message):
+                channel = channels[record.channel_id]
+                kind = schemas[channel.schema_id].name
+                yield channel.topic, kind, record.log_time, record.data
+
+
+def _salvage_database(path: Path) -> Salvaged:
+    """As `_salvage_mcap`, for SQLite."""
+    with contextlib.closing(sqlite3.connect(f'{path.resolve().as_uri()}?mode=ro', uri=True)) as db:
+        topics = {row[0]: row[1:] for row in db.execute('SELECT id, name, type FROM topics')}
+        # By the table itself: its index may be what is damaged.
+        for topic, time, data in db.execute(
+            'SELECT topic_id, timestamp, data FROM messages NOT INDEXED ORDER BY rowid'
+        ):
+            yield *topics[topic], time, data
+
+
+_SALVAGE = {'.mcap': _salvage_mcap, '.db3': _salvage_database}
 
 
 def _deserialize_cdr(typestore: Typestore, data: bytes, kind: str) -> Any:

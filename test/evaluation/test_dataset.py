@@ -18,10 +18,10 @@ from lednet_ros.evaluation.dataset import (
     EvaluationResult,
     format_table,
     to_dict,
-    write_json,
 )
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.evaluation.multi_scale import MultiScaleSegmenter
+from lednet_ros.files import write_json
 from lednet_ros.inference.segmenter import Segmenter
 import numpy as np
 import pytest
@@ -102,7 +102,7 @@ def test_figures_are_fractions_and_null_where_undefined(segmenter: Segmenter) ->
 def test_json_file_is_strict_json(segmenter: Segmenter, tmp_path: Path) -> None:
     result = EvaluationResult(ConfusionMatrix(segmenter.label_map), 1, 25.0, 1000)
     path = tmp_path / 'new' / 'figures.json'
-    write_json(result, path)
+    write_json(to_dict(result), path)
 
     def refuse(constant: str) -> None:
         pytest.fail(f'{constant} is not JSON')

@@ -1,0 +1,198 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What an evaluation of bags leaves behind: a table of frames and an HTML report."""
+
+from collections.abc import Sequence
+import csv
+import math
+from pathlib import Path
+
+from lednet_ros.evaluation.recording import (
+    format_notes,
+    FrameFigures,
+    RecordingReader,
+    RecordingResult,
+    STAGES,
+    TruthSource,
+)
+from lednet_ros.evaluation.report import FrameResult, to_svg, write_report
+from lednet_ros.files import atomic_path
+from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.recordings.bags import format_stamp, open_bag
+from matplotlib.figure import Figure
+import numpy as np
+
+COLUMNS = (
+    'bag', 'index', 'stamp', 'label_stamp', 'miou', 'pixel_accuracy', 'flipped',
+    *(f'{stage}_ms' for stage in STAGES),
+)
+# Frames to show of the best, of the middle and of the worst ones.
+SHOWN = 2
+
+
+def write_csv(result: RecordingResult, path: Path) -> None:
+    """Write the figures of each frame; undefined ones are empty."""
+    with atomic_path(path) as temporary, temporary.open('w', encoding='utf-8', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for frame in result.frames:
+            figures = (frame.miou, frame.accuracy, frame.flips)
+            writer.writerow(
+                (
+                    frame.bag, frame.index, format_stamp(frame.stamp),
+                    '' if frame.label_stamp is None else format_stamp(frame.label_stamp),
+                    *('' if math.isnan(value) else f'{value:.6f}' for value in figures),
+                    *(f'{value:.3f}' for value in frame.milliseconds),
+                )
+            )
+
+
+def write_recording_report(
+    path: Path,
+    result: RecordingResult,
+    segmenter: Segmenter,
+    image_topic: str | None,
+    truth: TruthSource,
+    shortfalls: Sequence[str] | None,
+) -> None:
+    """
+    Write a report in one HTML file, for which some frames are read and segmented again.
+
+    Parameters
+    ----------
+    path
+        The file, replaced in one step.
+    result
+        What was found.
+    segmenter, image_topic, truth
+        What it was found with.
+    shortfalls
+        What fell short of the limits; None where there are no limits.
+
+    Raises
+    ------
+    OSError
+        The file can't be written.
+    SourceError
+        A bag can't be read any more.
+
+    """
+    title = ', '.join(Path(bag).name for bag in result.bags[:3])
+    if len(result.bags) > 3:
+        title += f' and {len(result.bags) - 3} more'
+    if shortfalls is not None:
+        title += ': fell short' if shortfalls else ': passed'
+    has_truth = any(frame.label_stamp is not None for frame in result.frames)
+    details = {'fell short': '\n'.join(shortfalls)} if shortfalls else {}
+    details |= {
+        'figures': format_notes(result),
+        'bags': '\n'.join(result.bags),
+        'topics': ', '.join(result.topics),
+        'network': (
+            f'{segmenter.network_name}, {segmenter.parameters:,} parameters, '
+            f'{segmenter.backend} {segmenter.precision}, input '
+            f"{'x'.join(map(str, segmenter.input_size))}"
+        ),
+    }
+    plots = {'Frame by frame': _plot_frames(result)}
+    if has_truth:
+        plots['Confidence: how often it is right'] = _plot_calibration(result)
+    plots['Time'] = _plot_times(result)
+    write_report(
+        path,
+        title,
+        [],
+        {'Accuracy': result.confusion} if has_truth else {},
+        {'Accuracy': _show(result, segmenter, image_topic, truth)} if has_truth else {},
+        details,
+        plots,
+    )
+
+
+def choose_frames(frames: Sequence[FrameFigures]) -> list[FrameFigures]:
+    """Choose the best, the middle and the worst frames by mean IoU, the best first."""
+    ordered = sorted(
+        (frame for frame in frames if not math.isnan(frame.miou)),
+        key=lambda frame: (-frame.miou, frame.bag, frame.index),
+    )
+    middle = max(len(ordered) // 2 - SHOWN // 2, 0)
+    places = {*range(SHOWN), *range(middle, middle + SHOWN)}
+    places |= {len(ordered) - 1 - k for k in range(SHOWN)}
+    return [ordered[place] for place in sorted(places) if 0 <= place < len(ordered)]
+
+
+def _show(
+    result: RecordingResult, segmenter: Segmenter, image_topic: str | None, truth: TruthSource
+) -> list[FrameResult]:
+    """Read and segment the chosen frames again."""
+    chosen = choose_frames(result.frames)
+    shown = []
+    for path in map(Path, result.bags):
+        wanted = {frame.index: frame for frame in chosen if frame.bag == path.name}
+        if not wanted:
+            continue
+        with open_bag(path) as bag:
+            reader = RecordingReader(bag, image_topic, truth, segmenter.label_map)
+            for loaded in reader.frames():
+                figures = wanted.pop(loaded.index, None)
+                if figures and loaded.frame is not None and loaded.truth is not None:
+                    frame = loaded.frame
+                    result_of_frame = segmenter.segment([frame], confidence=False, overlay=False)
+                    order = 1 if frame.color_order == 'rgb' else -1
+                    shown.append(
+                        FrameResult(
+                            f'{path.name}, frame {loaded.index}, {format_stamp(loaded.stamp)} s',
+                            figures.miou, np.ascontiguousarray(frame.pixels[..., ::order]),
+                            loaded.truth, result_of_frame.labels[0].copy(),
+                        )
+                    )
+                if not wanted:
+                    break
+    return shown
+
+
+def _plot_frames(result: RecordingResult) -> str:
+    """Plot mean IoU and flips over the frames."""
+    figure = Figure(figsize=(12, 3.2), layout='constrained')
+    axes = figure.subplots()
+    numbers = range(len(result.frames))
+    axes.plot(numbers, [frame.miou for frame in result.frames], lw=1, label='mIoU')
+    axes.plot(
+        numbers, [frame.flips for frame in result.frames], lw=1,
+        label='labels that flipped where the image is still',
+    )
+    axes.set_xlabel('frame')
+    axes.set_ylim(0, 1)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return to_svg(figure)
+
+
+def _plot_calibration(result: RecordingResult) -> str:
+    claimed, right, total = result.calibration.curve()
+    figure = Figure(figsize=(5.5, 4), layout='constrained')
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], '--', color='gray', lw=1)
+    axes.plot(claimed, right, '-o', ms=4)
+    shares = total / max(int(total.sum()), 1)
+    axes.bar(np.arange(len(total)) / len(total), shares, width=1 / len(total), align='edge',
+             alpha=0.2, label='share of the pixels')
+    axes.set_xlabel('confidence')
+    axes.set_ylabel('share of right pixels')
+    axes.set_title(f'expected calibration error {result.calibration.error():.3f}')
+    axes.legend()
+    return to_svg(figure)
+
+
+def _plot_times(result: RecordingResult) -> str:
+    figure = Figure(figsize=(12, 3), layout='constrained')
+    axes = figure.subplots()
+    for number, stage in enumerate(STAGES):
+        values = [frame.milliseconds[number] for frame in result.frames]
+        axes.plot(range(len(values)), values, lw=1, label=stage)
+    axes.set_xlabel('frame')
+    axes.set_ylabel('milliseconds')
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return to_svg(figure)

@@ -1,0 +1,45 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Calibration error and flips of small examples that are counted by hand."""
+
+import math
+
+from lednet_ros.evaluation.consistency import Calibration, FlipCounter, Flips
+from lednet_ros.inference.encodings import Frame
+import numpy as np
+import pytest
+
+
+def array(*values: int) -> np.ndarray:
+    return np.array([values], np.uint8)
+
+
+def test_the_calibration_error_is_the_mean_gap() -> None:
+    calibration = Calibration()
+    # Four pixels at 255 (claimed 1), three of them right; two at 51 (claimed 0.2), one right.
+    calibration.update(
+        array(1, 1, 1, 1, 2, 2, 255, 3),
+        array(1, 1, 1, 0, 2, 3, 1, 255),
+        array(255, 255, 255, 255, 51, 51, 255, 255),
+    )
+    assert calibration.error() == pytest.approx((4 * 0.25 + 2 * 0.3) / 6)
+    claimed, right, total = calibration.curve()
+    assert total.tolist() == [0, 0, 0, 2] + [0] * 11 + [4]
+    assert (claimed[3], right[3], right[15]) == (pytest.approx(0.2), 0.5, 0.75)
+    assert (calibration + calibration).error() == pytest.approx(calibration.error())
+    assert math.isnan(Calibration().error())
+
+
+def frame(*levels: int) -> Frame:
+    return Frame(np.repeat(array(*levels)[..., None], 3, axis=2), 'bgr')
+
+
+def test_flips_count_where_the_image_is_still() -> None:
+    counter = FlipCounter()
+    assert counter.compare(frame(10, 10, 10, 10), array(1, 1, 1, 1)) == Flips(0, 0)
+    # The third pixel has moved; of the three others one flips.
+    assert counter.compare(frame(10, 13, 14, 7), array(1, 2, 2, 1)) == Flips(3, 1)
+    assert counter.compare(frame(1, 1), array(5, 5)) == Flips(0, 0)
+    assert counter.compare(frame(1, 1), array(5, 5)) == Flips(2, 0)
+    assert (Flips(3, 1) + Flips(2, 0)).share == 0.2
+    assert math.isnan(Flips().share)

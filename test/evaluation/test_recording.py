@@ -1,0 +1,321 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluation of bags: real files, a small network."""
+
+from collections.abc import Sequence
+import csv
+import json
+from pathlib import Path
+
+from bag_files import Entry, write_bag, write_ros1_bag
+import cv2
+from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.cli.main import main
+from lednet_ros.datasets import FolderDataset
+from lednet_ros.evaluation.dataset import evaluate
+from lednet_ros.evaluation.ground_truth import match_stamps
+from lednet_ros.evaluation.recording import (
+    evaluate_bag,
+    format_notes,
+    recording_to_dict,
+    TruthSource,
+)
+from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.recordings.bags import SourceError
+from lednet_ros.synthetic import StreetScene
+import numpy as np
+import pytest
+
+START = 1_600_000_000 * 10**9
+PERIOD = 66_666_667
+IMAGES, LABELS = '/camera/image', '/truth'
+
+
+@pytest.fixture
+def segmenter(small_content: Checkpoint) -> Segmenter:
+    return Segmenter(small_content, device='cpu', backend='torch_eager')
+
+
+@pytest.fixture(scope='module')
+def frames() -> list[np.ndarray]:
+    """Five BGR frames of a street."""
+    scene = StreetScene(96, 64, seed=2)
+    return [np.ascontiguousarray(scene.render(k / 15)[0][..., ::-1]) for k in range(5)]
+
+
+def stamp(index: int) -> int:
+    return START + index * PERIOD
+
+
+def images(frames: Sequence[np.ndarray], encoding: str = 'bgr8') -> list[Entry]:
+    return [Entry(IMAGES, stamp(k), stamp(k), f, encoding) for k, f in enumerate(frames)]
+
+
+def truth_of(segmenter: Segmenter, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Give what the segmenter itself says, with an unlabeled border and some errors."""
+    truths = []
+    for frame in frames:
+        labels = segmenter.segment([np.ascontiguousarray(frame[..., ::-1])]).labels[0].copy()
+        labels[:5] = 255
+        labels[10:20] = (labels[10:20] + 1) % 11
+        truths.append(labels)
+    return truths
+
+
+def labels(
+    truths: Sequence[np.ndarray], delay: int = 0, late: int = 0, encoding: str = 'mono8'
+) -> list[Entry]:
+    return [
+        Entry(LABELS, stamp(k) + delay, stamp(k) + late + 1, truth, encoding)
+        for k, truth in enumerate(truths)
+    ]
+
+
+def in_order(*entries: Entry) -> list[Entry]:
+    return sorted(entries, key=lambda entry: entry.time)
+
+
+TOPIC = TruthSource(topic=LABELS)
+
+
+@pytest.mark.parametrize('ros1', [False, True])
+@pytest.mark.parametrize('late', [0, 3 * PERIOD, -3 * PERIOD])
+def test_labels_are_matched_by_stamp_whenever_they_were_recorded(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path, late: int, ros1: bool
+) -> None:
+    truths = truth_of(segmenter, frames)
+    entries = in_order(*images(frames), *labels(truths, late=late))
+    write = write_ros1_bag if ros1 else write_bag
+    path = write(tmp_path / 'drive.bag', entries)
+    result = evaluate_bag(segmenter, path, None, TOPIC, progress=False)
+    assert [frame.index for frame in result.frames] == [0, 1, 2, 3, 4]
+    assert [frame.stamp for frame in result.frames] == [stamp(k) for k in range(5)]
+    assert [frame.label_stamp for frame in result.frames] == [stamp(k) for k in range(5)]
+    # All wrong pixels are those of ten rows of 59.
+    assert result.confusion.pixel_accuracy() == pytest.approx(49 / 59)
+    assert not result.unmatched_images
+    assert not result.unmatched_labels
+    figures = recording_to_dict(result)
+    assert figures['matched'] == 5
+    assert figures['topics'] == [IMAGES]
+    assert sum(figures['class_shares'].values()) == pytest.approx(1)
+    assert np.sum(figures['confusion_matrix']) == 5 * 59 * 96
+    assert figures['stages_ms']['segment']['p50'] > 0
+
+
+def test_what_did_not_match_is_named(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    truths = truth_of(segmenter, frames)
+    written = labels(truths)
+    moved = Entry(LABELS, stamp(1) + 5_000_000, stamp(1) + 1, truths[1], 'mono8')
+    path = write_bag(tmp_path / 'bag', in_order(*images(frames), written[0], moved, written[3]))
+    result = evaluate_bag(segmenter, path, IMAGES, TOPIC, progress=False)
+    assert len(result.frames) == 5
+    assert result.unmatched_images == [stamp(1), stamp(2), stamp(4)]
+    assert result.unmatched_labels == [stamp(1) + 5_000_000]
+    notes = format_notes(result)
+    assert '3 frames without ground truth: 1600000000.066666667' in notes
+    assert '1 label images without a frame: 1600000000.071666667' in notes
+    near = TruthSource(topic=LABELS, slop=6_000_000)
+    result = evaluate_bag(segmenter, path, IMAGES, near, progress=False)
+    assert result.unmatched_images == [stamp(2), stamp(4)]
+    assert result.frames[1].label_stamp == stamp(1) + 5_000_000
+
+
+def test_stamps_are_matched_nearest_first_and_once() -> None:
+    assert match_stamps([0, 10, 20], [9, 21], 0) == {}
+    assert match_stamps([0, 10, 20], [9, 21], 3) == {1: 0, 2: 1}
+    assert match_stamps([0, 10], [6], 100) == {1: 0}
+    assert match_stamps([5, 5], [5, 5, 5], 0) == {0: 0, 1: 1}
+
+
+def test_labels_of_a_folder(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    folder = tmp_path / 'truth'
+    folder.mkdir()
+    palette = segmenter.label_map.palette
+    for index, truth in enumerate(truth_of(segmenter, frames)):
+        when = stamp(index)
+        # Ids and colors, as they come.
+        colors = np.where((truth == 255)[..., None], 0, palette[truth])[..., ::-1]
+        content = truth if index % 2 else colors.astype(np.uint8)
+        cv2.imwrite(str(folder / f'{when // 10**9}.{when % 10**9:09d}.png'), content)
+    (folder / 'notes.txt').write_text('no label')
+    path = write_bag(tmp_path / 'bag', images(frames, 'png'))
+    truth = TruthSource(folder=folder)
+    result = evaluate_bag(segmenter, path, None, truth, progress=False)
+    assert result.confusion.pixel_accuracy() == pytest.approx(49 / 59)
+
+
+@pytest.mark.parametrize('encoding', ['rgb8', 'bgr8', 'png'])
+def test_colored_labels(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path, encoding: str
+) -> None:
+    palette = segmenter.label_map.palette
+    order = 1 if encoding == 'rgb8' else -1
+    colored = [
+        np.where((truth == 255)[..., None], 0, palette[truth]).astype(np.uint8)[..., ::order]
+        for truth in truth_of(segmenter, frames)
+    ]
+    path = write_bag(
+        tmp_path / 'bag', in_order(*images(frames), *labels(colored, encoding=encoding))
+    )
+    result = evaluate_bag(segmenter, path, IMAGES, TOPIC, progress=False)
+    assert result.confusion.pixel_accuracy() == pytest.approx(49 / 59)
+
+
+def test_labels_that_do_not_fit_are_named(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    truths = truth_of(segmenter, frames)
+    strange = [truth.copy() for truth in truths]
+    strange[2][7, 3] = 77
+    painted = [np.full((64, 96, 3), (1, 2, 3), np.uint8)]
+    cases = {
+        'small': (labels([truths[0][:32]]), r'does not fit frame 0: truth is \(32, 96\)'),
+        'id': (labels(strange), r'1600000000\.133333334 s does not fit frame 2: truth has id 77'),
+        'color': (labels(painted, encoding='rgb8'), r'color \(1, 2, 3\) in row 0, column 0'),
+        'jpeg': (labels(painted, encoding='jpeg'), 'is a JPEG, which changes labels'),
+        'yuv': (labels([truths[0]], encoding='mono16'), "encoding 'mono16'; labels must be mono8"),
+        'apart': (labels(truths, delay=10**12), 'no ground truth matches: images are from 16'),
+    }
+    for name, (written, complaint) in cases.items():
+        path = write_bag(tmp_path / name, in_order(*images(frames), *written))
+        with pytest.raises(SourceError, match=complaint):
+            evaluate_bag(segmenter, path, IMAGES, TOPIC, progress=False)
+
+
+def test_without_ground_truth_there_are_other_figures(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    path = write_bag(tmp_path / 'bag', images([frames[0]] * 3 + [frames[4]]))
+    figures = recording_to_dict(evaluate_bag(segmenter, path, progress=False))
+    assert figures['miou'] is None
+    assert figures['calibration_error'] is None
+    assert figures['images'] == 4
+    # The same frame gives the same labels; the last one has moved.
+    assert figures['flipped'] < 0.2
+
+
+def test_frames_that_cannot_be_decoded_are_counted(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    broken = Entry(IMAGES, stamp(9), stamp(9), frames[0], '32FC1')
+    path = write_bag(tmp_path / 'bag', [*images(frames), broken])
+    result = evaluate_bag(segmenter, path, progress=False)
+    assert dict(result.rejected) == {'encoding': 1}
+    assert len(result.frames) == 5
+    path = write_bag(tmp_path / 'worse', [broken])
+    with pytest.raises(SourceError, match=r'no frame that can be used \(rejected: 1 encoding\)'):
+        evaluate_bag(segmenter, path, progress=False)
+
+
+def test_a_bag_of_the_validation_files_gives_the_pixels_of_the_folder(
+    camvid: Path, tmp_path: Path
+) -> None:
+    from bag_files import COMPRESSED, IMAGE, ROS2
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    segmenter = Segmenter.from_checkpoint('lednet', device='cpu', input_size=(96, 128))
+    folder = FolderDataset(camvid, 'val', segmenter.label_map)
+    subset = [folder[index] for index in range(8)]
+    types = ROS2.types
+    path = tmp_path / 'bag'
+    with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        image_topic = writer.add_connection(IMAGES, COMPRESSED, typestore=ROS2)
+        label_topic = writer.add_connection(LABELS, IMAGE, typestore=ROS2)
+        for index, frame in enumerate(subset):
+            time = types['builtin_interfaces/msg/Time'](sec=index, nanosec=5)
+            header = types['std_msgs/msg/Header'](stamp=time, frame_id='camera')
+            data = np.fromfile(camvid / 'val' / 'images' / f'{frame.name}.jpg', np.uint8)
+            image = types[COMPRESSED](header=header, format='jpeg', data=data)
+            height, width = frame.labels.shape
+            label = types[IMAGE](
+                header=header, height=height, width=width, encoding='mono8', is_bigendian=0,
+                step=width, data=frame.labels.ravel(),
+            )
+            writer.write(image_topic, index, ROS2.serialize_cdr(image, COMPRESSED))
+            writer.write(label_topic, index, ROS2.serialize_cdr(label, IMAGE))
+    expected = evaluate(segmenter, subset).confusion
+    found = evaluate_bag(segmenter, path, IMAGES, TOPIC, progress=False).confusion
+    np.testing.assert_array_equal(found.counts, expected.counts)
+    assert found.counts.sum() > 8 * 300 * 400
+
+
+def test_the_command_writes_everything_and_judges(
+    segmenter: Segmenter,
+    frames: list[np.ndarray],
+    small_checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    entries = in_order(*images(frames), *labels(truth_of(segmenter, frames)))
+    path = write_bag(tmp_path / 'bag', entries)
+    out = tmp_path / 'new'
+    command = [
+        'evaluate', str(tmp_path / 'ba?'), '--checkpoint', str(small_checkpoint),
+        '--device', 'cpu', '--backend', 'torch_eager', '--image-topic', IMAGES,
+        '--label-topic', LABELS,
+    ]
+    written = ['--json', f'{out}/f.json', '--csv', f'{out}/f.csv', '--report', f'{out}/f.html']
+    assert main([*command, *written, '--min-miou', '0.2']) == 0
+    assert 'mIoU' in capsys.readouterr().out
+    figures = json.loads((out / 'f.json').read_text())
+    assert figures['bags'] == [str(path)]
+    rows = list(csv.DictReader((out / 'f.csv').open()))
+    assert [row['stamp'] for row in rows[:2]] == ['1600000000.000000000', '1600000000.066666667']
+    assert float(rows[0]['pixel_accuracy']) == pytest.approx(49 / 59, abs=1e-6)
+    html = (out / 'f.html').read_text()
+    assert 'bag: passed' in html
+    assert 'http://' not in html.replace('http://www.w3.org', '')
+    assert html.count('<figure>') == 5
+    # The limits: of this run, of a class, of an earlier run.
+    class_name = max(
+        (name for name, value in figures['iou'].items() if value is not None),
+        key=lambda name: figures['iou'][name],
+    )
+    limits = ['--min-miou', '0.99', '--min-iou', f'{class_name}=0.999']
+    assert main([*command, *limits]) == 3
+    errors = capsys.readouterr().err
+    assert 'fell short: mIoU is' in errors
+    assert f'fell short: IoU of {class_name} is' in errors
+    better = {**figures, 'miou': figures['miou'] + 0.05}
+    (tmp_path / 'better.json').write_text(json.dumps(better))
+    against = ['--baseline', str(tmp_path / 'better.json'), '--max-regression']
+    assert main([*command, *against, '0.06']) == 0
+    assert main([*command, *against, '0.04']) == 3
+
+
+def test_what_the_command_cannot_do_is_one_clear_error(
+    frames: list[np.ndarray],
+    small_checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write_bag(tmp_path / 'bag', images(frames))
+    words = tmp_path / 'words.txt'
+    words.write_text('nothing')
+    empty = write_bag(tmp_path / 'empty', [])
+    command = ['evaluate', '--checkpoint', str(small_checkpoint), '--device', 'cpu']
+    report = tmp_path / 'report.html'
+    for arguments, complaint in (
+        ([str(words)], 'words.txt is not a bag'),
+        ([str(tmp_path / 'gone.mcap')], 'gone.mcap does not exist'),
+        ([str(empty)], 'a single image topic'),
+        ([str(path), '--image-topic', '/up'], "image topic '/up'"),
+        ([str(path), '--label-topic', '/up'], "label topic '/up'"),
+        ([str(path), '--labels', str(tmp_path / 'none')], 'is not a folder'),
+        ([str(path), '--labels', str(tmp_path)], 'no file named by its stamp'),
+        ([str(path), '--labels', '.', '--label-topic', '/up'], 'only one may be'),
+        ([str(path), '--min-iou', 'roof=0.5'], "names the class 'roof'; allowed: sky"),
+        ([str(path), '--min-iou', 'road'], 'must be CLASS=IOU'),
+        ([str(path), '--baseline', str(words)], 'baseline'),
+        ([str(path), '--report', '/proc/none/r.html'], '/proc/none'),
+    ):
+        assert main([*command, '--report', str(report), *arguments]) != 0
+        errors = capsys.readouterr().err
+        assert complaint in errors, errors
+        assert 'Traceback' not in errors
+    assert not report.exists()

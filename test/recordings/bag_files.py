@@ -1,0 +1,97 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Bags for tests: real files of every kind, with images and label images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rosbags.rosbag1 import Writer as Writer1
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import get_typestore, Stores
+
+IMAGE = 'sensor_msgs/msg/Image'
+COMPRESSED = 'sensor_msgs/msg/CompressedImage'
+ROS2 = get_typestore(Stores.ROS2_JAZZY)
+ROS1 = get_typestore(Stores.ROS1_NOETIC)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """
+    A message to write.
+
+    Attributes
+    ----------
+    topic
+        Its topic.
+    stamp, time
+        Nanoseconds of the header and of the recording.
+    pixels
+        (H, W) or (H, W, 3) uint8.
+    encoding
+        Like 'bgr8'; 'png' and 'jpeg' make compressed images, of BGR pixels.
+
+    """
+
+    topic: str
+    stamp: int
+    time: int
+    pixels: np.ndarray
+    encoding: str = 'bgr8'
+
+
+def write_bag(
+    path: Path, entries: Sequence[Entry], plugin: StoragePlugin = StoragePlugin.MCAP
+) -> Path:
+    """Write a rosbag2."""
+    with Writer(path, version=8, storage_plugin=plugin) as writer:
+        connections: dict[str, Any] = {}
+        for entry in entries:
+            message, kind = _message(entry, ROS2)
+            if entry.topic not in connections:
+                connections[entry.topic] = writer.add_connection(
+                    entry.topic, kind, typestore=ROS2
+                )
+            data = ROS2.serialize_cdr(message, kind)
+            writer.write(connections[entry.topic], entry.time, data)
+    return path
+
+
+def write_ros1_bag(path: Path, entries: Sequence[Entry]) -> Path:
+    """Write a bag of ROS 1."""
+    with Writer1(path) as writer:
+        connections: dict[str, Any] = {}
+        for entry in entries:
+            message, kind = _message(entry, ROS1)
+            if entry.topic not in connections:
+                connections[entry.topic] = writer.add_connection(
+                    entry.topic, kind, typestore=ROS1
+                )
+            data = ROS1.serialize_ros1(message, kind)
+            writer.write(connections[entry.topic], entry.time, data)
+    return path
+
+
+def _message(entry: Entry, typestore: Any) -> tuple[Any, str]:
+    types = typestore.types
+    stamp = types['builtin_interfaces/msg/Time'](
+        sec=entry.stamp // 10**9, nanosec=entry.stamp % 10**9
+    )
+    sequence = {'seq': 0} if typestore is ROS1 else {}
+    header = types['std_msgs/msg/Header'](stamp=stamp, frame_id='cam', **sequence)
+    if entry.encoding in ('png', 'jpeg'):
+        good, data = cv2.imencode('.' + entry.encoding, entry.pixels)
+        assert good
+        message = types[COMPRESSED](header=header, format=entry.encoding, data=data.ravel())
+        return message, COMPRESSED
+    height, width = entry.pixels.shape[:2]
+    pixels = np.ascontiguousarray(entry.pixels).ravel()
+    message = types[IMAGE](
+        header=header, height=height, width=width, encoding=entry.encoding, is_bigendian=0,
+        step=pixels.size // height, data=pixels,
+    )
+    return message, IMAGE

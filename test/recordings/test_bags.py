@@ -1,0 +1,143 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Bags of both ROS generations, whole, compressed and damaged."""
+
+from pathlib import Path
+import shutil
+
+from bag_files import Entry, write_bag, write_ros1_bag
+from lednet_ros.recordings.bags import decode_image, IMAGE_TYPES, is_bag, open_bag, SourceError
+from lednet_ros.recordings.sources import read_frames
+import numpy as np
+import pytest
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+
+SECOND = 10**9
+SHARED = Path(__file__).resolve().parents[3] / 'shared' / 'bags'
+
+
+def entries(count: int = 6, topic: str = '/image', encoding: str = 'bgr8') -> list[Entry]:
+    rng = np.random.default_rng(0)
+    return [
+        Entry(
+            topic, 1_600_000_000 * SECOND + 66_666_667 * k, k,
+            rng.integers(0, 256, (96, 128, 3), np.uint8), encoding,
+        )
+        for k in range(count)
+    ]
+
+
+@pytest.mark.parametrize('kind', [*StoragePlugin, 'ros1'])
+def test_every_kind_gives_the_same(tmp_path: Path, kind: object) -> None:
+    written = entries()
+    if isinstance(kind, StoragePlugin):
+        path = write_bag(tmp_path / 'bag', written, kind)
+    else:
+        path = write_ros1_bag(tmp_path / 'drive.bag', written)
+    assert is_bag(path)
+    with open_bag(path) as bag:
+        assert bag.is_ros1 == (kind == 'ros1')
+        (topic,) = bag.topics
+        assert (topic.name, topic.type, topic.count) == ('/image', 'sensor_msgs/msg/Image', 6)
+        messages = list(bag.messages())
+        assert not bag.damage
+    assert [message.header_stamp() for message in messages] == [e.stamp for e in written]
+    found = list(read_frames(path))
+    for frame, entry in zip(found, written, strict=True):
+        assert frame.stamp == entry.stamp
+        np.testing.assert_array_equal(frame.frame.pixels, entry.pixels)
+
+
+@pytest.mark.parametrize('mode', [CompressionMode.FILE, CompressionMode.MESSAGE])
+def test_compressed_storage(tmp_path: Path, mode: CompressionMode) -> None:
+    plain = write_bag(tmp_path / 'plain', entries(), StoragePlugin.SQLITE3)
+    writer = Writer(tmp_path / 'small', version=8, storage_plugin=StoragePlugin.SQLITE3)
+    writer.set_compression(mode, CompressionFormat.ZSTD)
+    with writer, open_bag(plain) as bag:
+        from bag_files import ROS2
+
+        connection = writer.add_connection('/image', bag.topics[0].type, typestore=ROS2)
+        for message in bag.messages():
+            writer.write(connection, message.time, message.data)
+    assert len(list(read_frames(tmp_path / 'small'))) == 6
+
+
+def test_a_topic_is_chosen_by_type(tmp_path: Path) -> None:
+    written = [*entries(topic='/left'), *entries(topic='/right', encoding='jpeg')]
+    with open_bag(write_bag(tmp_path / 'bag', written)) as bag:
+        assert bag.choose_topic('/left', IMAGE_TYPES, 'image topic').name == '/left'
+        with pytest.raises(SourceError) as caught:
+            bag.choose_topic(None, IMAGE_TYPES, 'image topic')
+        for part in ('/left', '/right', 'sensor_msgs/msg/CompressedImage', '6'):
+            assert part in str(caught.value)
+        with pytest.raises(SourceError, match="label topic '/up'"):
+            bag.choose_topic('/up', IMAGE_TYPES, 'label topic')
+
+
+def cut(path: Path, share: float) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+
+
+def test_a_torn_mcap_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    written = entries(100)
+    folder = write_bag(tmp_path / 'bag', written)
+    (file,) = folder.glob('*.mcap')
+    cut(file, 0.6)
+    for path in (folder, file):
+        with open_bag(path) as bag:
+            (topic,) = bag.topics
+            assert 0 < topic.count < 100
+            messages = list(bag.messages(['/image']))
+            assert 'damaged after' in bag.damage
+        assert [m.header_stamp() for m in messages] == [e.stamp for e in written[: topic.count]]
+        np.testing.assert_array_equal(decode_image(messages[-1]).pixels,
+                                      written[topic.count - 1].pixels)
+    with pytest.raises(SourceError, match='damaged after'):
+        list(read_frames(folder))
+
+
+@pytest.mark.parametrize('size', [8192, 1_500_000])
+def test_a_damaged_database_says_how_much_was_read(tmp_path: Path, size: int) -> None:
+    folder = write_bag(tmp_path / 'bag', entries(100), StoragePlugin.SQLITE3)
+    (file,) = folder.glob('*.db3')
+    data = bytearray(file.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + size] = b'\xff' * size
+    file.write_bytes(data)
+    with open_bag(folder) as bag:
+        count = len(list(bag.messages()))
+        assert 10 < count < 100
+        assert str(count) in bag.damage
+        assert 'malformed' in bag.damage
+
+
+def test_what_is_no_bag_is_named(tmp_path: Path) -> None:
+    words = tmp_path / 'words.mcap'
+    words.write_text('nothing')
+    ros1 = tmp_path / 'words.bag'
+    ros1.write_text('nothing')
+    folder = write_bag(tmp_path / 'bag', entries())
+    shutil.rmtree(tmp_path / 'gone', ignore_errors=True)
+    for file in folder.glob('*.mcap'):
+        file.unlink()
+    for path in (words, ros1, folder, tmp_path / 'gone.mcap'):
+        with pytest.raises(SourceError, match=path.name), open_bag(path):
+            pass
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f'{SHARED} is not there')
+def test_recordings_of_others_are_read_whole() -> None:
+    paths = sorted(path for path in SHARED.iterdir() if path.is_dir())
+    assert paths
+    for path in paths:
+        with open_bag(path) as bag:
+            images = [topic for topic in bag.topics if topic.type in IMAGE_TYPES]
+            assert images
+            counts = dict.fromkeys((topic.name for topic in bag.topics), 0)
+            for message in bag.messages():
+                counts[message.topic] += 1
+                if message.type in IMAGE_TYPES:
+                    assert decode_image(message).pixels.shape[2] == 3
+            assert counts == {topic.name: topic.count for topic in bag.topics}
+            assert not bag.damage
