@@ -9,10 +9,11 @@ from typing import Any
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
-from lednet_ros.demo.recorder import BagRecorder, Sample, SampleKeeper, VideoRecorder
+from lednet_ros.demo.recorder import Sample, SampleKeeper
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.labels import LabelMap
 from lednet_ros.recordings.bags import IMAGE_TYPE
+from lednet_ros.recordings.writers import BagWriter, VideoWriter
 from lednet_ros.ros.camera import output_qos
 from lednet_ros.ros.codec import decode_image
 from lednet_ros.ros.statistics import percentiles_ms
@@ -103,8 +104,8 @@ class Monitor(Node):
         label_map: LabelMap,
         expects_truth: bool,
         truth_matches: bool,
-        bag: BagRecorder,
-        video: VideoRecorder,
+        bag: BagWriter,
+        video: VideoWriter,
     ) -> None:
         super().__init__('demo_monitor', namespace=namespace)
         self.figures = Figures()

@@ -1,10 +1,9 @@
 # Copyright 2026 the lednet_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the demo leaves behind: a bag, a video and a contact sheet."""
+"""The contact sheet that the demo leaves behind."""
 
 from dataclasses import dataclass
 from pathlib import Path
-import shutil
 
 import cv2
 from lednet_ros.files import atomic_path
@@ -12,13 +11,7 @@ from lednet_ros.inference.postprocess import colorize
 from lednet_ros.labels import LabelMap
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.interfaces import Connection
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import get_typestore, Stores
 
-VIDEO_RATE = 10.0
-# A gap in the stamps fills the video with at most so many repetitions.
-MAX_REPEATS = 20
 SHEET_ROWS = 5
 TILE_WIDTH = 400
 CAPTION_HEIGHT = 28
@@ -26,109 +19,6 @@ LEGEND_HEIGHT = 56
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 Pixels = NDArray[np.uint8]
-
-
-class BagRecorder:
-    """
-    Writes serialized messages into an MCAP bag.
-
-    Parameters
-    ----------
-    folder
-        The bag's folder; it appears, and replaces an older one, when the bag is complete.
-
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        # The writer names the file inside after its folder, so that only the parent is temporary.
-        self._temporary = folder.parent / '.part' / folder.name
-        shutil.rmtree(self._temporary.parent, ignore_errors=True)
-        self._temporary.parent.mkdir(parents=True)
-        self._typestore = get_typestore(Stores.ROS2_JAZZY)
-        self._writer = Writer(self._temporary, version=8, storage_plugin=StoragePlugin.MCAP)
-        self._writer.open()
-        self._connections: dict[str, Connection] = {}
-
-    def write(self, topic: str, message_type: str, stamp: int, data: bytes) -> None:
-        """
-        Add a message.
-
-        Parameters
-        ----------
-        topic, message_type
-            Like '/camera/image' and 'sensor_msgs/msg/Image'.
-        stamp
-            Nanoseconds.
-        data
-            The serialized message (CDR).
-
-        """
-        if topic not in self._connections:
-            self._connections[topic] = self._writer.add_connection(
-                topic, message_type, typestore=self._typestore
-            )
-        self._writer.write(self._connections[topic], stamp, data)
-
-    def close(self) -> None:
-        """Complete the bag."""
-        self._writer.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._temporary.rename(self._folder)
-        self._temporary.parent.rmdir()
-
-
-class VideoRecorder:
-    """
-    Writes frames into an MP4 video that plays at the pace of their stamps.
-
-    Parameters
-    ----------
-    path
-        The file; it appears when the video is complete.
-
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._temporary = path.with_name(f'.{path.stem}.part{path.suffix}')
-        self._writer: cv2.VideoWriter | None = None
-        self._size = (0, 0)
-        self._first = 0
-        self._written = 0
-
-    def write(self, stamp: int, pixels: Pixels) -> None:
-        """
-        Add a frame, repeated as often as the time since the frame before asks for.
-
-        Parameters
-        ----------
-        stamp
-            Nanoseconds.
-        pixels
-            (H, W, 3) uint8 BGR; resized to the first frame's size where it differs.
-
-        """
-        if self._writer is None:
-            self._size = (pixels.shape[1], pixels.shape[0])
-            self._first = stamp
-            self._writer = cv2.VideoWriter(
-                str(self._temporary), cv2.VideoWriter.fourcc(*'mp4v'), VIDEO_RATE, self._size
-            )
-            if not self._writer.isOpened():
-                raise OSError(f"{self._path} can't be written as a video")
-        if (pixels.shape[1], pixels.shape[0]) != self._size:
-            pixels = cv2.resize(pixels, self._size)
-        due = round((stamp - self._first) / 1e9 * VIDEO_RATE) + 1 - self._written
-        for _ in range(min(max(due, 0), MAX_REPEATS)):
-            self._writer.write(pixels)
-            self._written += 1
-
-    def close(self) -> None:
-        """Complete the video; without frames there is none."""
-        if self._writer is not None:
-            self._writer.release()
-            self._temporary.replace(self._path)
 
 
 @dataclass(frozen=True)

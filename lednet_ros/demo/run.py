@@ -13,9 +13,10 @@ import time
 
 from lednet_ros.checkpoint import load_checkpoint
 from lednet_ros.demo.monitor import Monitor
-from lednet_ros.demo.recorder import BagRecorder, SHEET_ROWS, VideoRecorder, write_contact_sheet
+from lednet_ros.demo.recorder import SHEET_ROWS, write_contact_sheet
 from lednet_ros.files import make_folder
 from lednet_ros.labels import LabelMap
+from lednet_ros.recordings.writers import BagWriter, VideoWriter
 from lednet_ros.ros.process import keep_large_buffers, use_shipped_profile
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -31,6 +32,7 @@ START_TIMEOUT = 60.0
 DRAIN_SECONDS = 1.0
 STOP_TIMEOUT = 5.0
 REFRESH_PER_SECOND = 4
+VIDEO_RATE = 10.0
 
 
 class DemoError(RuntimeError):
@@ -78,8 +80,8 @@ def run_demo(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     keep_large_buffers()
     rclpy.init(signal_handler_options=rclpy.SignalHandlerOptions.NO)
-    bag = BagRecorder(output / 'bag')
-    video = VideoRecorder(output / 'overlay.mp4')
+    bag = BagWriter(output / 'bag')
+    video = VideoWriter(output / 'overlay.mp4', VIDEO_RATE)
     monitor = Monitor(
         NAMESPACE,
         label_map,

@@ -16,6 +16,7 @@ from lednet_ros.inference.encodings import decode, decode_compressed, Frame
 from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import StreamReader
 from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.interfaces import MessageDefinitionFormat, Qos
 from rosbags.typesys import get_typestore, Stores
 from rosbags.typesys.store import Typestore
 
@@ -40,12 +41,19 @@ class BagTopic:
         Like '/camera/image_raw' and 'sensor_msgs/msg/Image'.
     count
         Number of messages.
+    definition, digest
+        Of the type, for another bag; None where it must know them by itself.
+    qos
+        Offered by the publishers.
 
     """
 
     name: str
     type: str
     count: int
+    definition: str | None = None
+    digest: str | None = None
+    qos: tuple[Qos, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -257,10 +265,22 @@ class _WholeBag:
 
     def __init__(self, reader: AnyReader) -> None:
         self._reader = reader
-        counts: Counter[tuple[str, str]] = Counter()
+        topics: dict[tuple[str, str], BagTopic] = {}
         for connection in reader.connections:
-            counts[connection.topic, connection.msgtype] += connection.msgcount
-        self.topics = [BagTopic(name, kind, count) for (name, kind), count in counts.items()]
+            key = connection.topic, connection.msgtype
+            # Several publishers of a topic have a connection each.
+            before = topics[key].count if key in topics else 0
+            definition = None
+            if connection.msgdef.format == MessageDefinitionFormat.MSG:
+                definition = connection.msgdef.data
+            topics[key] = BagTopic(
+                *key,
+                before + connection.msgcount,
+                definition,
+                connection.digest or None,
+                tuple(getattr(connection.ext, 'offered_qos_profiles', ())),
+            )
+        self.topics = list(topics.values())
 
     def messages(self, names: Collection[str] | None) -> Iterator[BagMessage]:
         wanted = [

@@ -8,9 +8,10 @@ from queue import SimpleQueue
 import time
 from typing import Any
 
+from lednet_ros.inference.camera_info import scale_camera_info
 from lednet_ros.inference.encodings import FrameError
 from lednet_ros.labels import LabelMap
-from lednet_ros.ros.codec import fill_compressed, fill_image, scale_camera_info
+from lednet_ros.ros.codec import fill_compressed, fill_image
 from lednet_ros.ros.statistics import FrameStatistics
 import numpy as np
 from numpy.typing import NDArray

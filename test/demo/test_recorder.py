@@ -6,17 +6,13 @@ from pathlib import Path
 
 import cv2
 from lednet_ros.demo.recorder import (
-    BagRecorder,
     Sample,
     SampleKeeper,
     SHEET_ROWS,
-    VIDEO_RATE,
-    VideoRecorder,
     write_contact_sheet,
 )
 from lednet_ros.labels import LabelMap
 import numpy as np
-from rosbags.rosbag2 import Reader
 
 
 def sample(value: int = 0, truth: bool = True) -> Sample:
@@ -24,32 +20,6 @@ def sample(value: int = 0, truth: bool = True) -> Sample:
     pixels = np.full((48, 64, 3), value, np.uint8)
     labels = np.full((48, 64), value % 11, np.uint8)
     return Sample(pixels, pixels, labels, labels if truth else None)
-
-
-def test_a_bag_appears_when_it_is_complete_and_replaces_an_older_one(tmp_path: Path) -> None:
-    folder = tmp_path / 'bag'
-    for round_ in range(2):
-        bag = BagRecorder(folder)
-        for index in range(3 + round_):
-            bag.write('/a', 'std_msgs/msg/String', index, b'\x00\x01\x00\x00\x02\x00\x00\x00x\x00')
-        if round_ == 0:
-            assert not folder.exists()
-        bag.close()
-        with Reader(folder) as reader:
-            assert reader.message_count == 3 + round_
-    assert [path.name for path in tmp_path.iterdir()] == ['bag']
-
-
-def test_a_video_plays_at_the_pace_of_the_stamps(tmp_path: Path) -> None:
-    video = VideoRecorder(tmp_path / 'v.mp4')
-    # Half a second without a frame is filled by repeating.
-    for stamp in (0.0, 0.1, 0.6):
-        video.write(round(stamp * 1e9), np.zeros((48, 64, 3), np.uint8))
-    video.close()
-    capture = cv2.VideoCapture(str(tmp_path / 'v.mp4'))
-    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 7
-    assert capture.get(cv2.CAP_PROP_FPS) == VIDEO_RATE
-    assert [path.name for path in tmp_path.iterdir()] == ['v.mp4']
 
 
 def test_samples_are_spread_over_the_whole_run() -> None:

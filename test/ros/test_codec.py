@@ -15,6 +15,7 @@ pytest.importorskip('rclpy')
 pytest.importorskip('sensor_msgs')
 
 from builtin_interfaces.msg import Time
+from lednet_ros.inference.camera_info import scale_camera_info
 from lednet_ros.inference.encodings import FrameError
 from lednet_ros.ros import codec
 from sensor_msgs.msg import (
@@ -321,7 +322,7 @@ def info():
 
 
 def test_camera_info_of_a_smaller_image(info, header):
-    scaled = codec.scale_camera_info(info, 512, 512, header)
+    scaled = scale_camera_info(info, 512, 512, header)
     assert (scaled.width, scaled.height) == (512, 512)
     assert scaled.header == header
     assert scaled.k.tolist() == [250, 0, 255, 0, 505, 250, 0, 0, 1]
@@ -335,11 +336,11 @@ def test_camera_info_of_a_smaller_image(info, header):
 def test_camera_info_of_the_same_size_is_equal(info, header):
     info.header = header
     info.binning_x = info.binning_y = 1
-    assert codec.scale_camera_info(info, 2048, 1024, header) == info
+    assert scale_camera_info(info, 2048, 1024, header) == info
 
 
 def test_camera_info_given_is_left_alone(info, header):
-    scaled = codec.scale_camera_info(info, 512, 256, header)
+    scaled = scale_camera_info(info, 512, 256, header)
     scaled.d[0] = 7.0
     assert (info.width, info.height, info.header.frame_id) == (2048, 1024, 'old')
     assert (info.k[0], info.p[0], info.d[0]) == (1000, 900, 0.1)
@@ -349,8 +350,8 @@ def test_camera_info_with_binning(info, header):
     # The camera sends 1024x512: at that size nothing changes.
     info.binning_x = info.binning_y = 2
     info.header = header
-    assert codec.scale_camera_info(info, 1024, 512, header) == info
-    scaled = codec.scale_camera_info(info, 512, 256, header)
+    assert scale_camera_info(info, 1024, 512, header) == info
+    scaled = scale_camera_info(info, 512, 256, header)
     assert (scaled.width, scaled.height) == (1024, 512)
     assert (scaled.binning_x, scaled.binning_y) == (2, 2)
     assert scaled.k[0] == 500
@@ -359,7 +360,7 @@ def test_camera_info_with_binning(info, header):
 def test_camera_info_with_a_region_of_interest(info, header):
     # The camera sends 800x400 out of 2048x1024.
     info.roi = RegionOfInterest(x_offset=101, y_offset=50, width=800, height=400, do_rectify=True)
-    scaled = codec.scale_camera_info(info, 400, 100, header)
+    scaled = scale_camera_info(info, 400, 100, header)
     assert scaled.roi == RegionOfInterest(
         x_offset=50, y_offset=12, width=400, height=100, do_rectify=True)
     assert (scaled.width, scaled.height) == (1024, 256)
@@ -369,14 +370,14 @@ def test_camera_info_with_a_region_of_interest(info, header):
 def test_region_of_interest_is_exactly_the_image(info, header):
     # 61 / 7 * 7 is a little less than 61.
     info.roi = RegionOfInterest(width=7, height=7)
-    scaled = codec.scale_camera_info(info, 61, 61, header)
+    scaled = scale_camera_info(info, 61, 61, header)
     assert (scaled.roi.width, scaled.roi.height) == (61, 61)
 
 
 def test_camera_info_of_an_uncalibrated_camera(header):
-    scaled = codec.scale_camera_info(CameraInfo(), 512, 256, header)
+    scaled = scale_camera_info(CameraInfo(), 512, 256, header)
     assert scaled == CameraInfo(header=header, width=512, height=256)
-    scaled = codec.scale_camera_info(CameraInfo(width=2048, height=1024), 512, 256, header)
+    scaled = scale_camera_info(CameraInfo(width=2048, height=1024), 512, 256, header)
     assert scaled == CameraInfo(header=header, width=512, height=256)
 
 
@@ -384,6 +385,6 @@ def test_camera_info_of_an_uncalibrated_camera(header):
 def test_calibrated_camera_info_without_a_size(info, header, size):
     info.width, info.height = size
     with pytest.raises(FrameError) as caught:
-        codec.scale_camera_info(info, 512, 256, header)
+        scale_camera_info(info, 512, 256, header)
     assert caught.value.reason == 'size'
     assert f'size {size[0]}x{size[1]}' in str(caught.value)

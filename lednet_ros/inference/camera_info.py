@@ -1,0 +1,65 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Camera info of resized images; for messages of rclpy and of `rosbags`, which look the same."""
+
+import copy
+from typing import Any
+
+from lednet_ros.inference.encodings import FrameError
+
+
+def scale_camera_info(info: Any, width: int, height: int, header: Any) -> Any:
+    """
+    Make the camera info of an image that was resized.
+
+    Like image_proc's resize, with one difference: where the camera sends a region of interest or
+    bins pixels, the image it sends is smaller than the calibrated one, and that is what the
+    factors are taken from. Region and binning stay in the result, which a consumer applies.
+
+    Parameters
+    ----------
+    info : sensor_msgs.msg.CameraInfo
+        Of the image before it was resized. An uncalibrated camera may leave its size 0 if its
+        matrices are 0 too.
+    width, height : int
+        Size of the resized image in pixels.
+    header : std_msgs.msg.Header
+        Shared, not copied: that of the resized image.
+
+    Returns
+    -------
+    sensor_msgs.msg.CameraInfo
+        A new message: K, P and the region of interest scaled; distortion, R and binning as
+        they were.
+
+    Raises
+    ------
+    FrameError
+        With the reason 'size' where a calibrated camera's size is 0.
+
+    """
+    scaled = copy.deepcopy(info)
+    scaled.header = header
+    if info.width == 0 or info.height == 0:
+        if info.k.any() or info.p.any():
+            raise FrameError(
+                f'camera_info of a calibrated camera has size {info.width}x{info.height} (width x '
+                'height); both must be 1 or more', reason='size')
+        scaled.width, scaled.height = width, height
+        return scaled
+
+    scale_x = width * max(info.binning_x, 1) / (info.roi.width or info.width)
+    scale_y = height * max(info.binning_y, 1) / (info.roi.height or info.height)
+    scaled.width = round(info.width * scale_x)
+    scaled.height = round(info.height * scale_y)
+    # K is [fx 0 cx; 0 fy cy; 0 0 1], P is [fx 0 cx Tx; 0 fy cy Ty; 0 0 1 0].
+    scaled.k[0:3] *= scale_x
+    scaled.k[3:6] *= scale_y
+    scaled.p[0:4] *= scale_x
+    scaled.p[4:8] *= scale_y
+    scaled.roi.x_offset = int(info.roi.x_offset * scale_x)
+    scaled.roi.y_offset = int(info.roi.y_offset * scale_y)
+    # Whole numbers but for rounding errors.
+    scaled.roi.width = round(info.roi.width * scale_x)
+    scaled.roi.height = round(info.roi.height * scale_y)
+    return scaled

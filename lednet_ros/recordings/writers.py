@@ -1,0 +1,170 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Bags and videos that appear under their name when they are complete."""
+
+from collections.abc import Sequence
+from pathlib import Path
+import shutil
+import tempfile
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.interfaces import Connection, Qos
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import get_typestore, Stores
+
+# A gap in the stamps fills the video with at most so many repetitions.
+MAX_REPEATS = 20
+
+Pixels = NDArray[np.uint8]
+
+
+class BagWriter:
+    """
+    Writes serialized messages into an MCAP bag.
+
+    Parameters
+    ----------
+    folder
+        The bag's folder; it appears, and replaces an older one, when the bag is complete.
+
+    Attributes
+    ----------
+    typestore : Typestore
+        The types that are known.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        # The writer names the file inside after its folder, so that only the parent is temporary.
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = tempfile.mkdtemp(prefix='.part', dir=folder.parent)
+        self._temporary = Path(part) / folder.name
+        self.typestore = get_typestore(Stores.ROS2_JAZZY)
+        self._writer = Writer(self._temporary, version=8, storage_plugin=StoragePlugin.MCAP)
+        self._writer.open()
+        self._connections: dict[str, Connection] = {}
+
+    def add_topic(
+        self,
+        topic: str,
+        message_type: str,
+        definition: str | None = None,
+        digest: str | None = None,
+        qos: Sequence[Qos] = (),
+    ) -> None:
+        """
+        Add a topic before its first message, to say more about it.
+
+        Parameters
+        ----------
+        topic, message_type
+            See `write`.
+        definition, digest
+            Of the type, as another bag has them; None takes those of ROS 2 Jazzy.
+        qos
+            Offered by its publishers.
+
+        """
+        self._connections[topic] = self._writer.add_connection(
+            topic,
+            message_type,
+            typestore=self.typestore,
+            msgdef=definition,
+            rihs01=digest,
+            offered_qos_profiles=qos,
+        )
+
+    def write(self, topic: str, message_type: str, stamp: int, data: bytes) -> None:
+        """
+        Add a message.
+
+        Parameters
+        ----------
+        topic, message_type
+            Like '/camera/image' and 'sensor_msgs/msg/Image'.
+        stamp
+            Nanoseconds.
+        data
+            The serialized message (CDR).
+
+        """
+        if topic not in self._connections:
+            self.add_topic(topic, message_type)
+        self._writer.write(self._connections[topic], stamp, data)
+
+    def close(self) -> None:
+        """Complete the bag."""
+        self._writer.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._temporary.rename(self._folder)
+        self._temporary.parent.rmdir()
+
+    def discard(self) -> None:
+        """Leave no bag."""
+        self._writer.close()
+        shutil.rmtree(self._temporary.parent)
+
+
+class VideoWriter:
+    """
+    Writes frames into an MP4 video that plays at the pace of their stamps.
+
+    Parameters
+    ----------
+    path
+        The file; it appears when the video is complete.
+    rate
+        Frames per second.
+
+    """
+
+    def __init__(self, path: Path, rate: float) -> None:
+        self._path = path
+        self._rate = rate
+        self._temporary = path.with_name(f'.{path.stem}.part{path.suffix}')
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        self._first = 0
+        self._written = 0
+
+    def write(self, stamp: int, pixels: Pixels) -> None:
+        """
+        Add a frame, repeated as often as the time since the frame before asks for.
+
+        Parameters
+        ----------
+        stamp
+            Nanoseconds.
+        pixels
+            (H, W, 3) uint8 BGR; resized to the first frame's size where it differs.
+
+        """
+        if self._writer is None:
+            self._size = (pixels.shape[1], pixels.shape[0])
+            self._first = stamp
+            self._writer = cv2.VideoWriter(
+                str(self._temporary), cv2.VideoWriter.fourcc(*'mp4v'), self._rate, self._size
+            )
+            if not self._writer.isOpened():
+                raise OSError(f"{self._path} can't be written as a video")
+        if (pixels.shape[1], pixels.shape[0]) != self._size:
+            pixels = cv2.resize(pixels, self._size)
+        due = round((stamp - self._first) / 1e9 * self._rate) + 1 - self._written
+        for _ in range(min(max(due, 0), MAX_REPEATS)):
+            self._writer.write(pixels)
+            self._written += 1
+
+    def close(self) -> None:
+        """Complete the video; without frames there is none."""
+        if self._writer is not None:
+            self._writer.release()
+            self._temporary.replace(self._path)
+
+    def discard(self) -> None:
+        """Leave no video."""
+        if self._writer is not None:
+            self._writer.release()
+            self._temporary.unlink()
