@@ -3,8 +3,9 @@
 """Label maps: the names, ids, colors and categories of the classes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+import itertools
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -15,6 +16,16 @@ import yaml
 
 UNLABELED = 255
 """The id of pixels without a class, in every label image of this package."""
+
+
+# Okabe and Ito's colors and a gray; then each the one that is farthest from all before it, as seen
+# with normal vision, protanopia and deuteranopia.
+COLOR_BLIND_COLORS = (
+    (86, 180, 233), (213, 94, 0), (240, 228, 66), (100, 100, 100), (204, 121, 167),
+    (0, 114, 178), (0, 158, 115), (17, 0, 51), (255, 255, 204), (0, 0, 255),
+    (0, 0, 153), (85, 51, 0), (204, 204, 153), (187, 170, 51), (153, 119, 255),
+    (204, 221, 255), (255, 255, 136), (68, 51, 68), (85, 85, 187), (153, 204, 204),
+)
 
 
 class LabelMapError(ValueError):
@@ -113,6 +124,17 @@ class LabelMap:
                 f"unknown class '{name}'; label map '{self.name}' has: {', '.join(self.names)}"
             )
         return self.names.index(name)
+
+    def for_color_blind(self) -> 'LabelMap':
+        """Give the same classes in colors that people with any color vision tell apart."""
+        colors = itertools.cycle(COLOR_BLIND_COLORS)
+        return replace(
+            self,
+            labels=tuple(
+                replace(label, color=color)
+                for label, color in zip(self.labels, colors, strict=False)
+            ),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Give the content of the label map's YAML file."""

@@ -203,3 +203,35 @@ def test_file_without_a_mapping_is_named(tmp_path: Path, content: str) -> None:
 def test_255_classes_are_the_most(tmp_path: Path) -> None:
     path = write(tmp_path / 'full.yaml', [class_entry(i, f'c{i}') for i in range(255)])
     assert LabelMap.load(path).num_classes == 255
+
+
+def test_colors_for_the_color_blind_stay_apart_for_them() -> None:
+    # Machado, Oliveira and Fernandes (2009), table 1, severity 1.0; of linear RGB.
+    matrices = {
+        'protanopia': [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ],
+        'deuteranopia': [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ],
+    }
+
+    def closest(colors: np.ndarray, matrix: list[list[float]]) -> float:
+        linear = (colors / 255.0) ** 2.2
+        seen = np.clip(linear @ np.array(matrix).T, 0, 1) ** (1 / 2.2)
+        gaps = np.linalg.norm(seen[:, None] - seen[None], axis=2)
+        return float(gaps[~np.eye(len(gaps), dtype=bool)].min())
+
+    for name in ('camvid', 'cityscapes'):
+        own = LabelMap.load(name)
+        other = own.for_color_blind()
+        assert other.names == own.names
+        assert len({label.color for label in other.labels}) == own.num_classes
+        for matrix in matrices.values():
+            before = closest(own.palette[: own.num_classes], matrix)
+            after = closest(other.palette[: own.num_classes], matrix)
+            assert after > max(before, 0.15)

@@ -9,14 +9,13 @@ import cv2
 from lednet_ros.files import atomic_path
 from lednet_ros.inference.postprocess import colorize
 from lednet_ros.labels import LabelMap
+from lednet_ros.recordings.drawing import draw_legend, write_text
 import numpy as np
 from numpy.typing import NDArray
 
 SHEET_ROWS = 5
 TILE_WIDTH = 400
 CAPTION_HEIGHT = 28
-LEGEND_HEIGHT = 56
-FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 Pixels = NDArray[np.uint8]
 
@@ -105,10 +104,10 @@ def write_contact_sheet(
         rows.append(np.hstack([_tile(pixels, samples[0].frame.shape) for pixels in tiles]))
     body = np.vstack(rows)
     header = np.full((2 * CAPTION_HEIGHT, body.shape[1], 3), 255, np.uint8)
-    _text(header, title, (8, 20))
+    write_text(header, title, (8, 20))
     for index, caption in enumerate(captions):
-        _text(header, caption, (8 + index * TILE_WIDTH, 20 + CAPTION_HEIGHT))
-    sheet = np.vstack([header, body, _legend(label_map, palette, body.shape[1])])
+        write_text(header, caption, (8 + index * TILE_WIDTH, 20 + CAPTION_HEIGHT))
+    sheet = np.vstack([header, body, draw_legend(label_map, body.shape[1])])
     with atomic_path(path) as temporary:
         cv2.imwrite(str(temporary), sheet)
 
@@ -116,20 +115,3 @@ def write_contact_sheet(
 def _tile(pixels: Pixels, shape: tuple[int, ...]) -> Pixels:
     height = round(TILE_WIDTH * shape[0] / shape[1])
     return cv2.resize(pixels, (TILE_WIDTH, height), interpolation=cv2.INTER_AREA)
-
-
-def _legend(label_map: LabelMap, palette: Pixels, width: int) -> Pixels:
-    per_row = -(-label_map.num_classes // 2)
-    cell = width // per_row
-    legend = np.full((LEGEND_HEIGHT, width, 3), 255, np.uint8)
-    for index, name in enumerate(label_map.names):
-        x = index % per_row * cell
-        y = index // per_row * LEGEND_HEIGHT // 2
-        color = tuple(int(value) for value in palette[index])
-        cv2.rectangle(legend, (x + 6, y + 6), (x + 26, y + 22), color, cv2.FILLED)
-        _text(legend, name, (x + 32, y + 20))
-    return legend
-
-
-def _text(image: Pixels, text: str, place: tuple[int, int]) -> None:
-    cv2.putText(image, text, place, FONT, 0.5, (0, 0, 0), 1, cv2.LINE_AA)

@@ -32,7 +32,7 @@ from lednet_ros.recordings.bags import (
     open_bag,
     SourceError,
 )
-from lednet_ros.recordings.prefetch import prefetch
+from lednet_ros.recordings.threads import prefetch
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm

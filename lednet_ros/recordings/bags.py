@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 import contextlib
 from dataclasses import dataclass
-import functools
 from pathlib import Path
 import sqlite3
 import struct
@@ -18,7 +17,6 @@ from mcap.stream_reader import StreamReader
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.interfaces import MessageDefinitionFormat, Qos
 from rosbags.typesys import get_typestore, Stores
-from rosbags.typesys.store import Typestore
 
 IMAGE_TYPE = 'sensor_msgs/msg/Image'
 COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
@@ -116,13 +114,18 @@ class Bag:
         What is in it.
     is_ros1 : bool
         Whether it is a bag of ROS 1.
+    seconds : float
+        From the first message to the last; 0 where it can't be told.
     damage : str
         What could not be read, known when all messages have been asked for; empty if nothing.
 
     """
 
-    def __init__(self, path: Path, reader: _Reader, is_ros1: bool, damage: str = '') -> None:
+    def __init__(
+        self, path: Path, reader: _Reader, is_ros1: bool, seconds: float = 0.0, damage: str = ''
+    ) -> None:
         self.path = path
+        self.seconds = seconds
         self.topics = reader.topics
         self.is_ros1 = is_ros1
         self.damage = damage
@@ -228,12 +231,12 @@ def open_bag(path: Path) -> Iterator[Bag]:
             reader = stack.enter_context(
                 AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
             )
-            bag = Bag(path, _WholeBag(reader), not reader.is2)
+            bag = Bag(path, _WholeBag(reader), not reader.is2, reader.duration / 1e9)
         except (AnyReaderError, FileNotFoundError, AssertionError) as error:
             torn = _Torn(path)
             if not torn.topics:
                 raise SourceError(f'{path}: not a readable bag: {error}') from error
-            bag = Bag(path, torn, is_ros1=False, damage=f'{path}: {torn.damage}')
+            bag = Bag(path, torn, is_ros1=False, damage=f'{path}: {torn.damage or error}')
         yield bag
 
 
@@ -292,10 +295,12 @@ class _WholeBag:
             # None would mean all to `rosbags`.
             return
         is_ros1 = not self._reader.is2
+        # Of the types, not of the reader: messages may outlive it.
+        types = self._reader.typestore
+        read = types.deserialize_ros1 if is_ros1 else types.deserialize_cdr
         for connection, time, data in self._reader.messages(wanted):
             yield BagMessage(
-                connection.topic, connection.msgtype, time, bytes(data), is_ros1,
-                self._reader.deserialize,
+                connection.topic, connection.msgtype, time, bytes(data), is_ros1, read
             )
 
 
@@ -311,14 +316,13 @@ class _Torn:
 
     def messages(self, names: Collection[str] | None) -> Iterator[BagMessage]:
         typestore = get_typestore(Stores.ROS2_JAZZY)
-        read = functools.partial(_deserialize_cdr, typestore)
         for file in self._files:
             count = 0
             try:
                 for topic, kind, time, data in _SALVAGE[file.suffix](file):
                     count += 1
                     if names is None or topic in names:
-                        yield BagMessage(topic, kind, time, data, False, read)
+                        yield BagMessage(topic, kind, time, data, False, typestore.deserialize_cdr)
             # A torn record may raise whatever its reader stumbles over.
             except Exception as error:
                 self.damage = f'{file.name} is damaged after {count} messages ({error})'
@@ -357,5 +361,3 @@ def _salvage_database(path: Path) -> Salvaged:
 _SALVAGE = {'.mcap': _salvage_mcap, '.db3': _salvage_database}
 
 
-def _deserialize_cdr(typestore: Typestore, data: bytes, kind: str) -> Any:
-    return typestore.deserialize_cdr(data, kind)

@@ -5,6 +5,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+import time
 
 import cv2
 from lednet_ros.datasets import IMAGE_SUFFIXES
@@ -29,17 +30,21 @@ class RecordedFrame:
     Attributes
     ----------
     stamp
-        Nanoseconds: the header's in a bag, counted from 0 in videos and folders.
+        Nanoseconds: the header's in a bag, the clock's of a camera, counted from 0 in videos and
+        folders.
     frame_id
         The header's in a bag, otherwise 'camera'.
     frame
         The pixels.
+    name
+        Of its file without the ending; empty in bags and videos.
 
     """
 
     stamp: int
     frame_id: str
     frame: Frame
+    name: str = ''
 
 
 def read_frames(path: Path, topic: str | None = None) -> Iterator[RecordedFrame]:
@@ -49,8 +54,8 @@ def read_frames(path: Path, topic: str | None = None) -> Iterator[RecordedFrame]
     Parameters
     ----------
     path
-        A bag (see `open_bag`), a video, an image, or a folder of images, which are read in the
-        order of their names at 10 frames per second.
+        A bag (see `open_bag`), a video, a camera like `/dev/video0`, an image, or a folder of
+        images, which are read in the order of their names at 10 frames per second.
     topic
         Image topic of a bag; None takes the only one.
 
@@ -118,18 +123,24 @@ def _read_bag(path: Path, topic: str | None) -> Iterator[RecordedFrame]:
 
 def _read_video(path: Path) -> Iterator[RecordedFrame]:
     capture = cv2.VideoCapture(str(path))
+    is_camera = path.is_char_device()
     if not capture.isOpened():
         raise SourceError(f'{path} is neither a bag, an image nor a video that OpenCV reads')
     try:
         rate = capture.get(cv2.CAP_PROP_FPS) or FOLDER_RATE
+        expected = 0 if is_camera else round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         index = 0
         while True:
             there, pixels = capture.read()
             if not there:
                 break
             frame = Frame(np.asarray(pixels, np.uint8), 'bgr')
-            yield RecordedFrame(round(index / rate * 1e9), 'camera', frame)
+            stamp = time.time_ns() if is_camera else round(index / rate * 1e9)
+            yield RecordedFrame(stamp, 'camera', frame)
             index += 1
+        # Some containers count one frame more.
+        if index + 1 < expected:
+            raise SourceError(f'{path} ends after {index} of {expected} frames')
     finally:
         capture.release()
 
@@ -146,4 +157,6 @@ def _read_image(path: Path, stamp: int) -> RecordedFrame:
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if pixels is None:
         raise SourceError(f'{path} is not a readable image')
-    return RecordedFrame(stamp, 'camera', Frame(np.asarray(pixels, np.uint8), 'bgr'))
+    return RecordedFrame(
+        stamp, 'camera', Frame(np.asarray(pixels, np.uint8), 'bgr'), path.stem
+    )

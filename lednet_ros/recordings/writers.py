@@ -151,7 +151,7 @@ class VideoWriter:
             if not self._writer.isOpened():
                 raise OSError(f"{self._path} can't be written as a video")
         if (pixels.shape[1], pixels.shape[0]) != self._size:
-            pixels = cv2.resize(pixels, self._size)
+            pixels = np.asarray(cv2.resize(pixels, self._size), np.uint8)
         due = round((stamp - self._first) / 1e9 * self._rate) + 1 - self._written
         for _ in range(min(max(due, 0), MAX_REPEATS)):
             self._writer.write(pixels)

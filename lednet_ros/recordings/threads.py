@@ -1,8 +1,9 @@
 # Copyright 2026 the lednet_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Work ahead in a thread: reading while the network runs."""
+"""Threads before and behind the network: reading and writing while it runs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+import contextlib
 import queue
 import threading
 from typing import TypeVar
@@ -73,3 +74,50 @@ def prefetch(items: Iterable[Item], depth: int = DEPTH) -> Iterator[Item]:
     finally:
         stop.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def background(
+    work: Callable[[Item], None], depth: int = DEPTH
+) -> Iterator[Callable[[Item], None]]:
+    """
+    Do work in a thread.
+
+    Parameters
+    ----------
+    work
+        Called with each item, in their order.
+    depth
+        How many items may wait.
+
+    Yields
+    ------
+    callable
+        Takes an item. An error of the work is raised by the next call, or when the block ends.
+
+    """
+    waiting: queue.Queue[Item | _End] = queue.Queue(depth)
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        while not isinstance(item := waiting.get(), _End):
+            if not errors:
+                try:
+                    work(item)
+                except BaseException as error:
+                    errors.append(error)
+
+    def put(item: Item) -> None:
+        if errors:
+            raise errors[0]
+        waiting.put(item)
+
+    thread = threading.Thread(target=run, name='background', daemon=True)
+    thread.start()
+    try:
+        yield put
+    finally:
+        waiting.put(_End())
+        thread.join()
+    if errors:
+        raise errors[0]

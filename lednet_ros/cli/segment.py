@@ -1,0 +1,131 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`lednet segment`: recordings into label images, pictures, videos and bags."""
+
+import argparse
+from pathlib import Path
+import sys
+
+from lednet_ros.cli.parsing import add_segmenter_arguments, Subparsers
+
+KINDS = ('labels', 'overlay', 'color', 'video', 'bag')
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser(
+        'segment', help='segment images, folders, videos, cameras and bags'
+    )
+    parser.add_argument(
+        'inputs',
+        nargs='+',
+        type=Path,
+        metavar='INPUT',
+        help='image, folder of images, video, camera (/dev/video0) or bag',
+    )
+    parser.add_argument(
+        '-o',
+        '--output',
+        type=Path,
+        required=True,
+        metavar='OUT',
+        help='folder or file; with several inputs, a folder with one of each',
+    )
+    parser.add_argument(
+        '--as',
+        dest='kind',
+        choices=KINDS,
+        help='what to write: PNG files of ids, overlays or colors, a video of overlays, or the '
+        'bag with the results added (default: video if OUT ends like one, bag for a bag, '
+        'otherwise labels)',
+    )
+    parser.add_argument('--image-topic', metavar='TOPIC', help='default: the only image topic')
+    parser.add_argument('--alpha', type=float, default=0.5, help='of the colors (default: 0.5)')
+    parser.add_argument(
+        '--min-confidence',
+        type=float,
+        default=0.0,
+        metavar='P',
+        help='pixels below become unlabeled, 0 to 1 (default: 0)',
+    )
+    parser.add_argument(
+        '--output-size', type=int, nargs=2, metavar=('H', 'W'), help="default: the frames' own"
+    )
+    parser.add_argument('--legend', action='store_true', help='names of the classes below')
+    parser.add_argument('--boundaries', action='store_true', help='lines where classes meet')
+    parser.add_argument(
+        '--palette',
+        choices=('label_map', 'color_blind'),
+        default='label_map',
+        help="colors: the label map's, or some that everybody tells apart",
+    )
+    add_segmenter_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Segment all inputs; gives 1 if something of them was lost."""
+    from dataclasses import replace
+
+    from lednet_ros.checkpoint import load_checkpoint
+    from lednet_ros.inference.segmenter import Segmenter
+    from lednet_ros.labels import LabelMap
+    from lednet_ros.recordings.segment import Look, segment_recording
+
+    for name in ('alpha', 'min_confidence'):
+        value = getattr(options, name)
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name.replace('_', '-')} is {value:g}; it must be 0 to 1")
+    checkpoint = load_checkpoint(
+        options.checkpoint, LabelMap.load(options.label_map) if options.label_map else None
+    )
+    if options.palette == 'color_blind':
+        checkpoint = replace(checkpoint, label_map=checkpoint.label_map.for_color_blind())
+    segmenter = Segmenter(
+        checkpoint,
+        source=options.checkpoint,
+        device=options.device,
+        backend=options.backend,
+        precision=options.precision,
+        calibration=options.calibration,
+        output_size=options.output_size and tuple(options.output_size),
+    )
+    segmenter.overlay_alpha = options.alpha
+    segmenter.min_confidence = options.min_confidence
+    problems = []
+    for source in options.inputs:
+        kind = options.kind or _choose_kind(source, options.output)
+        output = _place(options, source, kind)
+        summary = segment_recording(
+            segmenter,
+            source,
+            output,
+            kind,
+            options.image_topic,
+            Look(options.legend, options.boundaries),
+        )
+        print(f'{output}: {summary.frames} frames')
+        problems += summary.problems
+    for problem in problems:
+        print(f'lost: {problem}', file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _choose_kind(source: Path, output: Path) -> str:
+    from lednet_ros.recordings.bags import is_bag
+    from lednet_ros.recordings.segment import VIDEO_SUFFIXES
+
+    if output.suffix.lower() in VIDEO_SUFFIXES:
+        return 'video'
+    return 'bag' if is_bag(source) else 'labels'
+
+
+def _place(options: argparse.Namespace, source: Path, kind: str) -> Path:
+    """Give the output of an input."""
+    output: Path = options.output
+    if len(options.inputs) == 1:
+        return output
+    if kind == 'video':
+        return output / f'{source.stem}.mp4'
+    # Images of one kind share a folder: their names differ.
+    return output if source.is_file() and kind != 'bag' else output / source.stem

@@ -1,0 +1,313 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`lednet segment`: what it writes is read back by others' code."""
+
+from collections.abc import Iterator
+from pathlib import Path
+import shutil
+from typing import Any
+
+from bag_files import Entry, ROS2, write_bag, write_ros1_bag
+import cv2
+from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.cli.main import main
+from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.recordings import segment
+from lednet_ros.recordings.bags import open_bag, SourceError
+from lednet_ros.recordings.segment import Look, segment_recording
+from lednet_ros.synthetic import StreetScene
+from mcap.reader import make_reader
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+SECOND = 10**9
+START = 1_600_000_000 * SECOND
+
+
+@pytest.fixture
+def segmenter(small_content: Checkpoint) -> Segmenter:
+    return Segmenter(small_content, device='cpu', backend='torch_eager')
+
+
+@pytest.fixture(scope='module')
+def frames() -> list[np.ndarray]:
+    scene = StreetScene(96, 64, seed=2)
+    return [np.ascontiguousarray(scene.render(k / 10)[0][..., ::-1]) for k in range(4)]
+
+
+def entries(frames: list[np.ndarray], encoding: str = 'bgr8') -> list[Entry]:
+    return [
+        Entry('/camera/image_raw', START + k * SECOND // 10, START + k * SECOND // 10 + 7, f,
+              encoding)
+        for k, f in enumerate(frames)
+    ]
+
+
+def expected(segmenter: Segmenter, frames: list[np.ndarray]) -> list[np.ndarray]:
+    return [segmenter.segment([f[..., ::-1]]).labels[0].copy() for f in frames]
+
+
+def read_pictures(folder: Path) -> list[np.ndarray]:
+    return [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted(folder.iterdir())]
+
+
+@pytest.mark.parametrize('source', ['folder', 'bag', 'ros1'])
+def test_label_images(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path, source: str
+) -> None:
+    if source == 'folder':
+        path = tmp_path / 'frames'
+        path.mkdir()
+        for index, frame in enumerate(frames):
+            cv2.imwrite(str(path / f'street{index}.png'), frame)
+        names = [f'street{index}.png' for index in range(4)]
+    else:
+        write = write_bag if source == 'bag' else write_ros1_bag
+        path = write(tmp_path / ('drive' if source == 'bag' else 'drive.bag'), entries(frames))
+        names = [f'1600000000.{index}00000000.png' for index in range(4)]
+    summary = segment_recording(segmenter, path, tmp_path / 'out', 'labels')
+    assert (summary.frames, summary.problems) == (4, [])
+    assert sorted(file.name for file in (tmp_path / 'out').iterdir()) == names
+    np.testing.assert_array_equal(
+        read_pictures(tmp_path / 'out'), expected(segmenter, frames)
+    )
+
+
+def test_colors_and_overlays(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    path = write_bag(tmp_path / 'bag', entries(frames))
+    segment_recording(segmenter, path, tmp_path / 'color', 'color')
+    labels = expected(segmenter, frames)
+    for picture, ids in zip(read_pictures(tmp_path / 'color'), labels, strict=True):
+        np.testing.assert_array_equal(picture[..., ::-1], segmenter.label_map.palette[ids])
+    look = Look(legend=True, boundaries=True)
+    segment_recording(segmenter, path, tmp_path / 'overlay', 'overlay', look=look)
+    overlay = read_pictures(tmp_path / 'overlay')[0]
+    assert overlay.shape[0] > 64
+    right = labels[0][:, :-1] != labels[0][:, 1:]
+    assert (overlay[:64, :-1][right] == 255).all()
+    segment_recording(segmenter, path, tmp_path / 'plain', 'overlay')
+    plain = read_pictures(tmp_path / 'plain')[0]
+    assert plain.shape == (64, 96, 3)
+    np.testing.assert_array_equal(plain, segmenter.segment([_bgr(frames[0])]).overlay[0])
+
+
+def _bgr(pixels: np.ndarray) -> Any:
+    from lednet_ros.inference.encodings import Frame
+
+    return Frame(pixels, 'bgr')
+
+
+def test_a_video_has_every_frame_at_the_pace_of_the_bag(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    path = write_bag(tmp_path / 'bag', entries(frames))
+    segment_recording(segmenter, path, tmp_path / 'v.mp4', 'video')
+    capture = cv2.VideoCapture(str(tmp_path / 'v.mp4'))
+    assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 4
+    # And a video can be segmented again.
+    segment_recording(segmenter, tmp_path / 'v.mp4', tmp_path / 'again', 'labels')
+    assert sorted(file.name for file in (tmp_path / 'again').iterdir())[1] == '0.100000000.png'
+
+
+def write_full_bag(path: Path, frames: list[np.ndarray]) -> Path:
+    """Write frames with camera_info, and a topic of a type that nobody knows."""
+    types = ROS2.types
+    with Writer(path, version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        image = writer.add_connection('/camera/image_raw', 'sensor_msgs/msg/Image',
+                                      typestore=ROS2)
+        info = writer.add_connection('/camera/camera_info', 'sensor_msgs/msg/CameraInfo',
+                                     typestore=ROS2)
+        other = writer.add_connection('/speed', 'std_msgs/msg/Float64', typestore=ROS2)
+        strange = writer.add_connection('/strange', 'own_msgs/msg/Thing', msgdef='int32 x\n',
+                                        rihs01='RIHS01_' + '1' * 64)
+        region = types['sensor_msgs/msg/RegionOfInterest'](0, 0, 0, 0, False)
+        for index, frame in enumerate(frames):
+            header = types['std_msgs/msg/Header'](
+                types['builtin_interfaces/msg/Time'](1600000000, index), 'cam'
+            )
+            camera = types['sensor_msgs/msg/CameraInfo'](
+                header, 64, 96, 'plumb_bob', np.zeros(5), np.arange(9.0), np.eye(3).ravel(),
+                np.arange(12.0), 0, 0, region,
+            )
+            message = types['sensor_msgs/msg/Image'](
+                header, 64, 96, 'bgr8', 0, 288, frame.reshape(-1)
+            )
+            writer.write(info, index, ROS2.serialize_cdr(camera, info.msgtype))
+            writer.write(image, index, ROS2.serialize_cdr(message, image.msgtype))
+            speed = types['std_msgs/msg/Float64'](float(index))
+            writer.write(other, index, ROS2.serialize_cdr(speed, other.msgtype))
+            writer.write(strange, index, b'\x00\x01\x00\x00\x05\x00\x00\x00')
+    return path
+
+
+def test_a_bag_keeps_its_topics_and_gets_those_of_the_node(
+    small_content: Checkpoint, frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    segmenter = Segmenter(
+        small_content, device='cpu', backend='torch_eager', output_size=(32, 48)
+    )
+    path = write_full_bag(tmp_path / 'bag', frames)
+    segment_recording(segmenter, path, tmp_path / 'out', 'bag')
+    labels = expected(segmenter, frames)
+    with open_bag(path) as bag:
+        before = [(m.topic, m.time, m.data) for m in bag.messages()]
+    with open_bag(tmp_path / 'out') as bag:
+        messages = list(bag.messages())
+        topics = {topic.name: topic for topic in bag.topics}
+    node = '/segmentation_node'
+    added = [f'{node}/{name}' for name in ('labels', 'confidence', 'overlay', 'camera_info')]
+    assert sorted((m.topic, m.time, m.data) for m in messages if not m.topic.startswith(node)) == (
+        sorted(before)
+    )
+    assert topics['/strange'].type == 'own_msgs/msg/Thing'
+    assert {name: topics[name].count for name in added} == dict.fromkeys(added, 4)
+    (info,) = [m.content() for m in messages if m.topic == f'{node}/label_info']
+    assert [one.class_name for one in info.class_map] == list(segmenter.label_map.names)
+    found = [m for m in messages if m.topic == f'{node}/labels']
+    for index, (message, ids) in enumerate(zip(found, labels, strict=True)):
+        image = message.content()
+        # As Nav2 wants it: mono8, step = width, the size that was asked for.
+        assert (image.encoding, image.step, image.height) == ('mono8', 48, 32)
+        assert (image.header.stamp.nanosec, image.header.frame_id) == (index, 'cam')
+        assert message.time == index
+        np.testing.assert_array_equal(image.data.reshape(32, 48), ids)
+    scaled = next(m for m in messages if m.topic == f'{node}/camera_info').content()
+    assert (scaled.width, scaled.height, scaled.k[0], scaled.k[2]) == (48, 32, 0.0, 1.0)
+    # The mcap library's own reader agrees.
+    (file,) = (tmp_path / 'out').glob('*.mcap')
+    with file.open('rb') as stream:
+        read = [(c.topic, m.log_time) for _, c, m in make_reader(stream).iter_messages()]
+    assert sorted(read) == sorted((m.topic, m.time) for m in messages)
+    # A second time would mix two results.
+    with pytest.raises(SourceError, match=r"has '/segmentation_node/.*' already"):
+        segment_recording(segmenter, tmp_path / 'out', tmp_path / 'twice', 'bag')
+    assert not (tmp_path / 'twice').exists()
+
+
+def test_a_bag_of_ros_1_becomes_one_of_ros_2(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    path = write_ros1_bag(tmp_path / 'drive.bag', entries(frames, 'jpeg'))
+    segment_recording(segmenter, path, tmp_path / 'out', 'bag')
+    with open_bag(tmp_path / 'out') as bag:
+        assert not bag.is_ros1
+        counts = {topic.name: topic.count for topic in bag.topics}
+    assert counts['/camera/image_raw'] == counts['/segmentation_node/labels'] == 4
+    assert sorted(file.name for file in tmp_path.iterdir()) == ['drive.bag', 'out']
+
+
+def test_of_a_torn_bag_what_is_readable(
+    segmenter: Segmenter, tmp_path: Path, frames: list[np.ndarray],
+    capsys: pytest.CaptureFixture[str], small_checkpoint: Path,
+) -> None:
+    path = write_bag(tmp_path / 'bag', entries(frames * 40))
+    (file,) = path.glob('*.mcap')
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) * 2 // 3])
+    command = ['segment', str(path), '-o', str(tmp_path / 'out'), '--checkpoint',
+               str(small_checkpoint), '--device', 'cpu', '--backend', 'torch_eager']
+    assert main(command) == 1
+    assert 'lost:' in capsys.readouterr().err
+    with open_bag(tmp_path / 'out') as bag:
+        counts = {topic.name: topic.count for topic in bag.topics}
+        assert not bag.damage
+    assert 0 < counts['/segmentation_node/labels'] < 160
+
+
+def test_a_frame_that_cannot_be_decoded_is_left_out_and_named(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    written = entries(frames)
+    written[1] = Entry(written[1].topic, written[1].stamp, written[1].time, frames[1], '32FC1')
+    path = write_bag(tmp_path / 'bag', written)
+    summary = segment_recording(segmenter, path, tmp_path / 'out', 'bag')
+    assert summary.frames == 3
+    assert "frame at 1600000000.100000000 s was left out: encoding '32FC1'" in summary.problems[0]
+    with open_bag(tmp_path / 'out') as bag:
+        counts = {topic.name: topic.count for topic in bag.topics}
+    assert counts['/camera/image_raw'] == 4
+    assert counts['/segmentation_node/labels'] == 3
+
+
+@pytest.mark.parametrize('kind', ['bag', 'video', 'labels'])
+def test_an_interrupted_run_leaves_what_it_has_done(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path, kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(items: Iterator[Any], *_: object, **__: object) -> Iterator[Any]:
+        for number, item in enumerate(items):
+            if number == 3:
+                raise KeyboardInterrupt
+            yield item
+
+    monkeypatch.setattr(segment, 'tqdm', interrupted)
+    path = write_bag(tmp_path / 'bag', entries(frames))
+    output = tmp_path / ('v.mp4' if kind == 'video' else 'out')
+    with pytest.raises(KeyboardInterrupt):
+        segment_recording(segmenter, path, output, kind)
+    if kind == 'bag':
+        with open_bag(output) as bag:
+            counts = {topic.name: topic.count for topic in bag.topics}
+        assert counts['/segmentation_node/labels'] == 3
+    elif kind == 'video':
+        assert cv2.VideoCapture(str(output)).get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    else:
+        assert len(list(output.iterdir())) == 3
+    assert not [file for file in tmp_path.iterdir() if file.name.startswith('.')]
+
+
+def test_a_failed_run_leaves_nothing_under_the_final_name(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError('no space left')
+
+    path = write_bag(tmp_path / 'bag', entries(frames))
+    monkeypatch.setattr(segment, 'decode_image', fail)
+    for kind, name in (('bag', 'out'), ('video', 'v.mp4')):
+        with pytest.raises(OSError, match='no space'):
+            segment_recording(segmenter, path, tmp_path / name, kind)
+    assert [file.name for file in tmp_path.iterdir()] == ['bag']
+
+
+def test_what_it_cannot_do_is_one_clear_error(
+    frames: list[np.ndarray], small_checkpoint: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write_bag(tmp_path / 'bag', entries(frames))
+    picture = tmp_path / 'a.png'
+    cv2.imwrite(str(picture), frames[0])
+    empty = write_bag(tmp_path / 'empty', [])
+    out = tmp_path / 'out'
+    for arguments, complaint in (
+        ([str(tmp_path / 'gone'), '-o', str(out)], 'gone does not exist'),
+        ([str(picture), '-o', str(out), '--as', 'bag'], 'is not a bag'),
+        ([str(path), '-o', str(path)], 'is input and output'),
+        ([str(path), '-o', str(out), '--image-topic', '/up'], "image topic '/up'"),
+        ([str(empty), '-o', str(out)], 'a single image topic'),
+        ([str(path), '-o', '/proc/none/out'], '/proc/none'),
+        ([str(path), '-o', str(out), '--alpha', '2'], 'alpha is 2; it must be 0 to 1'),
+    ):
+        command = ['segment', *arguments, '--checkpoint', str(small_checkpoint)]
+        assert main([*command, '--device', 'cpu', '--backend', 'torch_eager']) == 1
+        errors = capsys.readouterr().err
+        assert complaint in errors, errors
+        assert 'Traceback' not in errors
+        shutil.rmtree(out, ignore_errors=True)
+
+
+def test_labels_written_by_it_are_ground_truth_for_evaluate(
+    frames: list[np.ndarray], small_checkpoint: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = write_bag(tmp_path / 'bag', entries(frames))
+    common = ['--checkpoint', str(small_checkpoint), '--device', 'cpu', '--backend', 'torch_eager']
+    out = tmp_path / 'labels'
+    assert main(['segment', str(path), '-o', str(out), '--as', 'labels', *common]) == 0
+    assert main(['evaluate', str(path), '--labels', str(out), '--min-miou', '1', *common]) == 0
+    capsys.readouterr()
