@@ -9,6 +9,7 @@ from typing import Any
 from lednet_ros.inference.camera_info import scale_camera_info
 from lednet_ros.labels import LabelMap
 from lednet_ros.recordings.bags import BagMessage, BagTopic, IMAGE_TYPE, SourceError
+from lednet_ros.recordings.types import LABEL_INFO_TYPE
 from lednet_ros.recordings.writers import BagWriter
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +21,10 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.typesys import get_types_from_msg
 
 NODE = '/segmentation_node'
 CAMERA_INFO_TYPE = 'sensor_msgs/msg/CameraInfo'
-LABEL_INFO_TYPE = 'vision_msgs/msg/LabelInfo'
 UNKNOWN_DIGEST = 'RIHS01_' + '0' * 64
-# vision_msgs 4, whose definitions `rosbags` lacks.
-VISION_CLASS = 'uint16 class_id\nstring class_name\n'
-LABEL_INFO = (
-    'std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n'
-)
 
 
 class SegmentedBagWriter:
@@ -69,8 +63,6 @@ class SegmentedBagWriter:
             )
         self._writer = BagWriter(folder)
         store = self._writer.typestore
-        store.register(get_types_from_msg(VISION_CLASS, 'vision_msgs/msg/VisionClass'))
-        store.register(get_types_from_msg(LABEL_INFO, LABEL_INFO_TYPE))
         self._types: Any = store.types
         self._label_map = label_map
         self._info: Any = None

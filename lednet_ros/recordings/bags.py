@@ -12,11 +12,11 @@ import struct
 from typing import Any, Protocol
 
 from lednet_ros.inference.encodings import decode, decode_compressed, Frame
+from lednet_ros.recordings.types import make_typestore
 from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import StreamReader
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.interfaces import MessageDefinitionFormat, Qos
-from rosbags.typesys import get_typestore, Stores
 
 IMAGE_TYPE = 'sensor_msgs/msg/Image'
 COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
@@ -229,7 +229,7 @@ def open_bag(path: Path) -> Iterator[Bag]:
     with contextlib.ExitStack() as stack:
         try:
             reader = stack.enter_context(
-                AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
+                AnyReader([path], default_typestore=make_typestore())
             )
             bag = Bag(path, _WholeBag(reader), not reader.is2, reader.duration / 1e9)
         except (AnyReaderError, FileNotFoundError, AssertionError) as error:
@@ -315,7 +315,7 @@ class _Torn:
         self.topics = [BagTopic(name, kind, count) for (name, kind), count in counts.items()]
 
     def messages(self, names: Collection[str] | None) -> Iterator[BagMessage]:
-        typestore = get_typestore(Stores.ROS2_JAZZY)
+        typestore = make_typestore()
         for file in self._files:
             count = 0
             try:

@@ -28,11 +28,11 @@ from lednet_ros.recordings.bags import (
 from lednet_ros.recordings.drawing import draw_boundaries, draw_legend
 from lednet_ros.recordings.sources import read_frames, RecordedFrame
 from lednet_ros.recordings.threads import background, prefetch
+from lednet_ros.recordings.types import make_typestore
 from lednet_ros.recordings.writers import VideoWriter
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.convert.converter import convert
-from rosbags.typesys import get_typestore, Stores
 from tqdm import tqdm
 
 KINDS = ('labels', 'overlay', 'color', 'video', 'bag')
@@ -398,7 +398,7 @@ def _as_ros2(source: Path, folder: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix='.part', dir=folder) as temporary:
         converted = Path(temporary) / source.stem
-        typestore = get_typestore(Stores.ROS2_JAZZY)
+        typestore = make_typestore()
         convert(
             [source], converted, 'mcap', 8, None, 'file', None, typestore, [], [], [], []
         )

@@ -8,11 +8,11 @@ import shutil
 import tempfile
 
 import cv2
+from lednet_ros.recordings.types import make_typestore
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import get_typestore, Stores
 
 # A gap in the stamps fills the video with at most so many repetitions.
 MAX_REPEATS = 20
@@ -42,7 +42,7 @@ class BagWriter:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = tempfile.mkdtemp(prefix='.part', dir=folder.parent)
         self._temporary = Path(part) / folder.name
-        self.typestore = get_typestore(Stores.ROS2_JAZZY)
+        self.typestore = make_typestore()
         self._writer = Writer(self._temporary, version=8, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
         self._connections: dict[str, Connection] = {}
