@@ -8,7 +8,7 @@ from typing import Any
 
 from lednet_ros.inference.camera_info import scale_camera_info
 from lednet_ros.labels import LabelMap
-from lednet_ros.recordings.bags import BagMessage, BagTopic, IMAGE_TYPE, SourceError
+from lednet_ros.recordings.bags import BagMessage, BagTopic, IMAGE_TYPE, NODE, SourceError
 from lednet_ros.recordings.types import LABEL_INFO_TYPE
 from lednet_ros.recordings.writers import BagWriter
 import numpy as np
@@ -22,7 +22,6 @@ from rosbags.interfaces import (
     QosTime,
 )
 
-NODE = '/segmentation_node'
 CAMERA_INFO_TYPE = 'sensor_msgs/msg/CameraInfo'
 UNKNOWN_DIGEST = 'RIHS01_' + '0' * 64
 

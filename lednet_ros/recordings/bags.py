@@ -22,6 +22,8 @@ IMAGE_TYPE = 'sensor_msgs/msg/Image'
 COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
 IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_TYPE)
 BAG_SUFFIXES = ('.mcap', '.db3', '.bag')
+# Where the node's outputs are, and what is added to bags.
+NODE = '/segmentation_node'
 
 
 class SourceError(RuntimeError):
@@ -165,7 +167,7 @@ class Bag:
         Parameters
         ----------
         name
-            The wanted one; None takes the only one of these types.
+            The wanted one; None takes the only one of these types that is not of our own node.
         types
             Types that it may have.
         what
@@ -178,7 +180,9 @@ class Bag:
 
         """
         fitting = [topic for topic in self.topics if topic.type in types]
-        if name is not None:
+        if name is None:
+            fitting = [t for t in fitting if not t.name.startswith(f'{NODE}/')]
+        else:
             fitting = [topic for topic in fitting if topic.name == name]
         if len(fitting) == 1:
             return fitting[0]
