@@ -29,7 +29,13 @@ if not torch.cuda.is_available():
 CACHE = tempfile.TemporaryDirectory()
 os.environ['LEDNET_ROS_CACHE'] = CACHE.name
 
+# A ROS domain for this test process, and no discovery beyond this machine.
+os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+
 REPOSITORY = Path(__file__).resolve().parents[1]
+# The profile that large images need.
+os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] = str(REPOSITORY / 'config' / 'fastdds.xml')
 SMALL_INPUT = (64, 96)
 
 MakeDataset = Callable[..., Path]

@@ -28,12 +28,14 @@ ALLOWED = {
     'training': BASE | {'models', 'inference', 'evaluation'},
     'ros': NODE_BASE | {'models', 'inference'},
     'demo': BASE | {'models', 'inference', 'recordings', 'evaluation', 'ros'},
+    'replay': BASE | {'models', 'inference', 'recordings', 'evaluation', 'ros'},
     'benchmark': BASE | {'models', 'inference', 'ros'},
     'cli': BASE | {
-        'models', 'inference', 'recordings', 'evaluation', 'training', 'ros', 'demo', 'benchmark'
+        'models', 'inference', 'recordings', 'evaluation', 'training', 'ros', 'demo', 'benchmark',
+        'replay',
     },
 }
-WITH_ROS = {'ros', 'demo', 'benchmark'}
+WITH_ROS = {'ros', 'demo', 'benchmark', 'replay'}
 ROS_PACKAGES = {
     'ament_index_python', 'builtin_interfaces', 'composition_interfaces', 'cv_bridge',
     'diagnostic_updater', 'launch', 'launch_ros', 'lifecycle_msgs', 'message_filters',

@@ -96,6 +96,11 @@ def _add_bag_arguments(group: Any) -> None:
         '--resume', type=Path, metavar='DIR', help='keep results in DIR; skip what is there'
     )
     group.add_argument(
+        '--through-ros',
+        action='store_true',
+        help='send a single bag through the live node, and measure that too',
+    )
+    group.add_argument(
         '--workers', type=int, default=1, help='processes, by Ray if more than 1 (default: 1)'
     )
     group.add_argument('--ray-address', metavar='ADDRESS', help='of a running Ray cluster')
@@ -209,18 +214,36 @@ def _evaluate_bags(
     )
     segmenter = settings.make_segmenter()
     gate.check_names(segmenter.label_map.names)
-    found = evaluate_bags(
-        segmenter, settings, paths, options.resume, options.workers, options.ray_address
-    )
-    for path, reason in found.failures.items():
-        print(f'failed: {path}: {reason}', file=sys.stderr)
-    total = found.total
-    if total is None:
-        raise SourceError(f'none of {len(paths)} bags could be evaluated')
-    figures = {**recording_to_dict(total), 'failures': found.failures}
+    failures: dict[str, str] = {}
+    node: dict[str, Any] = {}
+    if options.through_ros:
+        from lednet_ros.replay.through_ros import evaluate_through_ros
+
+        if len(paths) > 1:
+            raise ValueError(f'{len(paths)} bags are given; --through-ros takes one')
+        total, of_node = evaluate_through_ros(
+            settings, paths[0], segmenter.label_map, segmenter.parameters
+        )
+        node = {'node': of_node.to_dict()}
+    else:
+        found = evaluate_bags(
+            segmenter, settings, paths, options.resume, options.workers, options.ray_address
+        )
+        failures = found.failures
+        for path, reason in failures.items():
+            print(f'failed: {path}: {reason}', file=sys.stderr)
+        if found.total is None:
+            raise SourceError(f'none of {len(paths)} bags could be evaluated')
+        total = found.total
+    figures = {**recording_to_dict(total), 'failures': failures, **node}
     if figures['matched']:
         print(format_accuracies(figures))
     print(format_notes(total))
+    if node:
+        values = node['node']
+        percentiles = ', '.join(f'{name} {v:.1f}' for name, v in values['latency_ms'].items())
+        counters = ', '.join(f'{name} {v}' for name, v in values['counters'].items())
+        print(f'node: latency {percentiles} ms; {counters}')
     if options.csv or options.report:
         # Plots take a while to import.
         from lednet_ros.evaluation.recording_report import write_csv, write_recording_report
@@ -237,7 +260,7 @@ def _evaluate_bags(
                 settings.truth,
                 gate.shortfalls(figures) if limited else None,
             )
-    return figures, 1 if found.failures else 0
+    return figures, 1 if failures or total.problems else 0
 
 
 def _expand(names: list[str]) -> list[Path]:

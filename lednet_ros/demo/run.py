@@ -2,13 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the demo: starts node and camera as processes of their own, watches, records, reports."""
 
-from collections.abc import Iterator
 import contextlib
 import math
 from pathlib import Path
 import signal
 import subprocess
-import sys
 import time
 
 from lednet_ros.checkpoint import load_checkpoint
@@ -17,7 +15,7 @@ from lednet_ros.demo.recorder import SHEET_ROWS, write_contact_sheet
 from lednet_ros.files import make_folder
 from lednet_ros.labels import LabelMap
 from lednet_ros.recordings.writers import BagWriter, VideoWriter
-from lednet_ros.ros.process import keep_large_buffers, use_shipped_profile
+from lednet_ros.ros.process import keep_large_buffers, run_module, use_shipped_profile
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rich.columns import Columns
@@ -30,7 +28,6 @@ NAMESPACE = '/demo'
 START_TIMEOUT = 60.0
 # After the last frame, results may still be under way.
 DRAIN_SECONDS = 1.0
-STOP_TIMEOUT = 5.0
 REFRESH_PER_SECOND = 4
 VIDEO_RATE = 10.0
 
@@ -116,16 +113,20 @@ def _watch(
     executor.add_node(monitor)
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
         node = stack.enter_context(
-            _process('lednet_ros.ros.segmentation_node', '-p', f'checkpoint:={checkpoint}')
+            run_module(
+                'lednet_ros.ros.segmentation_node', NAMESPACE, ['-p', f'checkpoint:={checkpoint}']
+            )
         )
         _spin_until_ready(executor, monitor, node)
         if source is None:
             # Its log would break into the live table.
-            camera = _process('lednet_ros.ros.synthetic_camera', '--log-level', 'warn')
+            camera = run_module(
+                'lednet_ros.ros.synthetic_camera', NAMESPACE, ['--log-level', 'warn']
+            )
         else:
             arguments = [str(source), '--subscribers', '2']
             arguments += ['--topic', topic] if topic else []
-            camera = _process('lednet_ros.demo.player', arguments=arguments)
+            camera = run_module('lednet_ros.demo.player', NAMESPACE, [], arguments)
         camera_process = stack.enter_context(camera)
         live = stack.enter_context(Live(refresh_per_second=REFRESH_PER_SECOND))
         start = time.perf_counter()
@@ -155,25 +156,6 @@ def _spin_until_ready(
         if time.perf_counter() > deadline:
             raise DemoError(f'the node was not active within {START_TIMEOUT:.0f} s')
         executor.spin_once(timeout_sec=0.1)
-
-
-@contextlib.contextmanager
-def _process(
-    module: str, *ros_arguments: str, arguments: list[str] | None = None
-) -> Iterator['subprocess.Popen[bytes]']:
-    """Run a module as a process; it is interrupted, as by Ctrl-C, at the end of the block."""
-    command = [sys.executable, '-m', module, *(arguments or [])]
-    command += ['--ros-args', '-r', f'__ns:={NAMESPACE}', *ros_arguments]
-    with subprocess.Popen(command) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-            try:
-                process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                process.kill()
 
 
 def _table(monitor: Monitor, seconds_left: float) -> Group:

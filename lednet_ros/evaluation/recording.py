@@ -168,6 +168,8 @@ class LoadedFrame:
     ----------
     index, stamp, label_stamp
         See `FrameFigures`.
+    message
+        Where it was in the bag.
     frame
         None if it could not be decoded.
     reason
@@ -182,6 +184,7 @@ class LoadedFrame:
     index: int
     stamp: int
     label_stamp: int | None
+    message: BagMessage
     frame: Frame | None
     reason: str
     truth: NDArray[np.uint8] | None
@@ -236,6 +239,17 @@ class RecordingReader:
         if self._files or self._truth_topic:
             self._match(truth)
 
+    def start_result(self, path: Path, parameters: int) -> RecordingResult:
+        """Give a result that says what is read, for a network of so many parameters."""
+        return RecordingResult(
+            ConfusionMatrix(self._label_map),
+            parameters,
+            unmatched_images=self.unmatched_images,
+            unmatched_labels=self.unmatched_labels,
+            bags=[str(path)],
+            topics=[self.topic.name],
+        )
+
     def frames(self) -> Iterator[LoadedFrame]:
         """Read all frames in the order of their recording."""
         waiting: deque[tuple[int, BagMessage]] = deque()
@@ -282,7 +296,7 @@ class RecordingReader:
             truth = read_label_message(label, self._label_map)
         elapsed = 1e3 * (time.perf_counter() - start)
         return LoadedFrame(
-            index, message.header_stamp(), label_stamp, frame, reason, truth, elapsed
+            index, message.header_stamp(), label_stamp, message, frame, reason, truth, elapsed
         )
 
     def _match(self, truth: TruthSource) -> None:
@@ -303,6 +317,98 @@ class RecordingReader:
         self.unmatched_images = [s for k, s in enumerate(images) if k not in self._matches]
         taken = set(self._matches.values())
         self.unmatched_labels = [s for k, s in enumerate(labels) if k not in taken]
+
+
+class Scorer:
+    """
+    Adds frames to a result.
+
+    Parameters
+    ----------
+    result
+        Where to.
+    path
+        The bag.
+
+    """
+
+    def __init__(self, result: RecordingResult, path: Path) -> None:
+        self._result = result
+        self._path = path
+        self._flips = FlipCounter()
+
+    def score(
+        self,
+        loaded: LoadedFrame,
+        labels: NDArray[np.uint8],
+        confidence: NDArray[np.uint8],
+        milliseconds: float,
+    ) -> None:
+        """
+        Compare a frame's labels with its ground truth and with the frame before.
+
+        Parameters
+        ----------
+        loaded
+            The frame.
+        labels, confidence
+            (H, W) uint8, of the frame's size.
+        milliseconds
+            That it took to get them.
+
+        Raises
+        ------
+        SourceError
+            The ground truth has another size, or an id that is no class.
+
+        """
+        start = time.perf_counter()
+        result = self._result
+        own = ConfusionMatrix(result.confusion.label_map)
+        if loaded.truth is not None:
+            try:
+                own.update(loaded.truth, labels)
+            except ValueError as error:
+                raise SourceError(
+                    f'{self._path}: label image at {format_stamp(loaded.label_stamp or 0)} s does '
+                    f'not fit frame {loaded.index}: {error}'
+                ) from error
+            result.confusion += own
+            result.calibration.update(loaded.truth, labels, confidence)
+        assert loaded.frame is not None
+        flipped = self._flips.compare(loaded.frame, labels)
+        result.flips += flipped
+        result.class_pixels += np.bincount(labels.ravel(), minlength=256)
+        elapsed = 1e3 * (time.perf_counter() - start)
+        result.frames.append(
+            FrameFigures(
+                self._path.name, loaded.index, loaded.stamp, loaded.label_stamp, own.miou(),
+                own.pixel_accuracy(), flipped.share, (loaded.milliseconds, milliseconds, elapsed),
+            )
+        )
+
+    def end(self, bag: Bag, reader: RecordingReader, seconds: float) -> None:
+        """
+        Note what the whole bag has given; raises SourceError if that is nothing.
+
+        Parameters
+        ----------
+        bag, reader
+            Which have been read to their end.
+        seconds
+            From the first frame to the last.
+
+        """
+        result = self._result
+        result.seconds = seconds
+        if bag.damage:
+            result.problems.append(bag.damage)
+        if not result.frames:
+            rejected = ', '.join(f'{n} {reason}' for reason, n in result.rejected.items())
+            raise SourceError(
+                f'{self._path}: {reader.topic.name} has no frame that can be used'
+                f'{f" (rejected: {rejected})" if rejected else ""}'
+            )
 
 
 def evaluate_bag(
@@ -335,17 +441,13 @@ def evaluate_bag(
         matches, or a label image does not fit.
 
     """
-    result = RecordingResult(ConfusionMatrix(segmenter.label_map), segmenter.parameters)
-    result.bags.append(str(path))
     with open_bag(path) as bag:
         reader = RecordingReader(bag, image_topic, truth or TruthSource(), segmenter.label_map)
-        result.topics.append(reader.topic.name)
-        result.unmatched_images += reader.unmatched_images
-        result.unmatched_labels += reader.unmatched_labels
+        result = reader.start_result(path, segmenter.parameters)
         frames: Iterable[LoadedFrame] = prefetch(reader.frames())
         if progress:
             frames = tqdm(frames, path.name, total=reader.topic.count, unit='frame')
-        flips = FlipCounter()
+        scorer = Scorer(result, path)
         start = time.perf_counter()
         for loaded in frames:
             if loaded.frame is None:
@@ -355,16 +457,12 @@ def evaluate_bag(
                 height, width = loaded.frame.pixels.shape[:2]
                 segmenter.warm_up((height, width))
                 start = time.perf_counter()
-            _evaluate_frame(segmenter, loaded, loaded.frame, flips, result, path)
-        result.seconds = time.perf_counter() - start
-        if bag.damage:
-            result.problems.append(bag.damage)
-    if not result.frames:
-        rejected = ', '.join(f'{count} {reason}' for reason, count in result.rejected.items())
-        raise SourceError(
-            f'{path}: {reader.topic.name} has no frame that can be used'
-            f'{f" (rejected: {rejected})" if rejected else ""}'
-        )
+            before = time.perf_counter()
+            segmented = segmenter.segment([loaded.frame], overlay=False)
+            elapsed = 1e3 * (time.perf_counter() - before)
+            assert segmented.confidence is not None
+            scorer.score(loaded, segmented.labels[0], segmented.confidence[0], elapsed)
+        scorer.end(bag, reader, time.perf_counter() - start)
     return result
 
 
@@ -442,43 +540,6 @@ def format_notes(result: RecordingResult) -> str:
     for reason, count in result.rejected.items():
         lines.append(f'{count} frames rejected: {reason}')
     return '\n'.join([*lines, *result.problems])
-
-
-def _evaluate_frame(
-    segmenter: Segmenter,
-    loaded: LoadedFrame,
-    frame: Frame,
-    flips: FlipCounter,
-    result: RecordingResult,
-    path: Path,
-) -> None:
-    start = time.perf_counter()
-    segmented = segmenter.segment([frame], overlay=False)
-    labels = segmented.labels[0]
-    assert segmented.confidence is not None
-    middle = time.perf_counter()
-    own = ConfusionMatrix(segmenter.label_map)
-    if loaded.truth is not None:
-        try:
-            own.update(loaded.truth, labels)
-        except ValueError as error:
-            raise SourceError(
-                f'{path}: label image at {format_stamp(loaded.label_stamp or 0)} s does not fit '
-                f'frame {loaded.index}: {error}'
-            ) from error
-        result.confusion += own
-        result.calibration.update(loaded.truth, labels, segmented.confidence[0])
-    flipped = flips.compare(frame, labels)
-    result.flips += flipped
-    result.class_pixels += np.bincount(labels.ravel(), minlength=256)
-    end = time.perf_counter()
-    result.frames.append(
-        FrameFigures(
-            path.name, loaded.index, loaded.stamp, loaded.label_stamp, own.miou(),
-            own.pixel_accuracy(), flipped.share,
-            (loaded.milliseconds, 1e3 * (middle - start), 1e3 * (end - middle)),
-        )
-    )
 
 
 def _span(stamps: list[int]) -> str:

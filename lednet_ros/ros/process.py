@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every node process of this package does at its start and at its end."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 
 from lednet_ros.files import share_directory
@@ -18,6 +20,7 @@ from rclpy.node import Node
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 
+STOP_TIMEOUT = 5.0
 # The second is the name from Fast DDS 3 on.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
@@ -45,6 +48,42 @@ def use_shipped_profile() -> None:
     profile = str(share_directory() / 'config' / 'fastdds.xml')
     for variable in PROFILE_VARIABLES:
         os.environ.setdefault(variable, profile)
+
+
+@contextlib.contextmanager
+def run_module(
+    module: str,
+    namespace: str,
+    ros_arguments: Sequence[str] = (),
+    arguments: Sequence[str] = (),
+) -> Iterator['subprocess.Popen[bytes]']:
+    """
+    Run a node as a process; it is interrupted, as by Ctrl-C, at the end of the block.
+
+    Parameters
+    ----------
+    module
+        To run, like `python -m`.
+    namespace
+        Of its nodes.
+    ros_arguments
+        After `--ros-args`, like '-p', 'device:=cpu'.
+    arguments
+        Its own ones.
+
+    """
+    command = [sys.executable, '-m', module, *arguments]
+    command += ['--ros-args', '-r', f'__ns:={namespace}', *ros_arguments]
+    with subprocess.Popen(command) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            try:
+                process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = None) -> int:

@@ -1,22 +1,13 @@
 # Copyright 2026 the lednet_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Sets up ROS for the tests of this folder before anything imports rclpy."""
+"""What tests of live nodes share."""
 
 from collections.abc import Iterator
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-# A domain for this test process, no discovery beyond this machine, and the profile that large
-# images need.
-os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
-os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] = str(
-    Path(__file__).parents[2] / 'config' / 'fastdds.xml'
-)
 
 try:
     import rclpy
