@@ -49,7 +49,7 @@ setup(
     name=package_name,
     version='0.1.0',
     packages=find_packages(exclude=['test', 'test.*']),
-    package_data={package_name: ['weights/*', 'evaluation/*.j2']},
+    package_data={package_name: ['weights/*', 'evaluation/*.j2', 'view/*.j2']},
     data_files=data_files,
     options=options,
     python_requires='>=3.10',
@@ -72,6 +72,7 @@ setup(
         'int8': ['nncf>=2.14', 'openvino>=2024.6'],
         'cuda_graph': ['triton>=3'],
         'tensorrt': ['onnxruntime>=1.17', 'onnxscript>=0.5', 'tensorrt>=10', 'triton>=3'],
+        'view': ['Flask>=3'],
         # Bags by several processes and machines.
         'parallel': ['ray>=2.9'],
         # A robot that only runs networks needs none of these.

@@ -28,11 +28,12 @@ ALLOWED = {
     'training': BASE | {'models', 'inference', 'evaluation'},
     'ros': NODE_BASE | {'models', 'inference'},
     'demo': BASE | {'models', 'inference', 'recordings', 'evaluation', 'ros'},
+    'view': BASE | {'models', 'inference', 'recordings'},
     'replay': BASE | {'models', 'inference', 'recordings', 'evaluation', 'ros'},
     'benchmark': BASE | {'models', 'inference', 'ros'},
     'cli': BASE | {
         'models', 'inference', 'recordings', 'evaluation', 'training', 'ros', 'demo', 'benchmark',
-        'replay',
+        'replay', 'view',
     },
 }
 WITH_ROS = {'ros', 'demo', 'benchmark', 'replay'}

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import sys
 
 from lednet_ros import __version__
-from lednet_ros.cli import benchmark, check_data, demo, evaluate, info, segment, train
+from lednet_ros.cli import benchmark, check_data, demo, evaluate, info, segment, train, view
 
-COMMANDS = (info, evaluate, segment, check_data, train, benchmark, demo)
+COMMANDS = (info, evaluate, segment, view, check_data, train, benchmark, demo)
 
 
 def build_parser() -> argparse.ArgumentParser:

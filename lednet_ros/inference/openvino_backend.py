@@ -17,6 +17,7 @@ import functools
 import hashlib
 import io
 import logging
+import os
 from pathlib import Path
 import warnings
 
@@ -114,6 +115,8 @@ class OpenVINOBackend:
             'INFERENCE_PRECISION_HINT': {'fp32': 'f32', 'bf16': 'bf16', 'int8': low}[precision],
             'PERFORMANCE_HINT': 'LATENCY',
             'INFERENCE_NUM_THREADS': num_threads,
+            # Several processes with fewer threads than cores would all be tied to the same ones.
+            'ENABLE_CPU_PINNING': not 0 < num_threads < (os.cpu_count() or 1),
         }
         self._quantized = precision == 'int8'
         self._calibration = Calibration(calibration if self._quantized else None, input_size)

@@ -1,0 +1,61 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""`lednet view`: a local web page with the live overlay."""
+
+import argparse
+from pathlib import Path
+
+from lednet_ros.cli.parsing import add_segmenter_arguments, Subparsers
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command's parser."""
+    parser = subparsers.add_parser('view', help='show a recording in the web browser')
+    parser.add_argument(
+        'input', type=Path, metavar='INPUT', help='image, folder, video, camera or bag'
+    )
+    parser.add_argument('--image-topic', metavar='TOPIC', help='default: the only image topic')
+    parser.add_argument('--host', default='127.0.0.1', help='to listen on (default: 127.0.0.1)')
+    parser.add_argument(
+        '--port', type=int, default=8080, help='0 takes a free one (default: 8080)'
+    )
+    add_segmenter_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve the page until Ctrl-C."""
+    import logging
+
+    from lednet_ros.inference.segmenter import Segmenter
+    from lednet_ros.labels import LabelMap
+    from lednet_ros.recordings.sources import read_frames
+    from lednet_ros.view.player import Player
+    from lednet_ros.view.server import make_app
+    from werkzeug.serving import make_server
+
+    # Fails now rather than on the page.
+    next(iter(read_frames(options.input, options.image_topic)), None)
+    segmenter = Segmenter.from_checkpoint(
+        options.checkpoint,
+        label_map=LabelMap.load(options.label_map) if options.label_map else None,
+        device=options.device,
+        backend=options.backend,
+        precision=options.precision,
+        calibration=options.calibration,
+    )
+    # A line for every picture helps nobody.
+    logging.getLogger('werkzeug').setLevel(logging.ERROR)
+    player = Player(segmenter, options.input, options.image_topic)
+    app = make_app(player, segmenter.label_map, options.input.name, options.host)
+    server = make_server(options.host, options.port, app, threaded=True)
+    player.start()
+    print(f'http://{options.host}:{server.server_port}/ (Ctrl-C ends)', flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        player.stop()
+        server.server_close()
+    return 0

@@ -1,0 +1,185 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Plays a recording through the network, over and over, for the page to look at."""
+
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+import threading
+import time
+
+import cv2
+from lednet_ros.inference.encodings import FrameError
+from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.recordings.bags import SourceError
+from lednet_ros.recordings.sources import read_frames, RecordedFrame
+from lednet_ros.recordings.threads import prefetch
+import numpy as np
+from numpy.typing import NDArray
+
+JPEG_QUALITY = 85
+# Frames per second are counted over so many frames.
+RATE_FRAMES = 30
+# A pause in the recording is not waited for longer.
+LONGEST_WAIT = 1.0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """
+    What the page shows.
+
+    Attributes
+    ----------
+    number
+        Counts the pictures from 1.
+    jpeg
+        The overlay.
+    shares
+        Share of the pixels by class id.
+    fps
+        Pictures per second.
+    milliseconds
+        Of the network, for this frame.
+    stamp
+        Nanoseconds of the frame.
+    problem
+        Why the playing ended; empty while it goes on.
+
+    """
+
+    number: int
+    jpeg: bytes
+    shares: list[float]
+    fps: float
+    milliseconds: float
+    stamp: int
+    problem: str = ''
+
+
+class Player:
+    """
+    Segments frames in a thread, at the pace of the recording or as fast as the network is.
+
+    Parameters
+    ----------
+    segmenter
+        The network.
+    source, topic
+        See `read_frames`.
+
+    """
+
+    def __init__(self, segmenter: Segmenter, source: Path, topic: str | None) -> None:
+        self._segmenter = segmenter
+        self._source = source
+        self._topic = topic
+        self._changed = threading.Condition()
+        self._picture: Picture | None = None
+        self._paused = False
+        self._stopping = False
+        self._times: deque[float] = deque(maxlen=RATE_FRAMES)
+        self._thread = threading.Thread(target=self._run, name='player', daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def wait(self, after: int, timeout: float) -> Picture | None:
+        """Give a picture with a higher number, or the last one there is after a timeout."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._picture is not None and self._picture.number > after, timeout
+            )
+            return self._picture
+
+    def change(
+        self, alpha: float | None, classes: Collection[str] | None, paused: bool | None
+    ) -> None:
+        """
+        Change what is shown; None leaves it as it is.
+
+        Raises
+        ------
+        ValueError
+            Alpha is not 0 to 1, or there is no such class.
+
+        """
+        with self._changed:
+            if alpha is not None and not 0 <= alpha <= 1:
+                raise ValueError(f'alpha is {alpha}; it must be 0 to 1')
+            if classes is not None:
+                self._segmenter.show_classes(classes)
+            if alpha is not None:
+                self._segmenter.overlay_alpha = alpha
+            if paused is not None:
+                self._paused = paused
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        problem = ''
+        while not self._stopping and not problem:
+            problem = self._play_once()
+        with self._changed:
+            last = self._picture
+            number = last.number + 1 if last else 1
+            jpeg, shares = (last.jpeg, last.shares) if last else (b'', [])
+            self._picture = Picture(number, jpeg, shares, 0.0, 0.0, 0, problem)
+            self._changed.notify_all()
+
+    def _play_once(self) -> str:
+        """Play the recording; gives why it can't be played again."""
+        count = 0
+        first_stamp = 0
+        start = time.perf_counter()
+        waited = 0.0
+        try:
+            for recorded in prefetch(read_frames(self._source, self._topic)):
+                if not count:
+                    first_stamp = recorded.stamp
+                count += 1
+                due = start + waited + (recorded.stamp - first_stamp) / 1e9
+                with self._changed:
+                    ahead = min(due - time.perf_counter(), LONGEST_WAIT)
+                    self._changed.wait_for(lambda: self._stopping, max(ahead, 0.0))
+                    before = time.perf_counter()
+                    self._changed.wait_for(lambda: self._stopping or not self._paused)
+                    waited += time.perf_counter() - before
+                    if self._stopping:
+                        return ''
+                self._show(recorded)
+        except (SourceError, FrameError, OSError) as error:
+            return str(error)
+        return '' if count else f'{self._source} has no frames'
+
+    def _show(self, recorded: RecordedFrame) -> None:
+        with self._changed:
+            # Settings must not change in the middle.
+            start = time.perf_counter()
+            result = self._segmenter.segment([recorded.frame], confidence=False)
+            elapsed = 1e3 * (time.perf_counter() - start)
+            assert result.overlay is not None
+            overlay: NDArray[np.uint8] = result.overlay[0]
+            if recorded.frame.color_order == 'rgb':
+                overlay = np.ascontiguousarray(overlay[..., ::-1])
+            _, data = cv2.imencode('.jpg', overlay, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+            counts = np.bincount(result.labels[0].ravel(), minlength=256)
+            classes = self._segmenter.label_map.num_classes
+            shares = (counts[:classes] / counts.sum()).tolist()
+            now = time.perf_counter()
+            self._times.append(now)
+            span = now - self._times[0]
+            fps = (len(self._times) - 1) / span if span > 0 else 0.0
+            number = self._picture.number + 1 if self._picture else 1
+            self._picture = Picture(
+                number, data.tobytes(), shares, fps, elapsed, recorded.stamp
+            )
+            self._changed.notify_all()
