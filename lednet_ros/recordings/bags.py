@@ -181,7 +181,8 @@ class Bag:
         """
         fitting = [topic for topic in self.topics if topic.type in types]
         if name is None:
-            fitting = [t for t in fitting if not t.name.startswith(f'{NODE}/')]
+            # In whatever namespace.
+            fitting = [t for t in fitting if f'{NODE}/' not in t.name]
         else:
             fitting = [topic for topic in fitting if topic.name == name]
         if len(fitting) == 1:
