@@ -218,6 +218,22 @@ def test_of_a_torn_bag_what_is_readable(
     assert 0 < counts['/segmentation_node/labels'] < 160
 
 
+def test_of_a_video_that_ends_early_what_is_readable(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    path = tmp_path / 'v.avi'
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 10.0, (96, 64))
+    for frame in frames * 10:
+        video.write(frame)
+    video.release()
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    summary = segment_recording(segmenter, path, tmp_path / 'out', 'labels')
+    assert 0 < summary.frames < 40
+    assert summary.problems == [f'{path} ends after {summary.frames} of 40 frames']
+    assert len(list((tmp_path / 'out').iterdir())) == summary.frames
+
+
 def test_a_frame_that_cannot_be_decoded_is_left_out_and_named(
     segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
 ) -> None:
