@@ -11,6 +11,21 @@ from typing import Any
 
 from lednet_ros.cli.parsing import add_segmenter_arguments, Subparsers
 
+# Options for one kind of data, with their defaults.
+FOLDER_OPTIONS = {'scales': (1.0,), 'flip': False, 'submission': None}
+BAG_OPTIONS = {
+    'image_topic': None,
+    'label_topic': None,
+    'labels': None,
+    'slop': 0.0,
+    'csv': None,
+    'report': None,
+    'resume': None,
+    'through_ros': False,
+    'workers': 1,
+    'ray_address': None,
+}
+
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the command's parser."""
@@ -123,8 +138,10 @@ def run(options: argparse.Namespace) -> int:
     )
     paths = _expand(options.data)
     if all(is_bag(path) for path in paths):
+        _refuse(options, FOLDER_OPTIONS, 'folders')
         figures, code = _evaluate_bags(options, paths, gate)
     elif len(paths) == 1 and paths[0].is_dir():
+        _refuse(options, BAG_OPTIONS, 'bags')
         figures, code = _evaluate_folder(options, paths[0], gate), 0
     else:
         wrong = next(path for path in paths if not is_bag(path))
@@ -261,6 +278,13 @@ def _evaluate_bags(
                 gate.shortfalls(figures) if limited else None,
             )
     return figures, 1 if failures or total.problems else 0
+
+
+def _refuse(options: argparse.Namespace, defaults: Mapping[str, Any], data: str) -> None:
+    """Raise ValueError for an option that would have no effect."""
+    for name, default in defaults.items():
+        if getattr(options, name) != default:
+            raise ValueError(f"--{name.replace('_', '-')} is given, which is for {data} only")
 
 
 def _expand(names: list[str]) -> list[Path]:

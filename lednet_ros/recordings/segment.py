@@ -189,10 +189,11 @@ def segment_recording(
         sink = _make_sink(kind, output, segmenter.label_map, reading, look)
         try:
             # The end of the block waits until all is written.
-            with background(sink.write) as write:
-                for item in tqdm(
-                    prefetch(reading.items()), source.name, reading.count, unit='frame'
-                ):
+            with (
+                background(sink.write) as write,
+                tqdm(desc=source.name, total=reading.count, unit='frame') as bar,
+            ):
+                for item in prefetch(reading.items()):
                     if item.problem:
                         summary.problems.append(item.problem)
                     elif item.recorded is None:
@@ -201,6 +202,7 @@ def segment_recording(
                     else:
                         write(_segment(segmenter, item, item.recorded, kind))
                         summary.frames += 1
+                        bar.update()
         except KeyboardInterrupt:
             sink.close()
             raise

@@ -72,7 +72,7 @@ def test_errors_of_evaluate_are_one_line(
 
     use = ('--checkpoint', small_checkpoint)
     assert 'nothing.pth' in fail(data, '--checkpoint', tmp_path / 'nothing.pth')
-    assert 'nowhere/val/images' in fail(tmp_path / 'nowhere', *use)
+    assert 'nowhere does not exist' in fail(tmp_path / 'nowhere', *use)
     assert 'test/images' in fail(data, '--split', 'test', *use)
     assert "device is 'gpu'" in fail(data, '--device', 'gpu', *use)
     eager = ('--backend', 'torch_eager')

@@ -309,6 +309,8 @@ def test_what_the_command_cannot_do_is_one_clear_error(
         ([str(path), '--labels', str(tmp_path / 'none')], 'is not a folder'),
         ([str(path), '--labels', str(tmp_path)], 'no file named by its stamp'),
         ([str(path), '--labels', '.', '--label-topic', '/up'], 'only one may be'),
+        ([str(path), '--flip'], '--flip is given, which is for folders only'),
+        ([str(tmp_path), '--label-topic', '/up'], 'is given, which is for bags only'),
         ([str(path), '--min-iou', 'roof=0.5'], "names the class 'roof'; allowed: sky"),
         ([str(path), '--min-iou', 'road'], 'must be CLASS=IOU'),
         ([str(path), '--baseline', str(words)], 'baseline'),

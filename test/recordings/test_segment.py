@@ -260,7 +260,7 @@ def test_an_interrupted_run_leaves_what_it_has_done(
                 raise KeyboardInterrupt
             yield item
 
-    monkeypatch.setattr(segment, 'tqdm', interrupted)
+    monkeypatch.setattr(segment, 'prefetch', interrupted)
     path = write_bag(tmp_path / 'bag', entries(frames))
     output = tmp_path / ('v.mp4' if kind == 'video' else 'out')
     with pytest.raises(KeyboardInterrupt):
