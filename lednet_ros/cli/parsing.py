@@ -16,6 +16,16 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--json', action='store_true', help='print JSON')
 
 
+def add_palette_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of colors."""
+    parser.add_argument(
+        '--palette',
+        choices=('label_map', 'color_blind'),
+        default='label_map',
+        help="colors: the label map's, or some that stay apart for the color-blind",
+    )
+
+
 def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the choice of checkpoint, device, backend and precision."""
     parser.add_argument(

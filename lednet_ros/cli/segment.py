@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 import sys
 
-from lednet_ros.cli.parsing import add_segmenter_arguments, Subparsers
+from lednet_ros.cli.parsing import add_palette_argument, add_segmenter_arguments, Subparsers
 
 KINDS = ('labels', 'overlay', 'color', 'video', 'bag')
 
@@ -53,21 +53,13 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument('--legend', action='store_true', help='names of the classes below')
     parser.add_argument('--boundaries', action='store_true', help='lines where classes meet')
-    parser.add_argument(
-        '--palette',
-        choices=('label_map', 'color_blind'),
-        default='label_map',
-        help="colors: the label map's, or some that everybody tells apart",
-    )
+    add_palette_argument(parser)
     add_segmenter_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Segment all inputs; gives 1 if something of them was lost."""
-    from dataclasses import replace
-
-    from lednet_ros.checkpoint import load_checkpoint
     from lednet_ros.inference.segmenter import Segmenter
     from lednet_ros.labels import LabelMap
     from lednet_ros.recordings.segment import Look, segment_recording
@@ -76,19 +68,15 @@ def run(options: argparse.Namespace) -> int:
         value = getattr(options, name)
         if not 0 <= value <= 1:
             raise ValueError(f"{name.replace('_', '-')} is {value:g}; it must be 0 to 1")
-    checkpoint = load_checkpoint(
-        options.checkpoint, LabelMap.load(options.label_map) if options.label_map else None
-    )
-    if options.palette == 'color_blind':
-        checkpoint = replace(checkpoint, label_map=checkpoint.label_map.for_color_blind())
-    segmenter = Segmenter(
-        checkpoint,
-        source=options.checkpoint,
+    segmenter = Segmenter.from_checkpoint(
+        options.checkpoint,
+        label_map=LabelMap.load(options.label_map) if options.label_map else None,
         device=options.device,
         backend=options.backend,
         precision=options.precision,
         calibration=options.calibration,
         output_size=options.output_size and tuple(options.output_size),
+        palette=options.palette,
     )
     segmenter.overlay_alpha = options.alpha
     segmenter.min_confidence = options.min_confidence

@@ -5,7 +5,7 @@
 import argparse
 from pathlib import Path
 
-from lednet_ros.cli.parsing import add_segmenter_arguments, Subparsers
+from lednet_ros.cli.parsing import add_palette_argument, add_segmenter_arguments, Subparsers
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -19,6 +19,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         '--port', type=int, default=8080, help='0 takes a free one (default: 8080)'
     )
+    add_palette_argument(parser)
     add_segmenter_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -43,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
         backend=options.backend,
         precision=options.precision,
         calibration=options.calibration,
+        palette=options.palette,
     )
     # A line for every picture helps nobody.
     logging.getLogger('werkzeug').setLevel(logging.ERROR)

@@ -30,6 +30,7 @@ import torch
 
 MAX_SIZE = 8192
 COLOR_ORDERS = ('rgb', 'bgr')
+PALETTES = ('label_map', 'color_blind')
 DEVICES = ('auto', 'cpu', 'cuda', 'cuda:N')
 # What runs the network, with the precisions that it knows.
 BACKENDS = {
@@ -107,11 +108,13 @@ class Segmenter:
     calibration
         Folder with images like those that the network will see, for int8; None takes synthetic
         streets.
+    palette
+        Colors of the classes: 'label_map' or 'color_blind' (`LabelMap.for_color_blind`).
 
     Attributes
     ----------
     label_map : LabelMap
-        The classes.
+        The classes, in the colors of the palette.
     overlay_alpha : float
         Weight of the colors in overlays, 0..1.
     min_confidence : float
@@ -138,9 +141,10 @@ class Segmenter:
         output_size: tuple[int, int] | None = None,
         num_threads: int = 0,
         calibration: str | Path | None = None,
+        palette: str = 'label_map',
     ) -> None:
         self.device = _resolve_device(device)
-        self.label_map = checkpoint.label_map
+        self.label_map = _recolor(checkpoint.label_map, palette)
         self.network_name = checkpoint.network
         self.input_size = _check_size(
             'input_size', input_size or checkpoint.input_size, MIN_SIZE
@@ -181,6 +185,7 @@ class Segmenter:
         output_size: tuple[int, int] | None = None,
         num_threads: int = 0,
         calibration: str | Path | None = None,
+        palette: str = 'label_map',
     ) -> 'Segmenter':
         """
         Build a segmenter from a checkpoint file or the name of a shipped checkpoint.
@@ -189,7 +194,7 @@ class Segmenter:
         ----------
         path_or_name, label_map
             See `lednet_ros.checkpoint.load_checkpoint`.
-        device, backend, precision, input_size, output_size, num_threads, calibration
+        device, backend, precision, input_size, output_size, num_threads, calibration, palette
             See the class.
 
         Raises
@@ -208,6 +213,7 @@ class Segmenter:
             output_size=output_size,
             num_threads=num_threads,
             calibration=calibration,
+            palette=palette,
         )
 
     def show_classes(self, names: Collection[str]) -> None:
@@ -505,6 +511,12 @@ def _resolve_precision(name: str, backend: str, device: torch.device) -> str:
                 f'allowed without it: auto, {others}'
             )
     return name
+
+
+def _recolor(label_map: LabelMap, palette: str) -> LabelMap:
+    if palette not in PALETTES:
+        raise ConfigurationError(f"palette is '{palette}'; allowed: {', '.join(PALETTES)}")
+    return label_map.for_color_blind() if palette == 'color_blind' else label_map
 
 
 def _visibility(label_map: LabelMap, names: Collection[str]) -> NDArray[np.uint8]:

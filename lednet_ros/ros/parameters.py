@@ -13,7 +13,7 @@ import difflib
 import math
 from typing import Any
 
-from lednet_ros.inference.segmenter import BACKENDS
+from lednet_ros.inference.segmenter import BACKENDS, PALETTES
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
@@ -243,6 +243,13 @@ PARAMETERS: tuple[NodeParameter, ...] = (
         run_time=True,
         minimum=0.0,
         maximum=1.0,
+    ),
+    NodeParameter(
+        'palette',
+        ParameterType.STRING,
+        'label_map',
+        "Colors of the classes: the label map's, or some that stay apart for the color-blind.",
+        choices=PALETTES,
     ),
     NodeParameter(
         'overlay_alpha',

@@ -174,6 +174,7 @@ class SegmentationNode(LifecycleNode):
             output_size=_size(values['output_size']),
             num_threads=values['num_threads'],
             calibration=values['calibration'] or None,
+            palette=values['palette'],
         )
         _apply(segmenter, values)
         return segmenter

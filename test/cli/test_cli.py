@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from lednet_ros import __version__, checkpoint
-from lednet_ros.cli.main import main
+from lednet_ros.cli.main import build_parser, main
 import pytest
 
 # What must not be loaded for an import or for help: large, or there only with ROS.
@@ -184,3 +184,18 @@ def test_errors_of_train_are_one_line(
     assert "stages.0.epochs is 'many'" in wrong
     assert 'typo is 1' in wrong
     assert not (tmp_path / 'out').exists()
+
+
+def test_choices_are_those_of_the_code_behind_the_command() -> None:
+    # Written out in the commands, because importing that code takes seconds.
+    from lednet_ros.cli.segment import KINDS
+    from lednet_ros.inference.segmenter import BACKENDS, PALETTES
+    from lednet_ros.recordings import segment
+
+    assert KINDS == segment.KINDS
+    actions = {
+        action.dest: action
+        for action in build_parser()._subparsers._group_actions[0].choices['segment']._actions
+    }
+    assert tuple(actions['palette'].choices) == PALETTES
+    assert all(name in actions['backend'].help for name in BACKENDS)

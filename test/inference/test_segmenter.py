@@ -444,6 +444,22 @@ def test_from_checkpoint_states_what_it_runs(small_checkpoint: Path) -> None:
     assert segmenter.parameters == sum(p.numel() for p in network.parameters())
 
 
+def test_colors_for_the_color_blind(small_content: Checkpoint) -> None:
+    frame = make_frame(64, 96)
+    plain, other = (
+        Segmenter(small_content, palette=palette, **EAGER)
+        for palette in ('label_map', 'color_blind')
+    )
+    labels = plain.segment(frame).labels[0]
+    result = other.segment(frame, color=True)
+    np.testing.assert_array_equal(result.labels[0], labels)
+    assert result.color is not None
+    expected = small_content.label_map.for_color_blind().palette[labels]
+    np.testing.assert_array_equal(result.color[0], expected)
+    with pytest.raises(ConfigurationError, match="palette is 'sepia'; allowed: label_map, color"):
+        Segmenter(small_content, palette='sepia', **EAGER)
+
+
 # --- CUDA -----------------------------------------------------------------------------------
 
 
