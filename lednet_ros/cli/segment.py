@@ -53,6 +53,9 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument('--legend', action='store_true', help='names of the classes below')
     parser.add_argument('--boundaries', action='store_true', help='lines where classes meet')
+    parser.add_argument(
+        '--compress', action='store_true', help='make bags smaller, which takes longer'
+    )
     add_palette_argument(parser)
     add_segmenter_arguments(parser)
     parser.set_defaults(run=run)
@@ -91,6 +94,7 @@ def run(options: argparse.Namespace) -> int:
             kind,
             options.image_topic,
             Look(options.legend, options.boundaries),
+            options.compress,
         )
         print(f'{output}: {summary.frames} frames')
         problems += summary.problems

@@ -40,6 +40,8 @@ class SegmentedBagWriter:
         Which of them is segmented.
     label_map
         The classes, for `label_info`.
+    compress
+        See `BagWriter`.
 
     Raises
     ------
@@ -54,13 +56,14 @@ class SegmentedBagWriter:
         topics: Sequence[BagTopic],
         image_topic: BagTopic,
         label_map: LabelMap,
+        compress: bool,
     ) -> None:
         taken = [topic.name for topic in topics if topic.name.startswith(f'{NODE}/')]
         if taken:
             raise SourceError(
                 f"the bag has '{taken[0]}' already; it must have no topic of {NODE}"
             )
-        self._writer = BagWriter(folder)
+        self._writer = BagWriter(folder, compress)
         store = self._writer.typestore
         self._types: Any = store.types
         self._label_map = label_map

@@ -139,6 +139,7 @@ def segment_recording(
     kind: str,
     topic: str | None = None,
     look: Look | None = None,
+    compress: bool = False,
 ) -> Summary:
     """
     Segment all frames of a recording.
@@ -161,6 +162,8 @@ def segment_recording(
         Image topic of a bag; None takes the only one.
     look
         How overlays look.
+    compress
+        Make a bag smaller, which takes longer.
 
     Returns
     -------
@@ -186,7 +189,7 @@ def segment_recording(
         if kind == 'bag':
             source = stack.enter_context(_as_ros2(source, output.parent))
         reading = _Reading(source, topic, keep=kind == 'bag')
-        sink = _make_sink(kind, output, segmenter.label_map, reading, look)
+        sink = _make_sink(kind, output, segmenter.label_map, reading, look, compress)
         try:
             # The end of the block waits until all is written.
             with (
@@ -346,13 +349,19 @@ class _BagSink:
 
 
 def _make_sink(
-    kind: str, output: Path, label_map: LabelMap, reading: _Reading, look: Look
+    kind: str,
+    output: Path,
+    label_map: LabelMap,
+    reading: _Reading,
+    look: Look,
+    compress: bool,
 ) -> Sink:
     if kind == 'bag':
         assert reading.image_topic is not None
-        return _BagSink(
-            SegmentedBagWriter(output, reading.topics, reading.image_topic, label_map), look
+        writer = SegmentedBagWriter(
+            output, reading.topics, reading.image_topic, label_map, compress
         )
+        return _BagSink(writer, look)
     if kind == 'video':
         return _VideoSink(output, reading.rate, label_map, look)
     return _PictureSink(output, kind, label_map, look)

@@ -12,7 +12,7 @@ from lednet_ros.recordings.types import make_typestore
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.interfaces import Connection, Qos
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 # A gap in the stamps fills the video with at most so many repetitions.
 MAX_REPEATS = 20
@@ -28,6 +28,8 @@ class BagWriter:
     ----------
     folder
         The bag's folder; it appears, and replaces an older one, when the bag is complete.
+    compress
+        Compress the file by Zstandard, chunk by chunk, which its readers undo by themselves.
 
     Attributes
     ----------
@@ -36,7 +38,7 @@ class BagWriter:
 
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, compress: bool = False) -> None:
         self._folder = folder
         # The writer names the file inside after its folder, so that only the parent is temporary.
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +46,8 @@ class BagWriter:
         self._temporary = Path(part) / folder.name
         self.typestore = make_typestore()
         self._writer = Writer(self._temporary, version=8, storage_plugin=StoragePlugin.MCAP)
+        if compress:
+            self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._writer.open()
         self._connections: dict[str, Connection] = {}
 

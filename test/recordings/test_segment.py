@@ -188,6 +188,23 @@ def test_a_bag_keeps_its_topics_and_gets_those_of_the_node(
     assert not (tmp_path / 'twice').exists()
 
 
+def test_a_compressed_bag_has_the_same_content(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    path = write_bag(tmp_path / 'bag', entries(frames))
+    contents, sizes = [], []
+    for name, compress in (('plain', False), ('small', True)):
+        segment_recording(segmenter, path, tmp_path / name, 'bag', compress=compress)
+        with open_bag(tmp_path / name) as bag:
+            contents.append([(m.topic, m.time, m.data) for m in bag.messages()])
+        (file,) = (tmp_path / name).glob('*.mcap')
+        sizes.append(file.stat().st_size)
+        with file.open('rb') as stream:
+            assert len(list(make_reader(stream).iter_messages())) == len(contents[0])
+    assert contents[0] == contents[1]
+    assert sizes[1] < 0.8 * sizes[0]
+
+
 def test_a_bag_of_ros_1_becomes_one_of_ros_2(
     segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
 ) -> None:
