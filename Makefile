@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 DEMO_SECONDS ?= 20
+FUZZ_EXAMPLES ?= 100000
 INPUT ?=
 
 # A sourced ROS 2 distribution brings its own rclpy; otherwise the wheels do.
@@ -20,11 +21,12 @@ endif
 
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test fuzz lint clean
 
 help:
 	@echo 'make demo    run the node on a synthetic street (INPUT=bag, video or folder; DEMO_SECONDS=20)'
 	@echo 'make test    run all tests'
+	@echo 'make fuzz    try strange input for about an hour (FUZZ_EXAMPLES=100000 of each kind)'
 	@echo 'make lint    check style and types'
 	@echo 'make setup   install everything into $(VENV)'
 	@echo 'make clean   remove $(VENV) and build results'
@@ -43,6 +45,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+fuzz: setup
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest test/fuzz
 
 lint: setup
 	$(BIN)/ruff check .

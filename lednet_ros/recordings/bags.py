@@ -11,11 +11,11 @@ import sqlite3
 import struct
 from typing import Any, Protocol
 
-from lednet_ros.inference.encodings import decode, decode_compressed, Frame
+from lednet_ros.inference.encodings import decode, decode_compressed, Frame, FrameError
 from lednet_ros.recordings.types import make_typestore
 from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import StreamReader
-from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.highlevel import AnyReader
 from rosbags.interfaces import MessageDefinitionFormat, Qos
 
 IMAGE_TYPE = 'sensor_msgs/msg/Image'
@@ -82,11 +82,30 @@ class BagMessage:
     _deserialize: Callable[[bytes, str], Any]
 
     def content(self) -> Any:
-        """Deserialize the message."""
-        return self._deserialize(self.data, self.type)
+        """Deserialize the message; raises SourceError if it is damaged."""
+        try:
+            return self._deserialize(self.data, self.type)
+        # As damaged bytes may be anything, so may the error.
+        except Exception as error:
+            raise SourceError(
+                f'{self.topic}: a message of {len(self.data)} bytes is no {self.type}: '
+                f'{type(error).__name__}: {error}'
+            ) from error
 
     def header_stamp(self) -> int:
-        """Give the nanoseconds of the header, which the message must begin with."""
+        """
+        Give the nanoseconds of the header, which the message must begin with.
+
+        Raises
+        ------
+        SourceError
+            The message is too short for one.
+
+        """
+        if len(self.data) < 12:
+            raise SourceError(
+                f'{self.topic}: a message of {len(self.data)} bytes has no header'
+            )
         if self.is_ros1:
             seconds, nanoseconds = struct.unpack_from('<II', self.data, 4)
         else:
@@ -237,7 +256,8 @@ def open_bag(path: Path) -> Iterator[Bag]:
                 AnyReader([path], default_typestore=make_typestore())
             )
             bag = Bag(path, _WholeBag(reader), not reader.is2, reader.duration / 1e9)
-        except (AnyReaderError, FileNotFoundError, AssertionError) as error:
+        # Damaged files make their readers raise whatever they stumble over.
+        except Exception as error:
             torn = _Torn(path)
             if not torn.topics:
                 raise SourceError(f'{path}: not a readable bag: {error}') from error
@@ -255,7 +275,10 @@ def decode_image(message: BagMessage) -> Frame:
         It is damaged or has an unknown encoding.
 
     """
-    content = message.content()
+    try:
+        content = message.content()
+    except SourceError as error:
+        raise FrameError(str(error), reason='truncated') from error
     if message.type == COMPRESSED_TYPE:
         return decode_compressed(content.data)
     return decode(

@@ -121,7 +121,10 @@ def test_what_is_no_bag_is_named(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / 'gone', ignore_errors=True)
     for file in folder.glob('*.mcap'):
         file.unlink()
-    for path in (words, ros1, folder, tmp_path / 'gone.mcap'):
+    binary = tmp_path / 'binary.bag'
+    # Found by test/fuzz: its reader takes the first line for text.
+    binary.write_bytes(b'\x80ROSBAG V2.0\n')
+    for path in (words, ros1, binary, folder, tmp_path / 'gone.mcap'):
         with pytest.raises(SourceError, match=path.name), open_bag(path):
             pass
 
