@@ -3,9 +3,11 @@
 """Pieces that several commands' parsers share."""
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lednet_ros.inference.segmenter import Segmenter
+
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 else:
     Subparsers = argparse.Action
@@ -43,4 +45,20 @@ def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--precision', default='auto', help='auto, fp32, fp16, bf16 or int8')
     parser.add_argument(
         '--calibration', metavar='DIR', help='images for int8; default: synthetic streets'
+    )
+
+
+def make_segmenter(options: argparse.Namespace, **more: Any) -> 'Segmenter':
+    """Build the segmenter that the options of `add_segmenter_arguments` describe."""
+    from lednet_ros.inference.segmenter import Segmenter
+    from lednet_ros.labels import LabelMap
+
+    return Segmenter.from_checkpoint(
+        options.checkpoint,
+        label_map=LabelMap.load(options.label_map) if options.label_map else None,
+        device=options.device,
+        backend=options.backend,
+        precision=options.precision,
+        calibration=options.calibration,
+        **more,
     )

@@ -6,7 +6,12 @@ import argparse
 from pathlib import Path
 import sys
 
-from lednet_ros.cli.parsing import add_palette_argument, add_segmenter_arguments, Subparsers
+from lednet_ros.cli.parsing import (
+    add_palette_argument,
+    add_segmenter_arguments,
+    make_segmenter,
+    Subparsers,
+)
 
 KINDS = ('labels', 'overlay', 'color', 'video', 'bag')
 
@@ -63,21 +68,14 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Segment all inputs; gives 1 if something of them was lost."""
-    from lednet_ros.inference.segmenter import Segmenter
-    from lednet_ros.labels import LabelMap
     from lednet_ros.recordings.segment import Look, segment_recording
 
     for name in ('alpha', 'min_confidence'):
         value = getattr(options, name)
         if not 0 <= value <= 1:
             raise ValueError(f"{name.replace('_', '-')} is {value:g}; it must be 0 to 1")
-    segmenter = Segmenter.from_checkpoint(
-        options.checkpoint,
-        label_map=LabelMap.load(options.label_map) if options.label_map else None,
-        device=options.device,
-        backend=options.backend,
-        precision=options.precision,
-        calibration=options.calibration,
+    segmenter = make_segmenter(
+        options,
         output_size=options.output_size and tuple(options.output_size),
         palette=options.palette,
     )

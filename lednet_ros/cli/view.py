@@ -5,7 +5,12 @@
 import argparse
 from pathlib import Path
 
-from lednet_ros.cli.parsing import add_palette_argument, add_segmenter_arguments, Subparsers
+from lednet_ros.cli.parsing import (
+    add_palette_argument,
+    add_segmenter_arguments,
+    make_segmenter,
+    Subparsers,
+)
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -28,8 +33,6 @@ def run(options: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C."""
     import logging
 
-    from lednet_ros.inference.segmenter import Segmenter
-    from lednet_ros.labels import LabelMap
     from lednet_ros.recordings.sources import read_frames
     from lednet_ros.view.player import Player
     from lednet_ros.view.server import make_app
@@ -37,15 +40,7 @@ def run(options: argparse.Namespace) -> int:
 
     # Fails now rather than on the page.
     next(iter(read_frames(options.input, options.image_topic)), None)
-    segmenter = Segmenter.from_checkpoint(
-        options.checkpoint,
-        label_map=LabelMap.load(options.label_map) if options.label_map else None,
-        device=options.device,
-        backend=options.backend,
-        precision=options.precision,
-        calibration=options.calibration,
-        palette=options.palette,
-    )
+    segmenter = make_segmenter(options, palette=options.palette)
     # A line for every picture helps nobody.
     logging.getLogger('werkzeug').setLevel(logging.ERROR)
     player = Player(segmenter, options.input, options.image_topic)

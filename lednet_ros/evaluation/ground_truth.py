@@ -124,7 +124,7 @@ def read_label_message(message: BagMessage, label_map: LabelMap) -> Labels:
 
     """
     where = f'{message.topic} at {message.header_stamp() / 1e9:.9f} s'
-    content = message.content()
+    content = message.content
     if message.type == COMPRESSED_TYPE:
         data = np.frombuffer(bytes(content.data), np.uint8)
         if bytes(data[:2]) == b'\xff\xd8':

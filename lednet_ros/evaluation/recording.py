@@ -228,8 +228,7 @@ class RecordingReader:
         self._truth_topic: BagTopic | None = None
         if truth.topic is not None:
             self._truth_topic = bag.choose_topic(truth.topic, IMAGE_TYPES, 'label topic')
-            bag.topics = [topic for topic in bag.topics if topic.name != truth.topic]
-        self.topic = bag.choose_topic(image_topic, IMAGE_TYPES, 'image topic')
+        self.topic = bag.choose_topic(image_topic, IMAGE_TYPES, 'image topic', truth.topic)
         self._files = {} if truth.folder is None else list_label_files(truth.folder)
         self.unmatched_images: list[int] = []
         self.unmatched_labels: list[int] = []

@@ -4,6 +4,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+import hashlib
 from typing import Protocol, runtime_checkable
 
 from lednet_ros.inference.encodings import Frame
@@ -11,7 +12,7 @@ from lednet_ros.inference.postprocess import blend, colorize
 import numpy as np
 from numpy.typing import NDArray
 import torch
-from torch import Tensor
+from torch import nn, Tensor
 
 SLOTS = 2
 """How many batches can be under way in a backend that overlaps them."""
@@ -150,6 +151,15 @@ class OverlappingBackend(Backend, Protocol):
             Waits until the outputs are valid.
 
         """
+
+
+def digest_weights(network: nn.Module) -> str:
+    """Give a text that changes with the names, shapes and values of a network's tensors."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f'{name} {tuple(tensor.shape)}'.encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def draw_on_host(

@@ -23,7 +23,7 @@ import warnings
 
 from lednet_ros import __version__
 from lednet_ros.files import cache_folder, keep_in_cache
-from lednet_ros.inference.backend import draw_on_host, Outputs, Style, Wanted
+from lednet_ros.inference.backend import digest_weights, draw_on_host, Outputs, Style, Wanted
 from lednet_ros.inference.calibration import Calibration
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.postprocess import classify_on_host
@@ -195,14 +195,10 @@ class OpenVINOBackend:
 
     def _describe(self) -> str:
         """Give everything that a compiled model depends on, but the shape of its input."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self._network.state_dict().items()):
-            digest.update(f'{name} {tuple(tensor.shape)}'.encode())
-            digest.update(tensor.numpy().tobytes())
         processor = self._core.get_property('CPU', 'FULL_DEVICE_NAME')
         capabilities = self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
         parts = (
-            digest.hexdigest(), self._network.num_classes, self._quantized,
+            digest_weights(self._network), self._network.num_classes, self._quantized,
             self._calibration.describe(), self._options,
             processor, capabilities, openvino.__version__, torch.__version__, __version__,
         )

@@ -16,7 +16,7 @@ from typing import Any
 from lednet_ros import __version__
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.files import cache_folder, keep_in_cache
-from lednet_ros.inference.backend import ConfigurationError
+from lednet_ros.inference.backend import ConfigurationError, digest_weights
 from lednet_ros.inference.calibration import Calibration
 from lednet_ros.inference.onnx_export import export_onnx
 from lednet_ros.inference.preprocess import normalize
@@ -96,12 +96,8 @@ class OnnxSource:
 
     def describe(self) -> str:
         """Give a text that changes with everything that the file depends on."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self._network.state_dict().items()):
-            digest.update(f'{name} {tuple(tensor.shape)}'.encode())
-            digest.update(tensor.numpy().tobytes())
         parts = (
-            digest.hexdigest(), self._network.num_classes, self._input_size, self._mean,
+            digest_weights(self._network), self._network.num_classes, self._input_size, self._mean,
             self._std, self.dtype, self._quantized, self._calibration.describe(),
             torch.__version__, __version__,
         )

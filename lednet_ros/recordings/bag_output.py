@@ -88,7 +88,7 @@ class SegmentedBagWriter:
         """Add a message of the other bag."""
         self._writer.write(message.topic, message.type, message.time, message.data)
         if message.topic == self._info_topic:
-            self._info = message.content()
+            self._info = message.content
 
     def add(
         self,
@@ -113,7 +113,7 @@ class SegmentedBagWriter:
             (H, W, 3) uint8.
 
         """
-        original = message.content().header
+        original = message.content.header
         # A header of ROS 1 has another type; the fields are the same.
         header = self._types['std_msgs/msg/Header'](
             self._types['builtin_interfaces/msg/Time'](

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 import contextlib
 from dataclasses import dataclass
+import functools
 from pathlib import Path
 import sqlite3
 import struct
@@ -81,8 +82,9 @@ class BagMessage:
     is_ros1: bool
     _deserialize: Callable[[bytes, str], Any]
 
+    @functools.cached_property
     def content(self) -> Any:
-        """Deserialize the message; raises SourceError if it is damaged."""
+        """Deserialize the message, once; raises SourceError if it is damaged."""
         try:
             return self._deserialize(self.data, self.type)
         # As damaged bytes may be anything, so may the error.
@@ -179,7 +181,9 @@ class Bag:
                 f'{self.path}: {count} of {expected} messages could be read, then: {error}'
             )
 
-    def choose_topic(self, name: str | None, types: Collection[str], what: str) -> BagTopic:
+    def choose_topic(
+        self, name: str | None, types: Collection[str], what: str, other_than: str | None = None
+    ) -> BagTopic:
         """
         Find a topic.
 
@@ -191,6 +195,8 @@ class Bag:
             Types that it may have.
         what
             For the message, like 'image topic'.
+        other_than
+            A topic that it must not be.
 
         Raises
         ------
@@ -198,7 +204,7 @@ class Bag:
             No topic fits, or several do; the message lists topics, types and counts.
 
         """
-        fitting = [topic for topic in self.topics if topic.type in types]
+        fitting = [t for t in self.topics if t.type in types and t.name != other_than]
         if name is None:
             # In whatever namespace.
             fitting = [t for t in fitting if f'{NODE}/' not in t.name]
@@ -276,7 +282,7 @@ def decode_image(message: BagMessage) -> Frame:
 
     """
     try:
-        content = message.content()
+        content = message.content
     except SourceError as error:
         raise FrameError(str(error), reason='truncated') from error
     if message.type == COMPRESSED_TYPE:

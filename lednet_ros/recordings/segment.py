@@ -268,7 +268,7 @@ class _Reading:
                         yield _Item(message=message)
                     continue
                 stamp = message.header_stamp()
-                frame_id = message.content().header.frame_id
+                frame_id = message.content.header.frame_id
                 yield _Item(format_stamp(stamp), RecordedFrame(stamp, frame_id, frame), message)
             if bag.damage:
                 yield _Item(problem=bag.damage)

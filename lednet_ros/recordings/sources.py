@@ -115,7 +115,7 @@ def _read_bag(path: Path, topic: str | None) -> Iterator[RecordedFrame]:
     with open_bag(path) as bag:
         chosen = bag.choose_topic(topic, IMAGE_TYPES, 'image topic')
         for message in bag.messages([chosen.name]):
-            header = message.content().header
+            header = message.content.header
             yield RecordedFrame(message.header_stamp(), header.frame_id, decode_image(message))
         if bag.damage:
             raise SourceError(bag.damage)

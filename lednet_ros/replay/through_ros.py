@@ -175,7 +175,7 @@ class _Link:
             message = Image()
             header = Header(
                 stamp=Time(nanoseconds=loaded.stamp).to_msg(),
-                frame_id=loaded.message.content().header.frame_id,
+                frame_id=loaded.message.content.header.frame_id,
             )
             fill_image(message, frame.pixels, f'{frame.color_order}8', header)
         start = time.perf_counter()

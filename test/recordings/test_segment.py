@@ -165,17 +165,17 @@ def test_a_bag_keeps_its_topics_and_gets_those_of_the_node(
     )
     assert topics['/strange'].type == 'own_msgs/msg/Thing'
     assert {name: topics[name].count for name in added} == dict.fromkeys(added, 4)
-    (info,) = [m.content() for m in messages if m.topic == f'{node}/label_info']
+    (info,) = [m.content for m in messages if m.topic == f'{node}/label_info']
     assert [one.class_name for one in info.class_map] == list(segmenter.label_map.names)
     found = [m for m in messages if m.topic == f'{node}/labels']
     for index, (message, ids) in enumerate(zip(found, labels, strict=True)):
-        image = message.content()
+        image = message.content
         # As Nav2 wants it: mono8, step = width, the size that was asked for.
         assert (image.encoding, image.step, image.height) == ('mono8', 48, 32)
         assert (image.header.stamp.nanosec, image.header.frame_id) == (index, 'cam')
         assert message.time == index
         np.testing.assert_array_equal(image.data.reshape(32, 48), ids)
-    scaled = next(m for m in messages if m.topic == f'{node}/camera_info').content()
+    scaled = next(m for m in messages if m.topic == f'{node}/camera_info').content
     assert (scaled.width, scaled.height, scaled.k[0], scaled.k[2]) == (48, 32, 0.0, 1.0)
     # The mcap library's own reader agrees.
     (file,) = (tmp_path / 'out').glob('*.mcap')
