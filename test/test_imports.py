@@ -31,12 +31,13 @@ ALLOWED = {
     'view': BASE | {'models', 'inference', 'recordings'},
     'replay': BASE | {'models', 'inference', 'recordings', 'evaluation', 'ros'},
     'benchmark': BASE | {'models', 'inference', 'ros'},
+    'reliability': BASE | {'models', 'inference', 'ros', 'benchmark'},
     'cli': BASE | {
         'models', 'inference', 'recordings', 'evaluation', 'training', 'ros', 'demo', 'benchmark',
-        'replay', 'view',
+        'replay', 'view', 'reliability',
     },
 }
-WITH_ROS = {'ros', 'demo', 'benchmark', 'replay'}
+WITH_ROS = {'ros', 'demo', 'benchmark', 'replay', 'reliability'}
 ROS_PACKAGES = {
     'ament_index_python', 'builtin_interfaces', 'composition_interfaces', 'cv_bridge',
     'diagnostic_updater', 'launch', 'launch_ros', 'lifecycle_msgs', 'message_filters',

@@ -162,6 +162,13 @@ class Driver:
     cameras
         Their names; one camera without a name by default.
 
+    Attributes
+    ----------
+    passages : dict of int to Passage
+        Of the frames that were sent since the last start of `play`.
+    surprises : int
+        Results that are of none of these frames, or came twice.
+
     """
 
     def __init__(
@@ -178,8 +185,8 @@ class Driver:
         self._publishers = []
         self._subscriptions = {}
         self._node = node
+        self.surprises = 0
         self._number = 0
-        self._labels_received = 0
         self._messages = []
         for frame in frames:
             message = Image()
@@ -254,7 +261,6 @@ class Driver:
         rate: float,
         seconds: float,
         progress: Callable[[int], object] | None = None,
-        until: int | None = None,
     ) -> list[Passage]:
         """
         Publish at a fixed rate from all cameras, whatever comes back.
@@ -267,8 +273,6 @@ class Driver:
             How long.
         progress
             Called with the number of rounds that have passed.
-        until
-            End sooner, with so many frames whose labels have come back.
 
         Returns
         -------
@@ -277,12 +281,9 @@ class Driver:
 
         """
         self.passages.clear()
-        self._labels_received = 0
         rounds = round(rate * seconds)
         start = time.perf_counter()
         for number in range(rounds):
-            if until is not None and self._labels_received >= until:
-                break
             due = start + number / rate
             while (left := due - time.perf_counter()) > 0:
                 self._executor.spin_once(timeout_sec=left)
@@ -299,9 +300,10 @@ class Driver:
         def receive(message: Image) -> None:
             stamp = message.header.stamp
             passage = self.passages.get(stamp.sec * 1000 + stamp.nanosec)
-            if passage is not None:
+            if passage is None or getattr(passage, result):
+                self.surprises += 1
+            else:
                 setattr(passage, result, time.perf_counter())
-                self._labels_received += result == 'labels'
 
         return receive
 

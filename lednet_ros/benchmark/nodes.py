@@ -54,7 +54,7 @@ class NullNode(SegmentationNode):
 
     def build_segmenter(self) -> Segmenter:
         """Make a segmenter that runs no network."""
-        return Segmenter(load_checkpoint('lednet'), backend=NullBackend(), device='cpu')
+        return Segmenter(load_checkpoint('lednet'), backend=NullBackend, device='cpu')
 
 
 def make_naive(network: str, checkpoint: Checkpoint) -> Node:

@@ -1,6 +1,6 @@
 # Copyright 2026 the lednet_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The live node over many frames: whether memory, threads and latency stay what they were."""
+"""The live node over a long time: whether memory, threads and latency stay what they were."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-CHUNKS = 40
-# Results come from the node; without any for one chunk, waiting on would never end.
-LONGEST_CHUNK = 120.0
+# A row of the table for each minute, or for each tenth of a shorter run.
+CHUNK_SECONDS = 60.0
+FEWEST_CHUNKS = 10
 # The first share of the chunks fills caches and the allocator's free lists.
 SETTLING = 0.2
 
@@ -25,28 +25,29 @@ def run_soak(
     input_size: tuple[int, int],
     frame_size: tuple[int, int],
     threads: int,
-    frames: int,
+    minutes: float,
     rate: float,
 ) -> dict[str, Any]:
     """
-    Play frames at a fixed rate until the node has given enough results.
+    Play frames at a fixed rate.
 
     Parameters
     ----------
     checkpoint, input_size, frame_size, threads
         See `lednet_ros.benchmark.node.run_node`.
-    frames
-        Complete results to wait for.
+    minutes
+        How long.
     rate
         Frames per second of the camera.
 
     Returns
     -------
     dict
-        `rows`, one for each of `CHUNKS` parts: results so far, latencies, resident memory in MiB,
-        GPU memory in MiB where there is one, threads and open files of the node; and `trend`, of
-        all parts after the first `SETTLING` of them: `rss_kib_per_1000_frames` (a straight line
-        through them), `rss_mib_gained`, `threads_gained` and `files_gained`.
+        `rows`, one for each part: results so far, latencies, resident memory in MiB, GPU memory
+        in MiB where there is one, threads and open files of the node; `trend`, of all parts after
+        the first `SETTLING` of them: `rss_kib_per_1000_frames` (a straight line through them),
+        `rss_mib_gained`, `threads_gained` and `files_gained`; and `surprises`, results whose
+        stamp is of no frame that was sent, or came twice.
 
     """
     pictures = draw_frames(frame_size, FRAMES)
@@ -57,17 +58,11 @@ def run_soak(
             driver = Driver(node, executor, target, pictures)
             driver.wait()
             done = 0
-            with tqdm(total=frames, desc='soak', unit='frame') as bar:
-                while done < frames:
-                    left = min(frames - done, -(-frames // CHUNKS))
-                    passages = driver.play(rate, LONGEST_CHUNK, until=left)
-                    judged = judge(passages)
-                    results = sum(passage.complete for passage in passages)
-                    done += results
-                    bar.update(results)
-                    rows.append({'frames': done, **judged, **_measure(target)})
-                    if not results:
-                        break
+            chunks = max(FEWEST_CHUNKS, round(60 * minutes / CHUNK_SECONDS))
+            for _ in tqdm(range(chunks), desc='soak', unit='row'):
+                passages = driver.play(rate, 60 * minutes / chunks)
+                done += sum(passage.complete for passage in passages)
+                rows.append({'frames': done, **judge(passages), **_measure(target)})
             driver.close()
     return {
         'benchmark': 'soak',
@@ -75,8 +70,10 @@ def run_soak(
         'input_size': list(input_size),
         'frame_size': list(frame_size),
         'rate': rate,
+        'minutes': minutes,
         'machine': describe_machine(),
         'rows': rows,
+        'surprises': driver.surprises,
         'trend': find_trend(rows),
     }
 

@@ -30,6 +30,8 @@ def print_results(results: Mapping[str, Any]) -> None:
         console.print(f'peak of {name}: {rate} frames/s', highlight=False)
     for name, value in results.get('trend', {}).items():
         console.print(f"{name.replace('_', ' ')}: {value}", highlight=False)
+    if 'surprises' in results:
+        console.print(f"results of no frame, or twice: {results['surprises']}", highlight=False)
     for name, reason in results.get('not_measured', {}).items():
         console.print(f'not measured: {name} ({reason})', highlight=False)
 

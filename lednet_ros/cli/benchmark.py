@@ -28,8 +28,8 @@ def add_parser(subparsers: Subparsers) -> None:
         single.add_argument('--rounds', type=int, default=20, help='default: 20')
     node = _add(kinds, 'node', _node, 'the live node over DDS, at several rates and at its peak')
     cameras = _add(kinds, 'cameras', _cameras, 'the live node with 1, 2, 4 and 6 cameras')
-    soak = _add(kinds, 'soak', _soak, 'the live node over many frames: memory and latency')
-    soak.add_argument('--frames', type=int, default=10000, help='results (default: 10000)')
+    soak = _add(kinds, 'soak', _soak, 'the live node over a long time: memory and latency')
+    soak.add_argument('--minutes', type=float, default=30.0, help='how long (default: 30)')
     soak.add_argument('--rate', type=float, default=30.0, help='frames a second (default: 30)')
     for live in (transport, node, cameras):
         live.add_argument(
@@ -109,7 +109,7 @@ def _soak(options: argparse.Namespace) -> dict[str, Any]:
         tuple(options.input_size),
         tuple(options.frame_size),
         options.threads,
-        options.frames,
+        options.minutes,
         options.rate,
     )
 

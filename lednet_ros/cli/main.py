@@ -11,9 +11,19 @@ from collections.abc import Sequence
 import sys
 
 from lednet_ros import __version__
-from lednet_ros.cli import benchmark, check_data, demo, evaluate, info, segment, train, view
+from lednet_ros.cli import (
+    benchmark,
+    check_data,
+    demo,
+    evaluate,
+    info,
+    segment,
+    torture,
+    train,
+    view,
+)
 
-COMMANDS = (info, evaluate, segment, view, check_data, train, benchmark, demo)
+COMMANDS = (info, evaluate, segment, view, check_data, train, benchmark, torture, demo)
 
 
 def build_parser() -> argparse.ArgumentParser:

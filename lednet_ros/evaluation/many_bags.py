@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import operator
+import os
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,8 @@ def _one_by_one(
 def _by_ray(
     settings: EvaluationSettings, paths: Sequence[Path], workers: int, address: str | None
 ) -> Outcomes:
+    # Ray reports its use to a server otherwise.
+    os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
     import ray
     from ray.util import ActorPool
 

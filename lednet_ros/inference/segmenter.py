@@ -4,6 +4,8 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+import gc
 from importlib.util import find_spec
 from pathlib import Path
 import platform
@@ -22,7 +24,7 @@ from lednet_ros.inference.backend import (
 from lednet_ros.inference.encodings import Frame, FrameError
 from lednet_ros.inference.torch_backend import TorchBackend
 from lednet_ros.labels import LabelMap
-from lednet_ros.models import LEDNet, load_network
+from lednet_ros.models import load_network
 from lednet_ros.models.lednet import MIN_SIZE
 import numpy as np
 from numpy.typing import NDArray
@@ -92,8 +94,8 @@ class Segmenter:
         'auto' (CUDA if there is one), 'cpu', 'cuda' or 'cuda:N'.
     backend
         'auto' (OpenVINO on an x86 CPU where it is installed, otherwise 'torch_eager'),
-        'torch_eager', 'openvino', 'cuda_graph' or 'tensorrt' (these two on CUDA); or an object
-        that runs the network instead.
+        'torch_eager', 'openvino', 'cuda_graph' or 'tensorrt' (these two on CUDA); or what makes
+        an object that runs the network instead.
     precision
         'auto' (fp16 on CUDA, bf16 with OpenVINO on a CPU that has it, otherwise fp32), 'fp32',
         'fp16' (not with OpenVINO), 'bf16' (not with TensorRT) or 'int8' (only with these two).
@@ -135,7 +137,7 @@ class Segmenter:
         *,
         source: str | Path = 'checkpoint',
         device: str = 'auto',
-        backend: str | Backend = 'auto',
+        backend: str | Callable[[], Backend] = 'auto',
         precision: str = 'auto',
         input_size: tuple[int, int] | None = None,
         output_size: tuple[int, int] | None = None,
@@ -159,17 +161,21 @@ class Segmenter:
         }
         network = load_network(checkpoint, source)
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
-        self._backend: Backend
         if isinstance(backend, str):
             self.backend = _resolve_backend(backend, self.device)
             self.precision = _resolve_precision(precision, self.backend, self.device)
-            self._backend = self._make_backend(
-                network, checkpoint, num_threads, Path(calibration) if calibration else None
+            self._make_backend: Callable[[], Backend] = partial(
+                self._make_known_backend,
+                checkpoint,
+                source,
+                num_threads,
+                Path(calibration) if calibration else None,
             )
         else:
-            self.backend = type(backend).__name__
+            self.backend = backend.__name__
             self.precision = precision
-            self._backend = backend
+            self._make_backend = backend
+        self._backend = self._make_backend()
         self._outputs: list[list[Outputs]] = [[] for _ in range(SLOTS)]
 
     @classmethod
@@ -251,6 +257,24 @@ class Segmenter:
         for count in range(batch_size, 0, -1):
             for _ in range(2):
                 self.segment([frame] * count)
+
+    def restart(self) -> None:
+        """
+        Replace a backend that has failed by a fresh one; first the memory of the old one goes.
+
+        Raises
+        ------
+        Exception
+            Whatever the fresh one can't cope with either; the segmenter is of no use then.
+
+        """
+        del self._backend
+        self._outputs = [[] for _ in range(SLOTS)]
+        # What failed may hold itself in a circle, by its traceback for example.
+        gc.collect()
+        if self.device.type == 'cuda':
+            torch.cuda.empty_cache()
+        self._backend = self._make_backend()
 
     def segment(
         self,
@@ -368,13 +392,14 @@ class Segmenter:
             color=results.get('color'),
         )
 
-    def _make_backend(
+    def _make_known_backend(
         self,
-        network: LEDNet,
         checkpoint: Checkpoint,
+        source: str | Path,
         num_threads: int,
         calibration: Path | None,
     ) -> Backend:
+        network = load_network(checkpoint, source)
         # Optional packages are imported where they are used; that takes a while, too.
         common: dict[str, Any] = {
             'num_classes': self.label_map.num_classes,

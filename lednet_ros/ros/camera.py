@@ -134,14 +134,20 @@ class Camera:
             **dict.fromkeys(COMPRESSED_TOPICS, CompressedImage),
             'camera_info': CameraInfo,
         }
-        self._publishers: dict[str, Publisher] = {
-            topic: self._create_publisher(kind, f'{prefix}/{topic}', output_qos())
-            for topic, kind in types.items()
-        }
-        if LabelInfo is not None:
-            self._publishers['label_info'] = self._create_publisher(
-                LabelInfo, f'{prefix}/label_info', latched_qos()
-            )
+        self._publishers: dict[str, Publisher] = {}
+        try:
+            for topic, kind in types.items():
+                self._publishers[topic] = self._create_publisher(
+                    kind, f'{prefix}/{topic}', output_qos()
+                )
+            if LabelInfo is not None:
+                self._publishers['label_info'] = self._create_publisher(
+                    LabelInfo, f'{prefix}/label_info', latched_qos()
+                )
+        except Exception:
+            # Security may forbid one of them.
+            self.destroy()
+            raise
         image_types = {topic: types[topic] for topic in (*IMAGE_TOPICS, *COMPRESSED_TOPICS)}
         self._outboxes = [
             Outbox({topic: kind() for topic, kind in image_types.items()})

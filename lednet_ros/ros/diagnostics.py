@@ -15,6 +15,8 @@ def make_diagnostics(
     node_name: str,
     stamp: Time,
     state: str,
+    level: bytes,
+    text: str,
     properties: Mapping[str, object],
     cameras: Sequence[Camera],
 ) -> DiagnosticArray:
@@ -29,6 +31,8 @@ def make_diagnostics(
         Time of the message.
     state
         Label of the lifecycle state, 'paused' where the node is active but not enabled.
+    level, text
+        Of the node's status.
     properties
         What else to show of the node.
     cameras
@@ -42,14 +46,7 @@ def make_diagnostics(
     """
     message = DiagnosticArray()
     message.header.stamp = stamp.to_msg()
-    message.status.append(
-        _status(
-            node_name,
-            DiagnosticStatus.OK if state == 'active' else DiagnosticStatus.WARN,
-            state,
-            properties,
-        )
-    )
+    message.status.append(_status(node_name, level, text, properties))
     for camera in cameras:
         summary = camera.statistics.summarize()
         level, text = _judge(state, camera, summary)

@@ -277,6 +277,16 @@ PARAMETERS: tuple[NodeParameter, ...] = (
         maximum=100,
     ),
     NodeParameter(
+        'stage_timeout',
+        ParameterType.DOUBLE,
+        5.0,
+        'Seconds that a stage of a batch may take before the diagnostics report an error; a '
+        'deactivation waits as long for it.',
+        run_time=True,
+        minimum=0.1,
+        maximum=3600.0,
+    ),
+    NodeParameter(
         'diagnostics_period',
         ParameterType.DOUBLE,
         1.0,

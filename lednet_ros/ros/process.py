@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every node process of this package does at its start and at its end."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import ctypes
 import os
@@ -56,6 +56,8 @@ def run_module(
     namespace: str,
     ros_arguments: Sequence[str] = (),
     arguments: Sequence[str] = (),
+    wrapper: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator['subprocess.Popen[bytes]']:
     """
     Run a node as a process; it is interrupted, as by Ctrl-C, at the end of the block.
@@ -70,11 +72,15 @@ def run_module(
         After `--ros-args`, like '-p', 'device:=cpu'.
     arguments
         Its own ones.
+    wrapper
+        Command that runs the rest of its line.
+    environment
+        Variables besides those of this process.
 
     """
-    command = [sys.executable, '-m', module, *arguments]
+    command = [*wrapper, sys.executable, '-m', module, *arguments]
     command += ['--ros-args', '-r', f'__ns:={namespace}', *ros_arguments]
-    with subprocess.Popen(command) as process:
+    with subprocess.Popen(command, env={**os.environ, **(environment or {})}) as process:
         try:
             yield process
         finally:

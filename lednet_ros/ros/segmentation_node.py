@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lednet_ros.checkpoint import CheckpointError
 from lednet_ros.inference.backend import ConfigurationError
 from lednet_ros.inference.segmenter import Segmenter
@@ -26,7 +26,8 @@ from lednet_ros.ros.parameters import (
 )
 from lednet_ros.ros.process import run_node
 from lednet_ros.ros.slots import Arrival, FrameSlots
-from lednet_ros.ros.worker import InferenceWorker
+from lednet_ros.ros.worker import BackendFailure, InferenceWorker
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -38,6 +39,7 @@ import torch
 SHUTDOWN_TIMEOUT = 1.5
 WARNING_PERIOD = 5.0
 NO_FRAMES_AFTER = 5.0
+EXIT_BACKEND_FAILED = 3
 CAMERA_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
 
 SETTING_ERRORS = (CheckpointError, ConfigurationError, LabelMapError, ParameterError)
@@ -55,6 +57,7 @@ class SegmentationNode(LifecycleNode):
         super().__init__('segmentation_node', **options)
         self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._warned: dict[str, float] = {}
+        self._trouble = ''
         self._segmenter: Segmenter | None = None
         self._cameras: list[Camera] = []
         self._slots: FrameSlots | None = None
@@ -71,6 +74,8 @@ class SegmentationNode(LifecycleNode):
             self._values['diagnostics_period'], self._on_timer, clock=self._steady_clock
         )
         self._enable_service = self.create_service(SetBool, '~/enable', self._on_enable)
+        self._change_state = self._service_change_state.callback
+        self._service_change_state.callback = self._on_change_state
 
     @property
     def autostart(self) -> bool:
@@ -84,27 +89,31 @@ class SegmentationNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the network, create the topics and warm up; changes nothing if that fails."""
+        # Of an exception that leaves a transition, rclpy says nothing at all.
         try:
             self._values = read_parameters(self)
             names = self._values['cameras']
             _check_cameras(names)
             segmenter = self.build_segmenter()
             segmenter.warm_up(segmenter.input_size, batch_size=max(len(names), 1))
-        except SETTING_ERRORS as error:
-            self.get_logger().error(f'not configured: {error}')
+            for index, name in enumerate(names or ['']):
+                self._cameras.append(
+                    Camera(
+                        self,
+                        name,
+                        self._values['image_transport'],
+                        segmenter.label_map,
+                        partial(self._on_frame, index),
+                        self._warn,
+                    )
+                )
+        except Exception as error:
+            self._release()
+            text = str(error) if isinstance(error, SETTING_ERRORS) else repr(error)
+            self.get_logger().error(f'not configured: {text}')
             return TransitionCallbackReturn.FAILURE
+        self._trouble = ''
         self._segmenter = segmenter
-        self._cameras = [
-            Camera(
-                self,
-                name,
-                self._values['image_transport'],
-                segmenter.label_map,
-                partial(self._on_frame, index),
-                self._warn,
-            )
-            for index, name in enumerate(names or [''])
-        ]
         self.get_logger().info(
             f"{segmenter.network_name} with {segmenter.label_map.num_classes} classes "
             f"('{segmenter.label_map.name}') on {segmenter.device} by {segmenter.backend}, "
@@ -113,7 +122,7 @@ class SegmentationNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start to receive and to segment."""
+        """Start to receive and to segment; changes nothing if that fails."""
         # Publishers first: the latched label_info is sent at once.
         result = super().on_activate(state)
         self._slots = FrameSlots(len(self._cameras))
@@ -126,16 +135,28 @@ class SegmentationNode(LifecycleNode):
             self._warn,
             self._error,
         )
-        for camera in self._cameras:
-            camera.activate()
-            self.get_logger().info(f"segmenting '{camera.image_topic}'")
+        try:
+            for camera in self._cameras:
+                camera.activate()
+                self.get_logger().info(f"segmenting '{camera.image_topic}'")
+        except Exception as error:
+            self._stop(SHUTDOWN_TIMEOUT)
+            super().on_deactivate(state)
+            self.get_logger().error(f'not activated: {error!r}')
+            return TransitionCallbackReturn.FAILURE
         self._worker.start()
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop to receive; the frame under way is still published."""
-        self._stop()
-        return super().on_deactivate(state)
+        worker = self._worker
+        failed = worker is not None and worker.failure is not None
+        ended = self._stop(self._values['stage_timeout'])
+        result = super().on_deactivate(state)
+        if worker is not None and not ended:
+            self._trouble = f'deactivated without waiting on: {worker.find_overdue_stage(0.0)}'
+            self.get_logger().error(self._trouble)
+        return result if ended and not failed else TransitionCallbackReturn.ERROR
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release the network and the topics."""
@@ -144,13 +165,13 @@ class SegmentationNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release everything from any state."""
-        self._stop()
+        self._stop(self._values['stage_timeout'])
         self._release()
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release everything, so that the node can be configured again."""
-        self._stop()
+        self._stop(self._values['stage_timeout'])
         self._release()
         return super().on_error(state)
 
@@ -179,15 +200,18 @@ class SegmentationNode(LifecycleNode):
         _apply(segmenter, values)
         return segmenter
 
-    def _stop(self, timeout: float | None = None) -> None:
+    def _stop(self, timeout: float) -> bool:
+        """Stop to receive and to segment; gives whether the worker has ended in time."""
         for camera in self._cameras:
             camera.deactivate()
-        if self._worker is not None:
-            self._worker.stop(timeout)
-            if self.context.ok():
-                self._worker.publish_finished()
-            self._worker = None
-            self._slots = None
+        if self._worker is None:
+            return True
+        ended = self._worker.stop(timeout)
+        if self.context.ok():
+            self._worker.publish_finished()
+        self._worker = None
+        self._slots = None
+        return ended
 
     def _release(self) -> None:
         for camera in self._cameras:
@@ -219,6 +243,17 @@ class SegmentationNode(LifecycleNode):
     def _publish_results(self) -> None:
         if self._worker is not None:
             self._worker.publish_finished()
+            if self._worker.failure is not None:
+                self._give_up(self._worker.failure)
+
+    def _give_up(self, failure: BackendFailure) -> None:
+        self._trouble = f'the network failed on two backends: {failure}'
+        self.get_logger().fatal(f'{self._trouble}; deactivating')
+        # Ends in on_error, as unconfigured, which a lifecycle manager sees.
+        self.trigger_deactivate()
+        if self.autostart:
+            # Nobody else would configure it again; who started the process may start it anew.
+            raise SystemExit(EXIT_BACKEND_FAILED)
 
     def _on_enable(
         self, request: SetBool.Request, response: SetBool.Response
@@ -226,6 +261,22 @@ class SegmentationNode(LifecycleNode):
         result = self.set_parameters([Parameter('enabled', value=request.data)])[0]
         response.success = result.successful
         response.message = result.reason or ('enabled' if request.data else 'paused')
+        return response
+
+    def _on_change_state(
+        self, request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        # Where the state doesn't allow the transition, rclpy raises: that would end the process.
+        asked = request.transition
+        transitions = self._state_machine.available_transitions
+        allowed = {label: number for number, label, *_ in transitions}
+        if (asked.label in allowed) if asked.label else (asked.id in allowed.values()):
+            return self._change_state(request, response)
+        self.get_logger().warning(
+            f"no transition '{asked.label or asked.id}' from state "
+            f"'{self._state_machine.current_state[1]}'; allowed: {', '.join(allowed)}"
+        )
+        response.success = False
         return response
 
     def _on_set_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
@@ -247,7 +298,19 @@ class SegmentationNode(LifecycleNode):
         state = self._state_machine.current_state[1]
         if state == 'active' and not self._values['enabled']:
             state = 'paused'
+        trouble = self._trouble
         properties: dict[str, object] = {}
+        if self._worker is not None:
+            trouble = self._worker.find_overdue_stage(self._values['stage_timeout'])
+        level = DiagnosticStatus.OK if state == 'active' else DiagnosticStatus.WARN
+        text = state
+        if trouble:
+            level, text = DiagnosticStatus.ERROR, trouble
+        elif self._has_namesake():
+            level = DiagnosticStatus.WARN
+            text = f'{state}; another node has this name, its outputs and services mix with these'
+        if text != state:
+            self._warn('trouble', text)
         if self._segmenter is not None:
             device = self._segmenter.device
             properties = {
@@ -260,11 +323,15 @@ class SegmentationNode(LifecycleNode):
             }
             if device.type == 'cuda':
                 properties['GPU memory [MiB]'] = torch.cuda.memory_allocated(device) >> 20
+        if self._worker is not None:
+            properties['backend restarts'] = self._worker.restarts
         self._diagnostics.publish(
             make_diagnostics(
                 self.get_fully_qualified_name(),
                 self.get_clock().now(),
                 state,
+                level,
+                text,
                 properties,
                 self._cameras,
             )
@@ -272,6 +339,10 @@ class SegmentationNode(LifecycleNode):
         if state == 'active':
             for camera in self._cameras:
                 self._warn_without_frames(camera)
+
+    def _has_namesake(self) -> bool:
+        own = (self.get_name(), self.get_namespace())
+        return self.get_node_names_and_namespaces().count(own) > 1
 
     def _warn_without_frames(self, camera: Camera) -> None:
         waited = time.perf_counter() - camera.active_since

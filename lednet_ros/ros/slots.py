@@ -64,8 +64,11 @@ class FrameSlots:
             self._slots = [None] * len(self._slots)
             return batch
 
-    def close(self) -> None:
-        """End the waiting; frames in the slots are discarded."""
+    def close(self) -> list[Arrival]:
+        """End the waiting; gives the frames that nobody is going to take."""
         with self._changed:
             self._closed = True
+            left = [arrival for arrival in self._slots if arrival is not None]
+            self._slots = [None] * len(self._slots)
             self._changed.notify_all()
+        return left

@@ -38,9 +38,10 @@ class FrameStatistics:
     """
     Counts the frames of one camera.
 
-    `received` = `processed` + `dropped` (replaced by a newer frame) + `skipped` (max_rate) +
-    `unwanted` (no subscriber) + `failed` (the network raised) + `rejected:REASON` + those under
-    way. Each counter is written by one thread only.
+    `received` = `processed` + `dropped` (replaced by a newer frame, or left when the node was
+    deactivated) + `skipped` (max_rate) + `unwanted` (no subscriber) + `failed` (the network or
+    the making of a message raised) + `rejected:REASON` + those under way. Each counter is written
+    by one thread only.
     """
 
     totals: Counter[str] = field(default_factory=Counter)

@@ -5,6 +5,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 import threading
+import time
 from typing import Any
 
 from lednet_ros.inference.encodings import Frame, FrameError
@@ -15,9 +16,16 @@ from lednet_ros.ros.slots import Arrival, FrameSlots
 from sensor_msgs.msg import Image
 
 
+class BackendFailure(RuntimeError):
+    """The network failed on two backends, one after the other; the message is the last error."""
+
+
 class InferenceWorker:
     """
     Takes the newest frames, segments them as one batch and fills messages.
+
+    When the network raises, the batch is tried once more on a fresh backend. When that raises
+    too, the thread ends with a `failure`.
 
     Parameters
     ----------
@@ -30,9 +38,17 @@ class InferenceWorker:
     jpeg_quality
         Gives the quality of compressed overlays.
     notify
-        Called when messages are ready to be published, from the worker's thread.
+        Called from the worker's thread when messages are ready to be published, or the thread
+        has ended with a failure.
     warn, error
         Called with a key, by which repetitions are throttled, and a text.
+
+    Attributes
+    ----------
+    failure : BackendFailure or None
+        Why the thread has ended by itself.
+    restarts : int
+        How many times the backend was replaced by a fresh one.
 
     """
 
@@ -46,6 +62,8 @@ class InferenceWorker:
         warn: Callable[[str, str], None],
         error: Callable[[str, str], None],
     ) -> None:
+        self.failure: BackendFailure | None = None
+        self.restarts = 0
         self._segmenter = segmenter
         self._cameras = cameras
         self._slots = slots
@@ -54,6 +72,8 @@ class InferenceWorker:
         self._warn = warn
         self._error = error
         self._finished: deque[tuple[Camera, Outbox]] = deque()
+        # What the thread is doing, and since when; for a watchdog on another thread.
+        self._stage = ('', 0.0)
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
 
@@ -61,52 +81,94 @@ class InferenceWorker:
         """Start the thread."""
         self._thread.start()
 
-    def stop(self, timeout: float | None = None) -> None:
-        """Let the batch under way end and stop the thread; waits `timeout` seconds at most."""
+    def stop(self, timeout: float) -> bool:
+        """
+        Let the batch under way end, and the thread.
+
+        Parameters
+        ----------
+        timeout
+            Most seconds to wait.
+
+        Returns
+        -------
+        bool
+            Whether the thread has ended.
+
+        """
         self._stopping = True
-        self._slots.close()
+        for arrival in self._slots.close():
+            self._cameras[arrival.camera].statistics.count('dropped')
         for camera in self._cameras:
             # Wakes a worker that waits for an outbox which nobody is going to publish any more.
             camera.free_outboxes.put(None)
-        self._thread.join(timeout)
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def find_overdue_stage(self, bound: float) -> str:
+        """
+        Say which stage takes longer than it may.
+
+        Parameters
+        ----------
+        bound
+            Most seconds of a stage.
+
+        Returns
+        -------
+        str
+            A sentence; empty if no stage does.
+
+        """
+        name, since = self._stage
+        seconds = time.perf_counter() - since
+        if not name or seconds < bound:
+            return ''
+        return f"stage '{name}' has been running for {seconds:.1f} s (bound: {bound:g} s)"
 
     def publish_finished(self) -> None:
         """Publish what is ready; called on the executor's thread."""
         while self._finished:
             camera, outbox = self._finished.popleft()
-            camera.publish(outbox)
+            try:
+                camera.publish(outbox)
+            except Exception as error:
+                camera.statistics.count('unpublished')
+                camera.free_outboxes.put(outbox)
+                self._error('publish', f"results of '{camera.image_topic}' are lost: {error!r}")
 
     def _run(self) -> None:
         while (arrivals := self._slots.take()) is not None:
+            self._enter('decode')
             batch = [
                 (arrival, frame)
                 for arrival in arrivals
                 if (frame := self._decode(arrival)) is not None
             ]
-            try:
-                if batch:
+            if batch:
+                try:
                     self._process(batch)
-            except Exception as error:
-                # Whatever went wrong with this batch, the thread must live on for the next one.
-                if not self._stopping:
+                except BackendFailure as failure:
                     for arrival, _ in batch:
                         self._cameras[arrival.camera].statistics.count('failed')
-                    self._error('batch', f'a batch of {len(batch)} frames failed: {error!r}')
+                    self._enter('')
+                    self.failure = failure
+                    self._notify()
+                    return
+            self._enter('')
 
     def _process(self, batch: list[tuple[Arrival, Frame]]) -> None:
         wanted = [self._cameras[arrival.camera].wanted() for arrival, _ in batch]
         contents = {topic.partition('/')[0] for topics in wanted for topic in topics}
-        segmentation = self._segmenter.segment(
-            [frame for _, frame in batch],
-            confidence='confidence' in contents,
-            overlay='overlay' in contents,
-            color='color' in contents,
-        )
+        segmentation = self._segment([frame for _, frame in batch], contents)
+        self._enter('messages')
         for index, (arrival, frame) in enumerate(batch):
             camera = self._cameras[arrival.camera]
             outbox = camera.free_outboxes.get()
             if outbox is None:
-                return
+                camera.statistics.count('dropped')
+                continue
             try:
                 camera.fill(
                     outbox,
@@ -117,11 +179,35 @@ class InferenceWorker:
                     arrival.message.header,
                     arrival.time,
                 )
-            except Exception:
+            except Exception as error:
+                # A frame that can't be put into a message mustn't stop those that can.
                 camera.free_outboxes.put(outbox)
-                raise
+                camera.statistics.count('failed')
+                self._error('messages', f"frame of '{camera.image_topic}' failed: {error!r}")
+                continue
             self._finished.append((camera, outbox))
         self._notify()
+
+    def _segment(self, frames: list[Frame], contents: set[str]) -> Segmentation:
+        wanted = {name: name in contents for name in ('confidence', 'overlay', 'color')}
+        self._enter('network')
+        try:
+            return self._segmenter.segment(frames, **wanted)
+        except Exception as error:
+            first = repr(error)
+        if self._stopping:
+            raise BackendFailure(first)
+        self._error('network', f'the network failed: {first}; trying again on a fresh backend')
+        self._enter('restart')
+        try:
+            self._segmenter.restart()
+            self.restarts += 1
+            return self._segmenter.segment(frames, **wanted)
+        except Exception as error:
+            raise BackendFailure(repr(error)) from error
+
+    def _enter(self, stage: str) -> None:
+        self._stage = (stage, time.perf_counter())
 
     def _decode(self, arrival: Arrival) -> Frame | None:
         camera = self._cameras[arrival.camera]
@@ -135,7 +221,11 @@ class InferenceWorker:
                 f'{camera.name} {error.reason}',
                 f"frame of '{camera.image_topic}' dropped: {error}",
             )
-            return None
+        except Exception as error:
+            # Out of memory, for one; the next frame may be smaller.
+            camera.statistics.count('failed')
+            self._error('decode', f"frame of '{camera.image_topic}' failed: {error!r}")
+        return None
 
 
 def _results(segmentation: Segmentation, index: int) -> dict[str, Any]:

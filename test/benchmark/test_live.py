@@ -59,9 +59,11 @@ def test_several_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_soak(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(soak, 'CHUNKS', 3)
-    results = soak.run_soak('lednet', (64, 96), (96, 128), 1, 30, 20.0)
+    monkeypatch.setattr(soak, 'FEWEST_CHUNKS', 3)
+    results = soak.run_soak('lednet', (64, 96), (96, 128), 1, 0.05, 20.0)
+    assert len(results['rows']) == 3
     assert results['rows'][-1]['frames'] >= 30
+    assert results['surprises'] == 0
     assert results['rows'][0]['threads'] > 3
     assert abs(results['trend']['files_gained']) < 5
     plot_results(results, tmp_path / 'soak.svg')

@@ -3,6 +3,7 @@
 """Tests of OpenVINO against eager PyTorch, and of its cache of compiled models."""
 
 from dataclasses import replace
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -268,3 +269,22 @@ def test_int8_needs_nncf(small_content: Checkpoint, monkeypatch: pytest.MonkeyPa
     )
     with pytest.raises(ConfigurationError, match="'int8', which needs nncf"):
         build(small_content, precision='int8')
+
+
+def test_nothing_is_reported_to_a_server(small_checkpoint: Path, tmp_path: Path) -> None:
+    code = (
+        'import multiprocessing, sys\n'
+        'from lednet_ros.inference.segmenter import Segmenter\n'
+        "segmenter = Segmenter.from_checkpoint(sys.argv[1], device='cpu', backend='openvino')\n"
+        'segmenter.warm_up((64, 96))\n'
+        "assert 'openvino.tools.ovc.convert_impl' in sys.modules\n"
+        'assert not multiprocessing.active_children()\n'
+        "assert not [name for name in sys.modules if name.startswith('openvino_telemetry.')]\n"
+    )
+    environment = {**os.environ, 'HOME': str(tmp_path), 'LEDNET_ROS_CACHE': str(tmp_path / 'c')}
+    # In CI OpenVINO holds back by itself.
+    environment.pop('CI', None)
+    command = [sys.executable, '-c', code, str(small_checkpoint)]
+    subprocess.run(command, env=environment, check=True, timeout=120)
+    # Where it keeps the number by which it tells its users apart.
+    assert not (tmp_path / 'intel').exists()

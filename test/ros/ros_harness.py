@@ -3,6 +3,7 @@
 """A real node, a real client and real DDS in one process, for the tests of this folder."""
 
 from collections.abc import Callable
+import gc
 import time
 from typing import Any
 
@@ -96,3 +97,6 @@ class Harness:
             self.executor.remove_node(node)
             node.destroy_node()
         self.executor.shutdown()
+        self.nodes.clear()
+        # A lifecycle node stays in the graph until it is collected.
+        gc.collect()

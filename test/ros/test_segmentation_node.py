@@ -3,23 +3,27 @@
 """The node over real DDS: every topic, every parameter that changes, every bad frame."""
 
 from pathlib import Path
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
 
 import cv2
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lednet_ros.checkpoint import load_checkpoint
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.ros import camera as camera_module
+from lednet_ros.ros import worker as worker_module
 from lednet_ros.ros.camera import latched_qos, sensor_qos
+from lifecycle_msgs.msg import TransitionEvent
 import numpy as np
 from numpy.typing import NDArray
 import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_harness import Harness, image_message, street
+from ros_harness import Harness, image_message, street, TIMEOUT
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header, String
@@ -514,28 +518,157 @@ def test_label_info_is_latched_where_vision_msgs_is_installed(
     assert late[0].data.startswith('0:sky,1:building')
 
 
-def test_the_worker_survives_whatever_a_batch_raises(
+class FailingBackend:
+    """Raises so many times in all its instances together, then gives class 1 everywhere."""
+
+    def __init__(self, fail: list[Exception]) -> None:
+        self._fail = fail
+
+    def run(self, frames: Any, outputs: Any, wanted: Any, style: Any) -> None:
+        if self._fail:
+            raise self._fail.pop()
+        for output in outputs:
+            output.array('labels').fill(1)
+
+
+def failing_node(harness: Harness, checkpoint: Any, fail: list[Exception]) -> Any:
+    """Give an active node whose backend raises what is in the list when it comes there."""
+    node = harness.node(start=False, checkpoint=str(checkpoint), autostart=False)
+
+    def make_backend() -> FailingBackend:
+        return FailingBackend(fail)
+
+    node.build_segmenter = lambda: Segmenter(load_checkpoint(checkpoint), backend=make_backend)
+    assert node.start()
+    return node
+
+
+def test_a_batch_is_tried_again_on_a_fresh_backend(
     harness: Harness, checkpoint: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fail: list[Exception] = []
+    node = failing_node(harness, checkpoint, fail)
+    labels = harness.collect(Image, f'{NODE}/labels')
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels'})
+    for count in range(1, 4):
+        fail.append(KeyError('device lost'))
+        camera.publish(image_message(street(0.0), 'rgb8', STAMP))
+        harness.spin_until(lambda c=count: len(labels) == c)
+    assert node._worker.restarts == 3
+    assert harness.totals(node) == {'received': 3, 'processed': 3}
+    # The error is throttled.
+    assert capfd.readouterr().err.count('device lost') == 1
+
+
+def test_a_backend_that_fails_twice_leaves_the_node_unconfigured(
+    harness: Harness, checkpoint: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fail: list[Exception] = []
+    node = failing_node(harness, checkpoint, fail)
+    events = harness.collect(TransitionEvent, f'{NODE}/transition_event')
+    statuses = harness.collect(DiagnosticArray, '/diagnostics')
+    labels = harness.collect(Image, f'{NODE}/labels')
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels'})
+    fail += [MemoryError('no memory left'), RuntimeError('device lost')]
+    camera.publish(image_message(street(0.0), 'rgb8', STAMP))
+    harness.spin_until(lambda: events and events[-1].goal_state.label == 'unconfigured')
+    assert 'errorprocessing' in [event.goal_state.label for event in events]
+    statuses.clear()
+    harness.spin_until(lambda: statuses)
+    assert statuses[0].status[0].level == DiagnosticStatus.ERROR
+    assert 'no memory left' in statuses[0].status[0].message
+    assert 'failed on two backends' in capfd.readouterr().err
+    # As good as new.
+    assert node.start()
+    harness.connect(camera)
+    publish_until(harness, camera, image_message(street(0.0), 'rgb8', STAMP), labels)
+
+
+@pytest.mark.parametrize('place', ['decode', 'fill', 'publish'])
+def test_a_frame_that_fails_elsewhere_is_counted_and_survived(
+    harness: Harness, checkpoint: Any, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     node = harness.node(checkpoint=str(checkpoint))
     labels = harness.collect(Image, f'{NODE}/labels')
     camera = harness.publisher(Image, 'image')
     harness.connect(camera)
     harness.wait_outputs(node, {'labels'})
-    segment = node._segmenter.segment
 
     def fail(*_: Any, **__: Any) -> None:
-        raise KeyError('device lost')
+        raise MemoryError('too large')
 
-    node._segmenter.segment = fail
-    for count in range(3):
-        camera.publish(image_message(street(0.0), 'rgb8', STAMP))
-        harness.spin_until(lambda c=count: harness.totals(node).get('failed', 0) == c + 1)
-    node._segmenter.segment = segment
+    owner, name = {
+        'decode': (worker_module, 'decode_image'),
+        'fill': (camera_module, 'fill_image'),
+        'publish': (node._cameras[0]._publishers['labels'], 'publish'),
+    }[place]
+    event = 'unpublished' if place == 'publish' else 'failed'
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, fail)
+        for count in range(1, 4):
+            camera.publish(image_message(street(0.0), 'rgb8', STAMP))
+            harness.spin_until(lambda c=count: harness.totals(node).get(event, 0) == c)
     camera.publish(image_message(street(0.0), 'rgb8', STAMP))
     harness.spin_until(lambda: labels)
-    assert harness.totals(node) == {'received': 4, 'failed': 3, 'processed': 1}
-    assert capfd.readouterr().err.count('device lost') == 1
+    assert harness.totals(node) == {'received': 4, event: 3, 'processed': 1}
+
+
+def test_frames_left_at_a_deactivation_are_counted(harness: Harness, checkpoint: Any) -> None:
+    node = harness.node(checkpoint=str(checkpoint))
+    harness.collect(Image, f'{NODE}/labels')
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels'})
+    proceed = threading.Event()
+    segment = node._segmenter.segment
+    node._segmenter.segment = lambda *a, **k: (proceed.wait(TIMEOUT), segment(*a, **k))[1]
+    for count in range(1, 4):
+        camera.publish(image_message(street(0.0), 'rgb8', STAMP))
+        harness.spin_until(lambda c=count: harness.totals(node).get('received', 0) == c)
+    totals = node._cameras[0].statistics.totals
+    threading.Timer(0.2, proceed.set).start()
+    assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    assert totals['processed'] + totals['dropped'] == totals['received'] == 3
+
+
+def test_an_error_in_a_transition_is_named_and_leaves_nothing(
+    harness: Harness, checkpoint: Any, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    node = harness.node(start=False, checkpoint=str(checkpoint), cameras=['front', 'rear'])
+
+    def topics() -> int:
+        return len(list(node.publishers)) + len(list(node.subscriptions))
+
+    def forbid(method: str, forbidden: str) -> None:
+        create = getattr(node, method)
+
+        def maybe(kind: Any, topic: str, *rest: Any, **options: Any) -> Any:
+            # As Fast DDS does under SROS 2.
+            if topic.endswith(forbidden):
+                raise RuntimeError(f'{topic} not found in allow rule')
+            return create(kind, topic, *rest, **options)
+
+        monkeypatch.setattr(node, method, maybe)
+
+    before = topics()
+    forbid('create_lifecycle_publisher', 'rear/overlay')
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert 'rear/overlay not found in allow rule' in capfd.readouterr().err
+    assert topics() == before
+    monkeypatch.undo()
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    before = topics()
+    forbid('create_subscription', 'rear/image')
+    assert node.trigger_activate() == TransitionCallbackReturn.FAILURE
+    assert 'rear/image not found in allow rule' in capfd.readouterr().err
+    assert topics() == before
+    monkeypatch.undo()
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
 
 
 @pytest.mark.parametrize('content', [b'', b'not a checkpoint', b'\x80\x04.'])

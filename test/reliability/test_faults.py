@@ -1,0 +1,65 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Every fault, on a live node that is a process of its own, over real DDS."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip('rclpy')
+from lednet_ros.benchmark.live import benchmark_session
+from lednet_ros.reliability.faults import Fault, FAULTS, inject_fault
+from lednet_ros.reliability.probe import check, NotSurvived, Probe
+
+pytestmark = pytest.mark.ros
+
+# These may lose frames: those of the moments without a node or without a camera, or in a flood.
+SOME_LOST = {'stuck subscriber', 'subscribers come and go'}
+
+
+@pytest.fixture(scope='module')
+def session() -> Iterator[Any]:
+    """Give a node and its executor."""
+    with benchmark_session() as made:
+        yield made
+
+
+@pytest.mark.parametrize('fault', FAULTS, ids=lambda fault: fault.inject.__name__)
+def test_the_node_survives(fault: Fault, session: Any) -> None:
+    if not fault.possible:
+        pytest.skip(f"'{fault.setup.wrapper[0]}' is not allowed here")
+    outcome = inject_fault(fault, fault.quick, *session, f'/{fault.inject.__name__}')
+    assert outcome.survived, outcome.note
+    assert outcome.injected == fault.quick
+    assert outcome.recovery_s >= 0
+    if fault.name not in SOME_LOST:
+        assert outcome.frames_lost == 0
+
+
+def test_what_is_not_survived_is_said(session: Any) -> None:
+    def kill_it(probe: Probe, times: int) -> str:
+        probe.target.process.kill()
+        probe.wait_end(10)
+        return 'killed'
+
+    outcome = inject_fault(Fault(kill_it, 1, 1), 1, *session, '/killed')
+    assert (outcome.survived, outcome.fault) == (False, 'kill it')
+    assert outcome.note == 'the node has ended with exit code -9'
+
+
+def test_frames_that_get_lost_are_counted(session: Any) -> None:
+    def lose_some(probe: Probe, times: int) -> None:
+        for _ in range(times):
+            message = probe.make()
+            message.encoding = 'nonsense'
+            probe.publish(message)
+
+    outcome = inject_fault(Fault(lose_some, 3, 3), 3, *session, '/lossy')
+    assert (outcome.survived, outcome.frames_lost) == (True, 3)
+
+
+def test_a_check_says_what_was_seen() -> None:
+    check(True, 'nothing')
+    with pytest.raises(NotSurvived, match='exit code 7'):
+        check(False, 'exit code 7')

@@ -1,0 +1,34 @@
+# Copyright 2026 the lednet_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The command that brings all faults about."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy')
+from lednet_ros.cli.main import main
+from lednet_ros.reliability.faults import FAULTS, flood
+from lednet_ros.reliability.torture import select_faults
+
+pytestmark = pytest.mark.ros
+
+
+def test_faults_have_names_and_are_selected() -> None:
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+    assert select_faults([]) == list(FAULTS)
+    assert [fault.inject for fault in select_faults(['flood'])] == [flood]
+    assert main(['torture', '--fault', 'flod']) == 1
+
+
+def test_the_command_prints_a_table_and_writes_the_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / 'torture.json'
+    arguments = ['--fault', 'frame id changes', '--quick', '--soak-minutes', '0']
+    assert main(['torture', *arguments, '--json', str(path)]) == 0
+    assert 'frame id changes' in capsys.readouterr().out
+    results = json.loads(path.read_text())
+    assert [row['survived'] for row in results['rows']] == [True]
+    assert results['date'] >= '2026-11-21'
