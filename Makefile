@@ -20,9 +20,8 @@ VENV_OPTIONS :=
 LOCKS := requirements/main.lock requirements/ros.lock
 endif
 PIP := -m pip install --quiet --disable-pip-version-check
-# cpu or cuda; the one for the CPU by default where pip finds it.
-TORCH ?= $(shell $(BIN)/python $(PIP) --dry-run --no-deps --require-hashes \
-	-r requirements/torch-cpu.lock >/dev/null 2>&1 && echo cpu || echo cuda)
+# cpu or cuda; the build for the CPU by default where pip finds it.
+TORCH ?=
 TOOLS := $(VENV)/tools
 
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
@@ -48,7 +47,9 @@ setup: $(STAMP)
 $(STAMP): $(wildcard requirements/*.lock) setup.py
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12) and f"Python 3.10 to 3.12 is needed; {sys.version.split()[0]} is here (choose with PYTHON=)")'
 	$(PYTHON) -m venv $(VENV_OPTIONS) $(VENV)
-	$(BIN)/python $(PIP) --require-hashes $(LOCKS:%=-r %) -r requirements/torch-$(TORCH).lock
+	torch=$(TORCH); test -n "$$torch" || torch=$$($(BIN)/python $(PIP) --dry-run --no-deps \
+	  --require-hashes -r requirements/torch-cpu.lock >/dev/null 2>&1 && echo cpu || echo cuda); \
+	$(BIN)/python $(PIP) --require-hashes $(LOCKS:%=-r %) -r requirements/torch-$$torch.lock
 	$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 

@@ -1,8 +1,21 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What tests of several modules share."""
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 import os
 from pathlib import Path
 import tempfile
@@ -33,6 +46,18 @@ os.environ['LEDNET_ROS_CACHE'] = CACHE.name
 os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
+# Packages that may be absent, and the tests that are left out then.
+NEEDED_BY = {
+    'rclpy': (
+        'ros/*', 'reliability/*', 'replay/*', 'benchmark/test_live.py', 'demo/test_demo.py',
+        'fuzz/test_fuzz_node.py',
+    ),
+    'triton': ('inference/test_device_*.py', 'inference/test_unit_kernels.py'),
+    'flask': ('view/*',),
+}
+ABSENT = [package for package in NEEDED_BY if find_spec(package) is None]
+collect_ignore_glob = [pattern for package in ABSENT for pattern in NEEDED_BY[package]]
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 # The profile that large images need.
 os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] = str(REPOSITORY / 'config' / 'fastdds.xml')
@@ -40,6 +65,11 @@ SMALL_INPUT = (64, 96)
 
 MakeDataset = Callable[..., Path]
 MakeWeights = Callable[[nn.Module, int, float], dict[str, Tensor]]
+
+
+def pytest_report_header() -> list[str]:
+    """Say which tests are left out."""
+    return [f"without {package}: {', '.join(NEEDED_BY[package])} left out" for package in ABSENT]
 
 
 @pytest.fixture(scope='session')

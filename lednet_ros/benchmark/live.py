@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Nodes as processes of their own, and a camera that knows when its results come back."""
 
 from collections.abc import Callable, Iterator, Sequence
@@ -54,7 +66,7 @@ class LiveNode:
 
     @property
     def pid(self) -> int:
-        """Number of the process."""
+        """Give the number of the process."""
         return self.process.pid
 
     def wait(self, timeout: float) -> None:
@@ -87,7 +99,7 @@ def live_node(
     namespace: str,
     checkpoint: str,
     input_size: tuple[int, int],
-    parameters: Sequence[str] = (),
+    node_parameters: Sequence[str] = (),
 ) -> Iterator[LiveNode]:
     """
     Start a node as a process, and stop it at the end.
@@ -98,7 +110,7 @@ def live_node(
         See `lednet_ros.benchmark.nodes`.
     namespace
         Where its topics shall be, like '/ours'.
-    parameters
+    node_parameters
         More of them, like 'num_threads:=2'.
 
     """
@@ -106,7 +118,7 @@ def live_node(
         sys.executable, '-m', 'lednet_ros.benchmark.nodes', kind, network, checkpoint,
         *map(str, input_size), '--ros-args', '-r', f'__ns:={namespace}',
     ]
-    for parameter in parameters:
+    for parameter in node_parameters:
         command += ['-p', parameter]
     with tempfile.TemporaryFile('w+') as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The live node over a long time: whether memory, threads and latency stay what they were."""
 
 from collections.abc import Sequence
@@ -80,7 +92,8 @@ def run_soak(
 
 def find_trend(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Give how memory, threads and files change with the number of frames; see `run_soak`."""
-    settled = rows[int(SETTLING * len(rows)) :]
+    first_settled = int(SETTLING * len(rows))
+    settled = rows[first_settled:]
     first, last = settled[0], settled[-1]
     trend = {
         'rss_kib_per_1000_frames': _slope(settled, 'rss_mib'),

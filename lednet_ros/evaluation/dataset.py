@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Evaluation of a segmenter on labeled frames."""
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +44,7 @@ class EvaluationResult:
         Number of frames.
     fps
         Frames per second of the segmenter alone, without reading files.
-    parameters
+    num_parameters
         Parameters of the network.
     instances
         Pixel counts weighted by instance; None where the frames have no instances.
@@ -42,7 +54,7 @@ class EvaluationResult:
     confusion: ConfusionMatrix
     images: int
     fps: float
-    parameters: int
+    num_parameters: int
     instances: InstanceCounts | None = None
 
 
@@ -92,7 +104,7 @@ def evaluate(
         if submission is not None:
             write_submission(submission, frame.name, labels, segmenter.label_map)
     return EvaluationResult(
-        confusion, len(frames), len(frames) / seconds, segmenter.parameters, instances
+        confusion, len(frames), len(frames) / seconds, segmenter.num_parameters, instances
     )
 
 
@@ -115,7 +127,7 @@ def to_dict(result: EvaluationResult) -> dict[str, Any]:
         **figures_of(confusion),
         'images': result.images,
         'fps': result.fps,
-        'parameters': result.parameters,
+        'parameters': result.num_parameters,
     }
     if result.instances is not None:
         iiou = result.instances.iiou(confusion)

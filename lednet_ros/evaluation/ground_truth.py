@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Ground truth of recordings: label images by stamp, from a topic or from files."""
 
 import bisect
@@ -184,7 +196,7 @@ def ids_of_colors(colors: NDArray[np.uint8], label_map: LabelMap, where: str) ->
         row, column = np.argwhere(~known)[0]
         color = tuple(int(value) for value in colors[row, column])
         raise SourceError(
-            f"{where} has color {color} in row {row}, column {column}, "
+            f'{where} has color {color} in row {row}, column {column}, '
             f"which label map '{label_map.name}' lacks"
         )
     return ids

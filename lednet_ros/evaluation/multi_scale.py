@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Segmentation by several scaled and mirrored views of a frame: slower, a little more accurate."""
 
 from collections.abc import Sequence
@@ -46,7 +58,7 @@ class MultiScaleSegmenter:
     ----------
     label_map : LabelMap
         The classes.
-    parameters : int
+    num_parameters : int
         Parameters of the network.
     input_sizes : list of tuple
         Height and width of the network's input at each scale.
@@ -75,7 +87,7 @@ class MultiScaleSegmenter:
             checkpoint, source=source, device=device, backend='torch_eager', precision=precision
         )
         self.label_map = single.label_map
-        self.parameters = single.parameters
+        self.num_parameters = single.num_parameters
         self.input_sizes = [_scaled(single.input_size, scale) for scale in scales]
         if not self.input_sizes:
             raise ConfigurationError('scales is empty; it must have one scale or more')

@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Evaluation of a segmenter on bags: every frame, once, in order, without ROS."""
 
 from collections import Counter, deque
@@ -105,7 +117,7 @@ class RecordingResult:
     ----------
     confusion, calibration, flips
         Counts of all frames.
-    parameters
+    num_parameters
         Of the network.
     frames
         Figures of each frame.
@@ -127,7 +139,7 @@ class RecordingResult:
     """
 
     confusion: ConfusionMatrix
-    parameters: int
+    num_parameters: int
     calibration: Calibration = field(default_factory=Calibration)
     flips: Flips = field(default_factory=Flips)
     frames: list[FrameFigures] = field(default_factory=list)
@@ -144,7 +156,7 @@ class RecordingResult:
         """Sum the counts, and join the frames in this order."""
         return RecordingResult(
             self.confusion + other.confusion,
-            self.parameters,
+            self.num_parameters,
             self.calibration + other.calibration,
             self.flips + other.flips,
             self.frames + other.frames,
@@ -238,11 +250,11 @@ class RecordingReader:
         if self._files or self._truth_topic:
             self._match(truth)
 
-    def start_result(self, path: Path, parameters: int) -> RecordingResult:
+    def start_result(self, path: Path, num_parameters: int) -> RecordingResult:
         """Give a result that says what is read, for a network of so many parameters."""
         return RecordingResult(
             ConfusionMatrix(self._label_map),
-            parameters,
+            num_parameters,
             unmatched_images=self.unmatched_images,
             unmatched_labels=self.unmatched_labels,
             bags=[str(path)],
@@ -442,7 +454,7 @@ def evaluate_bag(
     """
     with open_bag(path) as bag:
         reader = RecordingReader(bag, image_topic, truth or TruthSource(), segmenter.label_map)
-        result = reader.start_result(path, segmenter.parameters)
+        result = reader.start_result(path, segmenter.num_parameters)
         frames: Iterable[LoadedFrame] = prefetch(reader.frames())
         if progress:
             frames = tqdm(frames, path.name, total=reader.topic.count, unit='frame')
@@ -494,7 +506,7 @@ def recording_to_dict(result: RecordingResult) -> dict[str, Any]:
         'unmatched_images': result.unmatched_images,
         'unmatched_labels': result.unmatched_labels,
         'rejected': dict(result.rejected),
-        'parameters': result.parameters,
+        'parameters': result.num_parameters,
         'bags': result.bags,
         'topics': result.topics,
         'problems': result.problems,

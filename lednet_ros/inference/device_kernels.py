@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """
 Triton kernels for both ends of the network on a CUDA device: one pass in, one pass out.
 
@@ -27,7 +39,9 @@ def _corners(place, size):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _frame_value(frame, y0, y1, fy, x0, x1, fx, width, channel, mask):  # type: ignore[no-untyped-def]
+def _frame_value(  # type: ignore[no-untyped-def]
+    frame, y0, y1, fy, x0, x1, fx, width, channel, mask
+):
     """Give a channel of a frame between four pixels, rounded to a byte's value."""
     top0 = tl.load(frame + (y0 * width + x0) * 3 + channel, mask=mask, other=0).to(tl.float32)
     top1 = tl.load(frame + (y0 * width + x1) * 3 + channel, mask=mask, other=0).to(tl.float32)

@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """The segmenter: camera frames in; labels, confidence and pictures out."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -160,7 +172,7 @@ class Segmenter:
             'bgr': np.ascontiguousarray(self.label_map.palette[:, ::-1]),
         }
         network = load_network(checkpoint, source)
-        self.parameters = sum(parameter.numel() for parameter in network.parameters())
+        self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
         if isinstance(backend, str):
             self.backend = _resolve_backend(backend, self.device)
             self.precision = _resolve_precision(precision, self.backend, self.device)
@@ -462,7 +474,7 @@ def _check_frame(frame: Frame, index: int) -> None:
         )
     if frame.color_order not in COLOR_ORDERS:
         raise FrameError(
-            f"color order of frame {index} is {frame.color_order!r}; "
+            f'color order of frame {index} is {frame.color_order!r}; '
             f"allowed: {', '.join(COLOR_ORDERS)}",
             reason='encoding',
         )

@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Messages of rosbag2 and ROS 1 bags, also of damaged ones as far as they can be read."""
 
 from collections import Counter
@@ -50,7 +62,7 @@ class BagTopic:
     """
 
     name: str
-    type: str
+    type: str  # noqa: A003
     count: int
     definition: str | None = None
     digest: str | None = None
@@ -76,7 +88,7 @@ class BagMessage:
     """
 
     topic: str
-    type: str
+    type: str  # noqa: A003
     time: int
     data: bytes
     is_ros1: bool
@@ -393,5 +405,3 @@ def _salvage_database(path: Path) -> Salvaged:
 
 
 _SALVAGE = {'.mcap': _salvage_mcap, '.db3': _salvage_database}
-
-

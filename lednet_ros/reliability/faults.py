@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """
 The faults: each is brought about on a live node, which then has to work as before.
 
@@ -272,7 +284,8 @@ def lifecycle_rounds(probe: Probe, times: int) -> str:
         probe.flow(1)
         target = probe.target
         sizes.append((target.memory_mib(), target.threads(), target.open_files()))
-    settled = sizes[int(SETTLING_ROUNDS * times) :]
+    first_settled = int(SETTLING_ROUNDS * times)
+    settled = sizes[first_settled:]
     kib = 1024 * (settled[-1][0] - settled[0][0]) / max(len(settled) - 1, 1)
     threads, files = (settled[-1][place] - settled[0][place] for place in (1, 2))
     check(threads <= 0 and files <= 0, f'{threads} threads and {files} files more')
@@ -548,7 +561,7 @@ class Fault:
 
     @property
     def name(self) -> str:
-        """What is done, in words."""
+        """Say what is done, in words."""
         return self.inject.__name__.replace('_', ' ')
 
     @property
@@ -569,11 +582,11 @@ FAULTS: Sequence[Fault] = (
     Fault(frame_id_changes, 100, 5),
     Fault(two_publishers, 100, 5),
     Fault(flood, 2000, 100),
-    Fault(overload, 5000, 300, Setup(parameters={'input_size': '[256,512]'})),
+    Fault(overload, 5000, 300, Setup(values={'input_size': '[256,512]'})),
     Fault(subscribers_come_and_go, 1000, 50),
     Fault(stuck_subscriber, 300, 20),
     Fault(stamps_go_backwards, 100, 5),
-    Fault(clock_jumps, 40, 4, Setup(parameters={'use_sim_time': 'true'})),
+    Fault(clock_jumps, 40, 4, Setup(values={'use_sim_time': 'true'})),
     Fault(parameter_storm, 2000, 60),
     Fault(transitions_in_any_order, 200, 25),
     Fault(lifecycle_rounds, 100, 12),
@@ -583,7 +596,7 @@ FAULTS: Sequence[Fault] = (
         one_camera_of_six_broken,
         100,
         5,
-        Setup(parameters={'backend': 'torch_eager'}, cameras=CAMERAS),
+        Setup(values={'backend': 'torch_eager'}, cameras=CAMERAS),
     ),
     Fault(
         cache_cannot_be_written, 3, 1, Setup(environment={'LEDNET_ROS_CACHE': '/proc/nowhere'})

@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """A camera, a receiver and a remote control of one live node, which is a process of its own."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,8 +62,8 @@ class Setup:
     ----------
     module
         To run, like `python -m`.
-    parameters
-        Of the node, besides `PARAMETERS`.
+    values
+        Of parameters of the node, besides `PARAMETERS`.
     cameras
         Names of cameras; one without a name by default.
     environment
@@ -62,7 +74,7 @@ class Setup:
     """
 
     module: str = 'lednet_ros.ros.segmentation_node'
-    parameters: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)
     cameras: Sequence[str] = ('',)
     environment: Mapping[str, str] = field(default_factory=dict)
     wrapper: Sequence[str] = ()
@@ -137,7 +149,7 @@ class Probe:
 
     def start(self, configure: bool = True) -> None:
         """Start the node; waits until a frame has passed through it."""
-        values = {**PARAMETERS, **self.setup.parameters}
+        values = {**PARAMETERS, **self.setup.values}
         if any(self.setup.cameras):
             values['cameras'] = f"[{','.join(self.setup.cameras)}]"
         if not configure:
@@ -161,7 +173,7 @@ class Probe:
 
     @property
     def target(self) -> LiveNode:
-        """The node's process."""
+        """Give the node's process."""
         assert self._process is not None
         return LiveNode(self.namespace, self._process)
 

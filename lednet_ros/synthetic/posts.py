@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Lamps, bollards, boards, traffic signs and signals."""
 
 import cv2
@@ -74,8 +86,9 @@ def _draw_sign(
         blue = view.tone(SIGNALS[1 + thing.variant // 64 % 3], SIGN, gain, depth)
         tall = radius * (1.0 if shape == 2 else 1.7)
         view.rectangle(x - radius, y - tall, x + radius, y + radius, blue)
-        view.rectangle(x - radius * 0.6, y - tall * 0.5, x + radius * 0.6,
-                   y + radius * 0.3, face)
+        view.rectangle(
+            x - radius * 0.6, y - tall * 0.5, x + radius * 0.6, y + radius * 0.3, face
+        )
 
 
 def _draw_signal(

@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Houses, fences, plants, people and cars, drawn where they stand."""
 
 from lednet_ros.synthetic.basics import BUILDING, CAR, Points, Rng
@@ -46,12 +58,12 @@ class Scenery:
 
     @property
     def floors(self) -> list[int]:
-        """Number of storeys of each facade."""
+        """Give the number of storeys of each facade."""
         return [facade.floors for facade in self._facades]
 
     @property
     def trees(self) -> int:
-        """Number of different trees."""
+        """Give the number of different trees."""
         return len(self._trees)
 
     def draw_lot(self, view: View, lot: Lot) -> None:

@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """
 Recipes: everything that decides what a training run computes, read from one YAML file.
 
@@ -259,7 +271,7 @@ class Recipe(_Part):
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal['fp32', 'bf16'] = 'bf16'
     channels_last: bool = True
-    compile: bool = False
+    compile: bool = False  # noqa: A003
     ema: Annotated[float, Field(gt=0, lt=1)] | None = 0.999
     dropout: Weight = 1.0
     workers: Annotated[int, Field(ge=0)] = 0

@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """What the training loop needs of a task, and what tasks share."""
 
 from collections.abc import Sequence
@@ -64,7 +76,7 @@ class Task(Protocol):
 
     @property
     def model(self) -> nn.Module:
-        """What is trained; maps images (N, 3, H, W) to a tuple of tensors."""
+        """Give what is trained; maps images (N, 3, H, W) to a tuple of tensors."""
 
     def prepare(self, stage: Stage, counts: NDArray[np.float64] | None) -> NDArray[np.float64]:
         """Open a stage's examples and set up its losses; gives the pixels of each class."""

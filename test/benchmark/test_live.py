@@ -1,13 +1,22 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Tests of the benchmarks with live nodes: real processes and real DDS, small frames."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip('rclpy')
 from lednet_ros.benchmark import cameras, node, soak
 from lednet_ros.benchmark.live import (
     benchmark_session,
@@ -18,6 +27,7 @@ from lednet_ros.benchmark.live import (
 from lednet_ros.benchmark.node import find_peak, judge
 from lednet_ros.benchmark.tables import plot_results, print_results
 from lednet_ros.benchmark.transport import NAIVE, OURS, run_transport
+import pytest
 
 pytestmark = pytest.mark.ros
 
@@ -128,6 +138,7 @@ def test_nothing_came_back() -> None:
 @pytest.mark.parametrize('limit', [0.7, 7.0, 33.0])
 def test_the_peak_is_found(limit: float) -> None:
     class Camera:
+
         def play(self, rate: float, seconds: float) -> list[Passage]:
             share = min(1.0, limit / rate)
             return passages([0.01 if number < share * 100 else None for number in range(100)])

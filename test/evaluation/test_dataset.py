@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Tests of the evaluation of a segmenter on labeled frames."""
 
 import json
@@ -66,7 +78,7 @@ def test_confusion_equals_plain_counting(
     assert result.confusion.counts[:, 11].any() == bool(min_confidence)
     assert result.confusion.counts.sum() == sum((f.labels != 255).sum() for f in frames)
     assert result.images == 3
-    assert result.parameters == segmenter.parameters
+    assert result.num_parameters == segmenter.num_parameters
     assert result.fps > 0
 
 
@@ -156,7 +168,7 @@ def test_several_views_of_each_frame(
     for frame in frames:
         expected.update(frame.labels, several.segment(frame.pixels))
     np.testing.assert_array_equal(result.confusion.counts, expected.counts)
-    assert result.parameters == several.parameters
+    assert result.num_parameters == several.num_parameters
 
 
 def test_folder_of_frames(segmenter: Segmenter, camvid: Path) -> None:

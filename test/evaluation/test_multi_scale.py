@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Tests of the average over scaled and mirrored views, against plain code."""
 
 from collections.abc import Callable
@@ -29,7 +41,7 @@ FRAMES = [
 def probabilities(
     checkpoint: Checkpoint, pixels: NDArray[np.uint8], input_size: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """Class probabilities (C, H, W) of one view, by the plainest way."""
+    """Give class probabilities, shape C, H, W, of one view, by the plainest way."""
     resized = np.empty((*input_size, 3), np.uint8)
     resize_on_host(pixels, input_size, False, resized)
     network = load_network(checkpoint, 'test').eval()
@@ -96,7 +108,7 @@ def test_outputs_past_the_last_class_never_win(
 def test_a_segmenter_knows_its_network(small_content: Checkpoint) -> None:
     segmenter = MultiScaleSegmenter(small_content, scales=(1, 2), device='cpu')
     assert segmenter.label_map == small_content.label_map
-    assert segmenter.parameters == Segmenter(small_content, **EAGER).parameters
+    assert segmenter.num_parameters == Segmenter(small_content, **EAGER).num_parameters
 
 
 @pytest.mark.parametrize(

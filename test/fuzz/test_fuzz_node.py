@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Damaged serialized messages (CDR) sent to a live node as a process of its own, over DDS."""
 
 from collections.abc import Callable
@@ -8,12 +20,10 @@ from pathlib import Path
 import random
 import time
 
-import numpy as np
-import pytest
-
-pytest.importorskip('rclpy')
 from lednet_ros.ros.camera import output_qos
 from lednet_ros.ros.process import run_module
+import numpy as np
+import pytest
 import rclpy
 from rclpy.node import Node
 from rclpy.serialization import serialize_message

@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """
 Tests of the backend for CUDA devices.
 
@@ -12,7 +24,9 @@ import logging
 from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
+from lednet_ros.inference import device_backend, device_kernels
 from lednet_ros.inference.backend import Outputs, OverlappingBackend, Wanted
+from lednet_ros.inference.device_backend import choose_network, DeviceBackend
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.models import load_network
@@ -20,10 +34,6 @@ from lednet_ros.synthetic import StreetScene
 import numpy as np
 import pytest
 import torch
-
-pytest.importorskip('triton')
-from lednet_ros.inference import device_backend, device_kernels
-from lednet_ros.inference.device_backend import choose_network, DeviceBackend
 
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 SIZE = (64, 96)

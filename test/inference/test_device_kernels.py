@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """
 Tests of the Triton kernels against the code for the CPU.
 
@@ -7,6 +19,7 @@ Where there is no CUDA device they run in Triton's interpreter (a mock of the GP
 rounding); `test/conftest.py` chooses it.
 """
 
+from lednet_ros.inference import device_kernels
 from lednet_ros.inference.backend import Outputs, Wanted
 from lednet_ros.inference.postprocess import blend, classify_on_host, colorize
 from lednet_ros.inference.preprocess import resize_on_host
@@ -14,9 +27,6 @@ from lednet_ros.labels import LabelMap, UNLABELED
 import numpy as np
 import pytest
 import torch
-
-triton = pytest.importorskip('triton')
-from lednet_ros.inference import device_kernels  # noqa: E402
 
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 PALETTE = LabelMap.load('camvid').palette

@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Tests of OpenVINO against eager PyTorch, and of its cache of compiled models."""
 
 from dataclasses import replace
@@ -147,7 +159,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(
 
 
 def test_signals_are_handled_after_backends_have_gone(small_checkpoint: Path) -> None:
-    """OpenVINO's cores leave the process without a stack for signal handlers if there are two."""
+    """Two cores of OpenVINO would leave the process without a stack for signal handlers."""
     script = f"""
 import gc, signal
 from lednet_ros.inference.openvino_backend import cpu_has_bf16

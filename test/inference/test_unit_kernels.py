@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """
 Tests of the encoder's units in Triton against the units in PyTorch.
 
@@ -9,13 +21,11 @@ rounding); `test/conftest.py` chooses it.
 
 from typing import Any
 
+from lednet_ros.inference.unit_kernels import TritonUnit, use_triton_units
 from lednet_ros.models import build_network, LEDNet
 from lednet_ros.models.lednet import SSnbtUnit
 import pytest
 import torch
-
-pytest.importorskip('triton')
-from lednet_ros.inference.unit_kernels import TritonUnit, use_triton_units
 
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 

@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Bags of both ROS generations, whole, compressed and damaged."""
 
 from pathlib import Path
@@ -103,7 +115,8 @@ def test_a_damaged_database_says_how_much_was_read(tmp_path: Path, size: int) ->
     (file,) = folder.glob('*.db3')
     data = bytearray(file.read_bytes())
     middle = len(data) // 2
-    data[middle : middle + size] = b'\xff' * size
+    end = middle + size
+    data[middle:end] = b'\xff' * size
     file.write_bytes(data)
     with open_bag(folder) as bag:
         count = len(list(bag.messages()))

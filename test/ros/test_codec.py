@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """Messages to frames and back, compared with cv_bridge where it can do the same."""
 
 import array
@@ -7,17 +19,13 @@ import builtins
 import sys
 import types
 
-import cv2
-import numpy as np
-import pytest
-
-pytest.importorskip('rclpy')
-pytest.importorskip('sensor_msgs')
-
 from builtin_interfaces.msg import Time
+import cv2
 from lednet_ros.inference.camera_info import scale_camera_info
 from lednet_ros.inference.encodings import FrameError
 from lednet_ros.ros import codec
+import numpy as np
+import pytest
 from sensor_msgs.msg import (
     CameraInfo,
     CompressedImage,

@@ -1,5 +1,17 @@
 # Copyright 2026 the lednet_ros authors
-# SPDX-License-Identifier: Apache-2.0
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
 """`lednet view`: a real server on loopback, and headless Chromium where it is installed."""
 
 from collections.abc import Callable, Iterator
@@ -16,12 +28,10 @@ from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.cli.main import main
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.synthetic import StreetScene
-import numpy as np
-import pytest
-
-pytest.importorskip('flask')
 from lednet_ros.view.player import Player
 from lednet_ros.view.server import is_loopback, make_app
+import numpy as np
+import pytest
 from werkzeug.serving import make_server
 
 LOCAL = '127.0.0.1'
