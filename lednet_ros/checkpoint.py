@@ -20,12 +20,14 @@ files load too; neither format can run code while it is read.
 """
 
 from collections.abc import Mapping
+import contextlib
 from dataclasses import dataclass, field
 import json
 import math
 from pathlib import Path
 import pickle
 from typing import Any
+import zipfile
 
 from lednet_ros.files import atomic_path
 from lednet_ros.labels import LabelMap, LabelMapError
@@ -264,6 +266,7 @@ def _load_safetensors(path: Path, label_map: LabelMap | None) -> Checkpoint:
 
 
 def _load_foreign(path: Path, label_map: LabelMap | None) -> Checkpoint:
+    _refuse_compressed(path)
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
@@ -305,6 +308,19 @@ def _load_foreign(path: Path, label_map: LabelMap | None) -> Checkpoint:
     )
     _check_classes(path, checkpoint)
     return checkpoint
+
+
+def _refuse_compressed(path: Path) -> None:
+    """PyTorch stores, it never compresses; what is compressed may be any size when unpacked."""
+    if not zipfile.is_zipfile(path):
+        return
+    with contextlib.suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise CheckpointError(
+                    f"{path}: '{entry.filename}' is compressed, which PyTorch doesn't do; it must "
+                    'be stored as it is'
+                )
 
 
 def _check_classes(path: Path, checkpoint: Checkpoint) -> None:

@@ -22,6 +22,11 @@ from pathlib import Path
 import tempfile
 from typing import Any
 
+import yaml
+
+# The largest shipped file has some hundred.
+MAX_YAML_VALUES = 100_000
+
 
 def share_directory() -> Path:
     """
@@ -64,6 +69,40 @@ def keep_in_cache(path: Path, content: bytes) -> None:
     """Write a file of the cache; a full or read-only disk costs the next start time, no more."""
     with contextlib.suppress(OSError), atomic_path(path) as temporary:
         temporary.write_bytes(content)
+
+
+def parse_yaml(text: str) -> Any:
+    """
+    Read YAML from whatever source: plain values only, and not too many of them.
+
+    Raises
+    ------
+    yaml.YAMLError
+        It isn't such YAML, or its aliases repeat so much that it would fill the memory.
+
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if (size := _count_values(node, {})) > MAX_YAML_VALUES:
+            raise yaml.YAMLError(f'holds {size:.3g} values; allowed: {MAX_YAML_VALUES}')
+        return loader.construct_document(node)
+    except RecursionError as error:
+        raise yaml.YAMLError('nested too deeply') from error
+    finally:
+        loader.dispose()
+
+
+def _count_values(node: Any, known: dict[int, int]) -> int:
+    """Count the values of a YAML node, those that aliases repeat as often as they do."""
+    if id(node) not in known:
+        children = node.value if isinstance(node, yaml.CollectionNode) else ()
+        if isinstance(node, yaml.MappingNode):
+            children = [part for pair in children for part in pair]
+        known[id(node)] = 1 + sum(_count_values(child, known) for child in children)
+    return known[id(node)]
 
 
 def make_folder(folder: Path) -> None:

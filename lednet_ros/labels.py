@@ -21,7 +21,7 @@ import itertools
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from lednet_ros.files import share_directory
+from lednet_ros.files import parse_yaml, share_directory
 import numpy as np
 from numpy.typing import NDArray
 import yaml
@@ -216,7 +216,7 @@ class LabelMap:
         if not path.suffix:
             path = share_directory() / 'config' / 'labels' / f'{name_or_path}.yaml'
         try:
-            content = yaml.safe_load(path.read_text(encoding='utf-8'))
+            content = parse_yaml(path.read_text(encoding='utf-8'))
         except FileNotFoundError:
             known = sorted(file.stem for file in path.parent.glob('*.yaml'))
             raise LabelMapError(

@@ -50,7 +50,7 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 NEEDED_BY = {
     'rclpy': (
         'ros/*', 'reliability/*', 'replay/*', 'benchmark/test_live.py', 'demo/test_demo.py',
-        'fuzz/test_fuzz_node.py',
+        'fuzz/test_fuzz_node.py', 'fuzz/test_fuzz_configuration.py',
     ),
     'triton': ('inference/test_device_*.py', 'inference/test_unit_kernels.py'),
     'flask': ('view/*',),

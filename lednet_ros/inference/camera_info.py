@@ -19,6 +19,9 @@ from typing import Any
 
 from lednet_ros.inference.encodings import FrameError
 
+# Sizes are uint32.
+MAX_FIELD = 2**32 - 1
+
 
 def scale_camera_info(info: Any, width: int, height: int, header: Any) -> Any:
     """
@@ -47,7 +50,7 @@ def scale_camera_info(info: Any, width: int, height: int, header: Any) -> Any:
     Raises
     ------
     FrameError
-        With the reason 'size' where a calibrated camera's size is 0.
+        With the reason 'size' where a calibrated camera's size is 0, or sizes don't make sense.
 
     """
     scaled = copy.deepcopy(info)
@@ -62,16 +65,22 @@ def scale_camera_info(info: Any, width: int, height: int, header: Any) -> Any:
 
     scale_x = width * max(info.binning_x, 1) / (info.roi.width or info.width)
     scale_y = height * max(info.binning_y, 1) / (info.roi.height or info.height)
-    scaled.width = round(info.width * scale_x)
-    scaled.height = round(info.height * scale_y)
+    # Whole numbers but for rounding errors.
+    whole = round(info.width * scale_x), round(info.height * scale_y)
+    region = round(info.roi.width * scale_x), round(info.roi.height * scale_y)
+    left, top = int(info.roi.x_offset * scale_x), int(info.roi.y_offset * scale_y)
+    if max(*whole, *region, left, top) > MAX_FIELD:
+        raise FrameError(
+            f'camera_info of {info.width}x{info.height} with binning {info.binning_x}x'
+            f'{info.binning_y} and region {info.roi.width}x{info.roi.height} (width x height) '
+            f'becomes larger than its fields can hold ({MAX_FIELD})', reason='size')
+    scaled.width, scaled.height = whole
     # K is [fx 0 cx; 0 fy cy; 0 0 1], P is [fx 0 cx Tx; 0 fy cy Ty; 0 0 1 0].
     scaled.k[0:3] *= scale_x
     scaled.k[3:6] *= scale_y
     scaled.p[0:4] *= scale_x
     scaled.p[4:8] *= scale_y
-    scaled.roi.x_offset = int(info.roi.x_offset * scale_x)
-    scaled.roi.y_offset = int(info.roi.y_offset * scale_y)
-    # Whole numbers but for rounding errors.
-    scaled.roi.width = round(info.roi.width * scale_x)
-    scaled.roi.height = round(info.roi.height * scale_y)
+    scaled.roi.x_offset = left
+    scaled.roi.y_offset = top
+    scaled.roi.width, scaled.roi.height = region
     return scaled

@@ -184,7 +184,7 @@ class Segmenter:
                 Path(calibration) if calibration else None,
             )
         else:
-            self.backend = backend.__name__
+            self.backend = 'custom'
             self.precision = precision
             self._make_backend = backend
         self._backend = self._make_backend()

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from lednet_ros.files import share_directory
+from lednet_ros.files import parse_yaml, share_directory
 from pydantic import BaseModel, ConfigDict, Field, model_validator, ValidationError
 import yaml
 
@@ -318,7 +318,7 @@ def load_recipe(name_or_path: str | Path, settings: Sequence[str] = ()) -> Recip
     if not path.suffix:
         path = share_directory() / 'config' / 'train' / f'{name_or_path}.yaml'
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+        content = parse_yaml(path.read_text(encoding='utf-8'))
     except FileNotFoundError:
         shipped = share_directory() / 'config' / 'train'
         known = sorted(file.stem for file in shipped.glob('*.yaml'))
@@ -345,7 +345,7 @@ def _apply(content: Any, setting: str) -> None:
     keys, equals, text = setting.partition('=')
     *parents, last = keys.split('.')
     try:
-        value = yaml.safe_load(text)
+        value = parse_yaml(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"'{setting}': {' '.join(str(error).split())}") from error
     if not equals:

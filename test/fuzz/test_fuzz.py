@@ -19,7 +19,6 @@ A few hundred inputs each here, the same in every run; `make fuzz` tries new one
 `FUZZ_EXAMPLES` says how many of each kind.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 import functools
 import io
@@ -32,7 +31,7 @@ import zipfile
 
 from bag_files import Entry, write_bag, write_ros1_bag
 import cv2
-from hypothesis import given, HealthCheck, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lednet_ros.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from lednet_ros.evaluation.ground_truth import list_label_files, match_stamps, read_label_message
@@ -48,48 +47,9 @@ from lednet_ros.training.recipe import load_recipe, RecipeError
 import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin
+from strange_input import attempt, changes, CONFIG, damage, fuzz
 import torch
 import yaml
-
-EXAMPLES = int(os.environ.get('FUZZ_EXAMPLES', '100'))
-CAMPAIGN = 'FUZZ_EXAMPLES' in os.environ
-CONFIG = Path(__file__).parents[2] / 'config'
-
-fuzz = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    # The same inputs in every run of the tests; new ones in a campaign.
-    derandomize=not CAMPAIGN,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-
-# Where to change bytes (a share of the length), and into what.
-changes = st.lists(
-    st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=8)),
-    min_size=1,
-    max_size=6,
-)
-
-
-def damage(data: bytes, spots: list[tuple[float, bytes]], length: float) -> bytes:
-    """Overwrite some bytes, and cut the data off at a share of its length."""
-    result = bytearray(data)
-    for place, content in spots:
-        start = int(place * len(result))
-        end = start + len(content)
-        result[start:end] = content
-    return bytes(result[: max(int(length * len(result)), 0)])
-
-
-def attempt(work: Callable[[], Any], *errors: type[Exception]) -> Any:
-    """Give the result of the work, None if it ended with one of the errors."""
-    try:
-        return work()
-    except errors as error:
-        # A message that helps nobody is a finding, too.
-        assert len(str(error)) > 10
-        return None
 
 
 @fuzz

@@ -67,7 +67,7 @@ def build(content: Checkpoint, **settings: Any) -> Segmenter:
     backend = DeviceBackend(
         choose_network(network, SIZE, DEVICE, 'fp32'), content, DEVICE, torch.float32
     )
-    return Segmenter(content, device=DEVICE.type, backend=backend, **settings)
+    return Segmenter(content, device=DEVICE.type, backend=lambda: backend, **settings)
 
 
 def plain(content: Checkpoint, **settings: Any) -> Segmenter:

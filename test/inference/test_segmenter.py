@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+import weakref
 
 import cv2
 from lednet_ros.checkpoint import Checkpoint, CheckpointError, save_checkpoint
@@ -453,7 +454,7 @@ def test_from_checkpoint_states_what_it_runs(small_checkpoint: Path) -> None:
     assert segmenter.input_size == (64, 96)
     assert segmenter.output_size is None
     network = build_network('lednet', 11)
-    assert segmenter.parameters == sum(p.numel() for p in network.parameters())
+    assert segmenter.num_parameters == sum(p.numel() for p in network.parameters())
 
 
 def test_colors_for_the_color_blind(small_content: Checkpoint) -> None:
@@ -502,3 +503,43 @@ def test_cuda_allocates_nothing_after_warm_up(small_content: Checkpoint) -> None
         second = segmenter.segment(make_frame(97, 65, seed)).labels[0]
     assert np.shares_memory(first, second)
     assert torch.cuda.memory_reserved() == reserved
+
+
+def test_a_restart_takes_a_fresh_backend(small_content: Checkpoint) -> None:
+    made: list[weakref.ref[Any]] = []
+
+    class Constant:
+        """Gives the number of its instance as the label everywhere."""
+
+        def __init__(self) -> None:
+            # The memory of one that has failed is given back before the next one is made.
+            assert all(reference() is None for reference in made)
+            made.append(weakref.ref(self))
+            self.number = len(made)
+
+        def run(self, frames: Any, outputs: Any, wanted: Any, style: Any) -> None:
+            for output in outputs:
+                output.array('labels').fill(self.number)
+
+    segmenter = Segmenter(small_content, backend=Constant, device='cpu')
+    frame = np.zeros((8, 8, 3), np.uint8)
+    for number in (1, 2, 3):
+        labels = segmenter.segment([frame], confidence=False, overlay=False).labels[0]
+        assert (labels == number).all()
+        if number < 3:
+            segmenter.restart()
+
+
+@pytest.mark.parametrize('backend', ['torch_eager', 'openvino'])
+def test_a_restart_changes_no_result(small_content: Checkpoint, backend: str) -> None:
+    if backend == 'openvino':
+        pytest.importorskip('openvino')
+    segmenter = Segmenter(small_content, backend=backend, device='cpu')
+    segmenter.overlay_alpha = 0.3
+    frame = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+    before = segmenter.segment([frame])
+    before_arrays = [before.labels[0].copy(), before.overlay[0].copy()]
+    segmenter.restart()
+    after = segmenter.segment([frame])
+    assert np.array_equal(before_arrays[0], after.labels[0])
+    assert np.array_equal(before_arrays[1], after.overlay[0])

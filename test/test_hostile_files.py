@@ -1,0 +1,171 @@
+# Copyright 2026 the lednet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Files and names that were made to do harm: refused with one clear error, and soon."""
+
+from dataclasses import replace
+import io
+import json
+from pathlib import Path
+import resource
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+
+from bag_files import Entry, write_bag
+from lednet_ros.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from lednet_ros.cli.main import main
+from lednet_ros.files import parse_yaml
+from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.labels import LabelMap, LabelMapError
+from lednet_ros.training.recipe import load_recipe, RecipeError
+import numpy as np
+import pytest
+import torch
+import yaml
+
+MIB = 2**20
+
+
+def laughs(levels: int) -> str:
+    """Give a few lines of YAML that hold nine values to the power of the levels."""
+    lines = ['a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha]']
+    for level in range(1, levels):
+        repeated = ', '.join([f'*a{level - 1}'] * 9)
+        lines.append(f'a{level}: &a{level} [{repeated}]')
+    return '\n'.join(lines)
+
+
+@pytest.mark.parametrize('text', [laughs(12), '[' * 20_000, '&a [*a]'])
+def test_yaml_that_fills_the_memory_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / 'hostile.yaml'
+    path.write_text(text)
+    with pytest.raises(LabelMapError, match='hostile'):
+        LabelMap.load(path)
+    with pytest.raises(RecipeError, match='hostile'):
+        load_recipe(path)
+
+
+def test_yaml_with_some_aliases_is_read() -> None:
+    assert parse_yaml('a: &a {x: 1}\nb: *a') == {'a': {'x': 1}, 'b': {'x': 1}}
+    assert parse_yaml('') is None
+    with pytest.raises(yaml.YAMLError, match='python/object'):
+        parse_yaml('!!python/object/apply:os.system [ls]')
+
+
+def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / 'bomb.pth'
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('archive/data.pkl', bytes(300 * MIB))
+        archive.writestr('archive/version', '3\n')
+    assert path.stat().st_size < MIB
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match=r"data\.pkl' is compressed"):
+        load_checkpoint(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+
+
+def test_weights_that_are_no_numbers_are_refused(
+    small_content: Checkpoint, tmp_path: Path
+) -> None:
+    key, weight = next(iter(small_content.state_dict.items()))
+    for value in (float('nan'), float('inf')):
+        broken = {**small_content.state_dict, key: torch.full_like(weight, value)}
+        path = tmp_path / 'nan.safetensors'
+        save_checkpoint(replace(small_content, state_dict=broken), path)
+        with pytest.raises(CheckpointError, match=f'not finite.*{key}'):
+            Segmenter.from_checkpoint(path)
+
+
+def test_deep_metadata_is_refused(small_content: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / 'deep.safetensors'
+    save_checkpoint(small_content, path)
+    data = path.read_bytes()
+    (length,) = struct.unpack('<Q', data[:8])
+    header = json.loads(data[8 : 8 + length])
+    (key,) = header['__metadata__']
+    header['__metadata__'][key] = '[' * 100_000
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack('<Q', len(text)) + text + data[8 + length :])
+    with pytest.raises(CheckpointError, match='damaged metadata'):
+        load_checkpoint(path)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """Give a chunk of a PNG file."""
+    tail = struct.pack('>I', zlib.crc32(kind + content))
+    return struct.pack('>I', len(content)) + kind + content + tail
+
+
+def test_a_small_picture_of_huge_size_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    side = 30_000
+    packer = zlib.compressobj(9)
+    packed = io.BytesIO()
+    for _ in range(side):
+        # One bit a pixel: 2.7 GB when it is decoded to colors.
+        packed.write(packer.compress(bytes(1 + side // 8)))
+    packed.write(packer.flush())
+    header = struct.pack('>IIBBBBB', side, side, 1, 0, 0, 0, 0)
+    path = tmp_path / 'bomb.png'
+    path.write_bytes(
+        b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', packed.getvalue())
+        + chunk(b'IEND', b'')
+    )
+    assert path.stat().st_size < MIB
+    code = (
+        'import pathlib, resource, sys\n'
+        'from lednet_ros.inference.encodings import decode_compressed, FrameError\n'
+        'before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n'
+        'try:\n'
+        '    decode_compressed(pathlib.Path(sys.argv[1]).read_bytes())\n'
+        'except FrameError as error:\n'
+        '    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before\n'
+        '    sys.exit(grown > 100 * 1024)\n'
+        'sys.exit(2)\n'
+    )
+    # A process of its own: OpenCV takes its limit when it is loaded.
+    assert subprocess.run([sys.executable, '-c', code, str(path)], check=False).returncode == 0
+
+
+@pytest.mark.parametrize('topic', ['/../../escaped', '/a/../../../escaped', '/..'])
+def test_topics_of_a_bag_name_no_files(tmp_path: Path, topic: str) -> None:
+    folder = tmp_path / 'deep' / 'down'
+    folder.mkdir(parents=True)
+    frames = [Entry(topic, k, k, np.zeros((64, 96, 3), np.uint8), 'bgr8') for k in range(2)]
+    bag = write_bag(folder / 'bag', frames)
+    output = folder / 'out'
+    before = {path for path in tmp_path.rglob('*') if output not in path.parents}
+    arguments = ['--image-topic', topic, '--device', 'cpu', '--checkpoint', 'lednet']
+    main(['segment', str(bag), '-o', str(output), *arguments])
+    after = {path for path in tmp_path.rglob('*') if output not in path.parents}
+    assert after - before <= {output}
+
+
+def test_names_inside_a_checkpoint_name_no_files(
+    small_content: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / 'cache'
+    monkeypatch.setenv('LEDNET_ROS_CACHE', str(cache))
+    hostile = LabelMap('../../../escaped', small_content.label_map.labels)
+    path = tmp_path / 'hostile.safetensors'
+    save_checkpoint(replace(small_content, label_map=hostile), path)
+    segmenter = Segmenter.from_checkpoint(path, device='cpu')
+    segmenter.warm_up((64, 96))
+    assert set(tmp_path.iterdir()) <= {cache, path}
+    unknown = replace(small_content, network='../../lednet')
+    save_checkpoint(unknown, path)
+    with pytest.raises(CheckpointError, match='unknown network'):
+        Segmenter.from_checkpoint(path)
