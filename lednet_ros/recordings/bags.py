@@ -37,6 +37,8 @@ IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_TYPE)
 BAG_SUFFIXES = ('.mcap', '.db3', '.bag')
 # Where the node's outputs are, and what is added to bags.
 NODE = '/segmentation_node'
+# Four that say how it is encoded, or count it, then a stamp.
+HEADER_BYTES = 12
 
 
 class SourceError(RuntimeError):
@@ -110,16 +112,10 @@ class BagMessage:
         """
         Give the nanoseconds of the header, which the message must begin with.
 
-        Raises
-        ------
-        SourceError
-            The message is too short for one.
-
+        A message that is too short for one has the time of its recording.
         """
-        if len(self.data) < 12:
-            raise SourceError(
-                f'{self.topic}: a message of {len(self.data)} bytes has no header'
-            )
+        if len(self.data) < HEADER_BYTES:
+            return self.time
         if self.is_ros1:
             seconds, nanoseconds = struct.unpack_from('<II', self.data, 4)
         else:

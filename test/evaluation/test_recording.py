@@ -16,6 +16,7 @@
 
 from collections.abc import Sequence
 import csv
+from dataclasses import replace
 import json
 from pathlib import Path
 
@@ -222,6 +223,19 @@ def test_frames_that_cannot_be_decoded_are_counted(
     path = write_bag(tmp_path / 'worse', [broken])
     with pytest.raises(SourceError, match=r'no frame that can be used \(rejected: 1 encoding\)'):
         evaluate_bag(segmenter, path, progress=False)
+
+
+@pytest.mark.parametrize('length', [0, 5, 11, 30])
+def test_messages_without_a_whole_header_are_counted(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path, length: int
+) -> None:
+    written = images(frames)
+    written[1] = replace(written[1], length=length)
+    path = write_bag(tmp_path / 'bag', in_order(*written, *labels(truth_of(segmenter, frames))))
+    result = evaluate_bag(segmenter, path, None, TOPIC, progress=False)
+    assert sum(result.rejected.values()) == 1
+    assert [frame.index for frame in result.frames] == [0, 2, 3, 4]
+    assert [frame.label_stamp for frame in result.frames] == [stamp(k) for k in (0, 2, 3, 4)]
 
 
 def test_a_bag_of_the_validation_files_gives_the_pixels_of_the_folder(

@@ -46,6 +46,8 @@ class Entry:
         (H, W) or (H, W, 3) uint8.
     encoding
         Like 'bgr8'; 'png' and 'jpeg' make compressed images, of BGR pixels.
+    length
+        Cut the serialized message off after so many bytes.
 
     """
 
@@ -54,6 +56,7 @@ class Entry:
     time: int
     pixels: np.ndarray
     encoding: str = 'bgr8'
+    length: int | None = None
 
 
 def write_bag(
@@ -68,7 +71,7 @@ def write_bag(
                 connections[entry.topic] = writer.add_connection(
                     entry.topic, kind, typestore=ROS2
                 )
-            data = ROS2.serialize_cdr(message, kind)
+            data = ROS2.serialize_cdr(message, kind)[: entry.length]
             writer.write(connections[entry.topic], entry.time, data)
     return path
 
@@ -83,7 +86,7 @@ def write_ros1_bag(path: Path, entries: Sequence[Entry]) -> Path:
                 connections[entry.topic] = writer.add_connection(
                     entry.topic, kind, typestore=ROS1
                 )
-            data = ROS1.serialize_ros1(message, kind)
+            data = ROS1.serialize_ros1(message, kind)[: entry.length]
             writer.write(connections[entry.topic], entry.time, data)
     return path
 

@@ -15,6 +15,7 @@
 """`lednet segment`: what it writes is read back by others' code."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 import shutil
 from typing import Any
@@ -276,6 +277,18 @@ def test_a_frame_that_cannot_be_decoded_is_left_out_and_named(
         counts = {topic.name: topic.count for topic in bag.topics}
     assert counts['/camera/image_raw'] == 4
     assert counts['/segmentation_node/labels'] == 3
+
+
+def test_a_message_without_a_whole_header_is_left_out_and_named(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    written = entries(frames)
+    written[1] = replace(written[1], length=5)
+    path = write_bag(tmp_path / 'bag', written)
+    summary = segment_recording(segmenter, path, tmp_path / 'out', 'labels')
+    assert summary.frames == 3
+    assert len(summary.problems) == 1
+    assert 'was left out' in summary.problems[0]
 
 
 @pytest.mark.parametrize('kind', ['bag', 'video', 'labels'])
