@@ -28,6 +28,7 @@ from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 # Nothing of the package is imported: ros2 launch may run on another Python than the node.
 CONFIG = Path(__file__).absolute().parents[1] / 'config'
 
+RESPAWN_DELAY = 2.0
 # Read by Fast DDS up to Jazzy, and from Kilted on.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
@@ -75,6 +76,12 @@ ARGUMENTS = (
         default_value='false',
         choices=['true', 'false', 'True', 'False'],
         description='Open rviz.',
+    ),
+    DeclareLaunchArgument(
+        'respawn',
+        default_value='false',
+        choices=['true', 'false', 'True', 'False'],
+        description='Start the node again 2 s after it has ended, whatever the reason.',
     ),
     DeclareLaunchArgument(
         'log_level',
@@ -151,6 +158,8 @@ def make_nodes(context: LaunchContext) -> list[Node]:
             arguments=['--ros-args', '--log-level', f"{logger}:={values['log_level']}"],
             output='screen',
             emulate_tty=True,
+            respawn=values['respawn'].lower() == 'true',
+            respawn_delay=RESPAWN_DELAY,
         )
     )
     return nodes
