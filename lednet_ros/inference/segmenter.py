@@ -176,10 +176,15 @@ class Segmenter:
         if isinstance(backend, str):
             self.backend = _resolve_backend(backend, self.device)
             self.precision = _resolve_precision(precision, self.backend, self.device)
+            # Not a bound method: a circle would keep the memory of the backend.
             self._make_backend: Callable[[], Backend] = partial(
-                self._make_known_backend,
+                _make_known_backend,
+                self.backend,
+                self.precision,
+                self.device,
                 checkpoint,
                 source,
+                self.input_size,
                 num_threads,
                 Path(calibration) if calibration else None,
             )
@@ -404,43 +409,6 @@ class Segmenter:
             color=results.get('color'),
         )
 
-    def _make_known_backend(
-        self,
-        checkpoint: Checkpoint,
-        source: str | Path,
-        num_threads: int,
-        calibration: Path | None,
-    ) -> Backend:
-        network = load_network(checkpoint, source)
-        # Optional packages are imported where they are used; that takes a while, too.
-        common: dict[str, Any] = {
-            'num_classes': self.label_map.num_classes,
-            'input_size': self.input_size,
-            'mean': checkpoint.mean,
-            'std': checkpoint.std,
-        }
-        if self.backend == 'openvino':
-            from lednet_ros.inference.openvino_backend import OpenVINOBackend
-
-            return OpenVINOBackend(
-                network,
-                precision=self.precision,
-                num_threads=num_threads,
-                calibration=calibration,
-                **common,
-            )
-        if self.backend == 'torch_eager':
-            return TorchBackend(
-                network, device=self.device, precision=self.precision, **common
-            )
-        from lednet_ros.inference.device_backend import DeviceBackend, make_device_network
-
-        sized = replace(checkpoint, input_size=self.input_size)
-        run, dtype = make_device_network(
-            self.backend, network, sized, self.device, self.precision, calibration
-        )
-        return DeviceBackend(run, sized, self.device, dtype)
-
     def _prepare_outputs(
         self, slot: int, frame_sizes: Sequence[tuple[int, ...]]
     ) -> list[Outputs]:
@@ -454,6 +422,43 @@ class Segmenter:
             elif all_outputs[index].size != size:
                 all_outputs[index] = Outputs(size, pinned=pinned)
         return all_outputs[: len(frame_sizes)]
+
+
+def _make_known_backend(
+    name: str,
+    precision: str,
+    device: torch.device,
+    checkpoint: Checkpoint,
+    source: str | Path,
+    input_size: tuple[int, int],
+    num_threads: int,
+    calibration: Path | None,
+) -> Backend:
+    network = load_network(checkpoint, source)
+    # Optional packages are imported where they are used; that takes a while, too.
+    common: dict[str, Any] = {
+        'num_classes': checkpoint.label_map.num_classes,
+        'input_size': input_size,
+        'mean': checkpoint.mean,
+        'std': checkpoint.std,
+    }
+    if name == 'openvino':
+        from lednet_ros.inference.openvino_backend import OpenVINOBackend
+
+        return OpenVINOBackend(
+            network,
+            precision=precision,
+            num_threads=num_threads,
+            calibration=calibration,
+            **common,
+        )
+    if name == 'torch_eager':
+        return TorchBackend(network, device=device, precision=precision, **common)
+    from lednet_ros.inference.device_backend import DeviceBackend, make_device_network
+
+    sized = replace(checkpoint, input_size=input_size)
+    run, dtype = make_device_network(name, network, sized, device, precision, calibration)
+    return DeviceBackend(run, sized, device, dtype)
 
 
 def _nothing() -> None:

@@ -483,21 +483,16 @@ def bad_frames(probe: Probe, times: int) -> str:
         'step': {'step': 5},
         'truncated': {'height': 2000},
     }
-    before = probe.counters()
     for number in range(times):
+        reason, change = list(kinds.items())[number % len(kinds)]
+        before = probe.count(f'rejected:{reason}')
         message = probe.make()
-        for name, value in list(kinds.values())[number % len(kinds)].items():
+        for name, value in change.items():
             setattr(message, name, value)
         probe.publish(message, expected=False)
-        probe.spin(1 / RATE)
+        probe.wait(lambda r=reason, b=before: probe.count(f'rejected:{r}') == b + 1)
         probe.recover()
-    after = probe.counters()
-    counted = {
-        reason: int(after.get(f'rejected:{reason}', 0)) - int(before.get(f'rejected:{reason}', 0))
-        for reason in kinds
-    }
-    check(sum(counted.values()) == times, f'counted {counted} of {times}')
-    return ', '.join(f'{reason} {count}' for reason, count in counted.items())
+    return 'each counted by its reason'
 
 
 def one_camera_of_six_broken(probe: Probe, times: int) -> str:

@@ -46,6 +46,7 @@ START_TIMEOUT = 120.0
 RECOVERY_TIMEOUT = 60.0
 SETTLE_TIMEOUT = 3.0
 STOP_TIMEOUT = 10.0
+QUEUE = 1000
 PARAMETERS = {'input_size': '[96,128]', 'device': 'cpu', 'diagnostics_period': '0.2'}
 
 
@@ -215,7 +216,8 @@ class Probe:
 
     def subscribe(self, kind: Any, topic: str, callback: Callable[[Any], object]) -> None:
         """Receive a topic until the end."""
-        made = self.node.create_subscription(kind, topic, callback, output_qos())
+        # Deep enough to lose nothing when this process is slow.
+        made = self.node.create_subscription(kind, topic, callback, QUEUE)
         self._own.append(lambda: self.node.destroy_subscription(made))
 
     def make(self, pixels: NDArray[Any] | None = None, encoding: str = 'bgr8') -> Image:

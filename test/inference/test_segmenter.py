@@ -16,6 +16,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+import gc
 from pathlib import Path
 from typing import Any
 import weakref
@@ -543,3 +544,20 @@ def test_a_restart_changes_no_result(small_content: Checkpoint, backend: str) ->
     after = segmenter.segment([frame])
     assert np.array_equal(before_arrays[0], after.labels[0])
     assert np.array_equal(before_arrays[1], after.overlay[0])
+
+
+@pytest.mark.parametrize('backend', ['torch_eager', 'openvino'])
+def test_a_segmenter_is_gone_when_nobody_holds_it(
+    small_content: Checkpoint, backend: str
+) -> None:
+    if backend == 'openvino':
+        pytest.importorskip('openvino')
+    segmenter = Segmenter(small_content, backend=backend, device='cpu')
+    segmenter.warm_up((64, 96))
+    gone = [weakref.ref(segmenter), weakref.ref(segmenter._backend)]
+    gc.disable()
+    try:
+        del segmenter
+        assert [reference() for reference in gone] == [None, None]
+    finally:
+        gc.enable()
