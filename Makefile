@@ -1,6 +1,7 @@
 # Two commands for newcomers: `make demo` and `make test`. Both set up what they need first.
 
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,7 +23,7 @@ endif
 PIP := -m pip install --quiet --disable-pip-version-check
 # cpu or cuda; the build for the CPU by default where pip finds it.
 TORCH ?=
-TOOLS := $(VENV)/tools
+TOOLS := .venv-tools
 
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
@@ -94,4 +95,4 @@ lint: setup
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build install log *.egg-info demo_out .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TOOLS) build install log *.egg-info demo_out .pytest_cache .mypy_cache .ruff_cache
