@@ -34,7 +34,7 @@ help:
 	@echo 'make test      run all tests'
 	@echo 'make coverage  run them, and show which lines of the core they reach'
 	@echo 'make fuzz      try strange input for about an hour (FUZZ_EXAMPLES=100000 of each kind)'
-	@echo 'make torture   bring faults about on live nodes, for about a quarter of an hour'
+	@echo 'make torture   bring faults about on live nodes, for ten minutes'
 	@echo 'make soak      run the node under load for an hour (SOAK_MINUTES=60)'
 	@echo 'make lint      check style and types'
 	@echo 'make audit     look for known vulnerabilities in what is installed'

@@ -32,10 +32,8 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 import numpy as np
 from numpy.typing import NDArray
-from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
@@ -326,12 +324,12 @@ class Probe:
         self._statuses.clear()
         return self.wait(lambda: self._statuses.get(name))
 
-    def counters(self, camera: str = '') -> dict[str, str]:
-        """Give the values of a camera's status, newer than this call."""
+    def counters(self, camera: str | None = '') -> dict[str, str]:
+        """Give the values of a status, newer than this call: a camera's or the node's (None)."""
         return {pair.key: pair.value for pair in self.status(camera).values}
 
-    def count(self, event: str, camera: str = '') -> int:
-        """Give one counter of a camera, 0 where it isn't counted yet."""
+    def count(self, event: str, camera: str | None = '') -> int:
+        """Give one of the `counters`, 0 where nothing is counted yet."""
         return int(self.counters(camera).get(event, 0))
 
     def call(self, kind: Any, service: str, request: Any) -> Any:
@@ -349,13 +347,6 @@ class Probe:
     def state(self) -> str:
         """Give the label of the lifecycle state."""
         return str(self.call(GetState, 'get_state', GetState.Request()).current_state.label)
-
-    def set_parameter(self, name: str, value: Any) -> bool:
-        """Set a parameter; gives whether the node took it."""
-        request = SetParameters.Request(
-            parameters=[Parameter(name, value=value).to_parameter_msg()]
-        )
-        return bool(self.call(SetParameters, 'set_parameters', request).results[0].successful)
 
     @contextlib.contextmanager
     def client(self, kind: Any, service: str) -> Iterator[Any]:

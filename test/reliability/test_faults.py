@@ -24,7 +24,7 @@ import pytest
 
 pytestmark = pytest.mark.ros
 
-# These may lose frames: those of the moments without a node or without a camera, or in a flood.
+# Connecting a subscriber takes time from a node on two busy cores: the next frame may replace one.
 SOME_LOST = {'stuck subscriber', 'subscribers come and go'}
 
 
