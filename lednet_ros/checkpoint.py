@@ -40,6 +40,8 @@ WEIGHTS_DIRECTORY = Path(__file__).parent / 'weights'
 
 METADATA_KEY = 'lednet_ros'
 FORMAT_VERSION = 1
+# Biases with one value for each output, one of them in every network.
+OUTPUTS = ('encoder.output_conv.bias', 'classifier.bias')
 FOREIGN_SUFFIXES = ('.pth', '.tar', '.pt')
 # Side length limit: larger inputs than 8K frames are a damaged or hostile file.
 MAX_INPUT_SIDE = 8192
@@ -221,7 +223,8 @@ def output_channels(state_dict: Mapping[str, Tensor], source: str | Path) -> int
         The weights have no class output.
 
     """
-    return int(_tensor(state_dict, 'encoder.output_conv.bias', source).shape[0])
+    name = next((name for name in OUTPUTS if name in state_dict), OUTPUTS[0])
+    return int(_tensor(state_dict, name, source).shape[0])
 
 
 def _load_safetensors(path: Path, label_map: LabelMap | None) -> Checkpoint:
@@ -265,7 +268,26 @@ def _load_safetensors(path: Path, label_map: LabelMap | None) -> Checkpoint:
     return checkpoint
 
 
-def _load_foreign(path: Path, label_map: LabelMap | None) -> Checkpoint:
+def load_foreign_weights(path: Path) -> dict[str, Tensor]:
+    """
+    Read the tensors of a PyTorch file, without ever unpickling code.
+
+    Parameters
+    ----------
+    path
+        A state dict, or a training's checkpoint with one under `state_dict`.
+
+    Returns
+    -------
+    dict of str to Tensor
+        By name, without the prefix of `DataParallel`.
+
+    Raises
+    ------
+    CheckpointError
+        The file can't be read, or holds something else.
+
+    """
     _refuse_compressed(path)
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
@@ -286,8 +308,11 @@ def _load_foreign(path: Path, label_map: LabelMap | None) -> Checkpoint:
     others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if others:
         raise CheckpointError(f"{path}: {'; '.join(_named('not tensors', others))}")
-    state_dict = {str(key).removeprefix('module.'): value for key, value in content.items()}
+    return {str(key).removeprefix('module.'): value for key, value in content.items()}
 
+
+def _load_foreign(path: Path, label_map: LabelMap | None) -> Checkpoint:
+    state_dict = load_foreign_weights(path)
     pyramid = _tensor(state_dict, 'decoder.apn.down1.conv.0.weight', path)
     outputs = output_channels(state_dict, path)
     if label_map is None:

@@ -23,7 +23,7 @@ from lednet_ros.inference.preprocess import normalize, resize_on_device, resize_
 from lednet_ros.inference.segmenter import MAX_SIZE, Segmenter
 from lednet_ros.inference.torch_backend import PRECISIONS
 from lednet_ros.models import load_network
-from lednet_ros.models.lednet import MIN_SIZE
+from lednet_ros.models.network import MIN_SIZE
 import numpy as np
 from numpy.typing import NDArray
 import torch

@@ -36,7 +36,7 @@ from lednet_ros.inference.backend import Outputs, SLOTS, Style, Wanted
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.torch_backend import PRECISIONS
 from lednet_ros.inference.unit_kernels import use_triton_units
-from lednet_ros.models import LEDNet
+from lednet_ros.models import LEDNet, SegmentationNetwork
 import numpy as np
 import torch
 from torch import Tensor
@@ -296,7 +296,7 @@ class DeviceBackend:
 
 def make_device_network(
     backend: str,
-    network: LEDNet,
+    network: SegmentationNetwork,
     checkpoint: Checkpoint,
     device: torch.device,
     precision: str,
@@ -347,12 +347,12 @@ def make_device_network(
 
 @torch.inference_mode()
 def choose_network(
-    network: LEDNet, input_size: tuple[int, int], device: torch.device, precision: str
+    network: SegmentationNetwork, input_size: tuple[int, int], device: torch.device, precision: str
 ) -> DeviceNetwork:
     """
     Choose the fastest way to run a network on a device that gives the right scores.
 
-    PyTorch's convolutions, channels-last, are compared with the units as Triton kernels.
+    PyTorch's convolutions, channels-last, are compared with LEDNet's units as Triton kernels.
 
     Parameters
     ----------
@@ -379,6 +379,8 @@ def choose_network(
     image = image.contiguous(memory_format=torch.channels_last)
     units = copy.deepcopy(network)
     plain = _place(network, image)
+    if not isinstance(units, LEDNet):
+        return network.scores
     try:
         use_triton_units(units)
         scores = _place(units, image)
@@ -395,14 +397,14 @@ def choose_network(
     return units.scores if times[1] < times[0] else network.scores
 
 
-def _place(network: LEDNet, image: Tensor) -> Tensor:
+def _place(network: SegmentationNetwork, image: Tensor) -> Tensor:
     """Move a network to where an image is; gives its scores, float32."""
     network.to(device=image.device, dtype=image.dtype)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.scores(image).float()
 
 
-def _time_network(network: LEDNet, image: Tensor) -> float:
+def _time_network(network: SegmentationNetwork, image: Tensor) -> float:
     """Give the median milliseconds of a pass, in a graph; 0 where there are no graphs."""
     stream = _make_stream(image.device)
     graph = _capture(lambda: network.scores(image), stream, image.device)

@@ -40,8 +40,8 @@ from lednet_ros.inference.calibration import Calibration
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.postprocess import classify_on_host
 from lednet_ros.inference.preprocess import resize_on_host
-from lednet_ros.models import LEDNet
-from lednet_ros.models.fused import FusedLEDNet
+from lednet_ros.models import SegmentationNetwork
+from lednet_ros.models.fused import fuse
 import numpy as np
 from numpy.typing import NDArray
 import openvino
@@ -109,7 +109,7 @@ class OpenVINOBackend:
 
     def __init__(
         self,
-        network: LEDNet,
+        network: SegmentationNetwork,
         *,
         num_classes: int,
         input_size: tuple[int, int],
@@ -134,7 +134,8 @@ class OpenVINOBackend:
         self._calibration = Calibration(calibration if self._quantized else None, input_size)
         scale = [1 / (255 * s) for s in std]
         shift = [m / s for m, s in zip(mean, std, strict=True)]
-        self._network = FusedLEDNet(network.eval(), scale, shift, num_classes).eval()
+        self._network = fuse(network.eval(), scale, shift, num_classes)
+        self._num_classes = num_classes
         self._fingerprint = self._describe()
         self._requests: dict[int, _Request] = {}
 
@@ -210,7 +211,7 @@ class OpenVINOBackend:
         processor = self._core.get_property('CPU', 'FULL_DEVICE_NAME')
         capabilities = self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
         parts = (
-            digest_weights(self._network), self._network.num_classes, self._quantized,
+            digest_weights(self._network), self._num_classes, self._quantized,
             self._calibration.describe(), self._options,
             processor, capabilities, openvino.__version__, torch.__version__, __version__,
         )

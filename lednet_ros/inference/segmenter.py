@@ -37,7 +37,7 @@ from lednet_ros.inference.encodings import Frame, FrameError
 from lednet_ros.inference.torch_backend import TorchBackend
 from lednet_ros.labels import LabelMap
 from lednet_ros.models import load_network
-from lednet_ros.models.lednet import MIN_SIZE
+from lednet_ros.models.network import MIN_SIZE
 import numpy as np
 from numpy.typing import NDArray
 import torch

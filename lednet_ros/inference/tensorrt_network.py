@@ -32,7 +32,7 @@ from lednet_ros.inference.backend import ConfigurationError, digest_weights
 from lednet_ros.inference.calibration import Calibration
 from lednet_ros.inference.onnx_export import export_onnx
 from lednet_ros.inference.preprocess import normalize
-from lednet_ros.models import LEDNet
+from lednet_ros.models import SegmentationNetwork
 import torch
 from torch import nn, Tensor
 
@@ -43,7 +43,7 @@ WORKSPACE_BYTES = 1 << 30
 class _ChannelsLast(nn.Module):
     """Images (N, H, W, 3), as the kernels leave them, to scores (N, C, h, w)."""
 
-    def __init__(self, network: LEDNet, num_classes: int) -> None:
+    def __init__(self, network: SegmentationNetwork, num_classes: int) -> None:
         super().__init__()
         self.network = network
         self.num_classes = num_classes
@@ -82,7 +82,7 @@ class OnnxSource:
 
     def __init__(
         self,
-        network: LEDNet,
+        network: SegmentationNetwork,
         checkpoint: Checkpoint,
         precision: str,
         calibration: Path | None,

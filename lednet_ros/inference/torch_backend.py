@@ -20,7 +20,7 @@ from lednet_ros.inference.backend import draw_on_host, Outputs, Style, Wanted
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.postprocess import classify
 from lednet_ros.inference.preprocess import normalize, resize_on_device, resize_on_host
-from lednet_ros.models import LEDNet
+from lednet_ros.models import SegmentationNetwork
 import numpy as np
 import torch
 
@@ -62,7 +62,7 @@ class TorchBackend:
 
     def __init__(
         self,
-        network: LEDNet,
+        network: SegmentationNetwork,
         *,
         num_classes: int,
         input_size: tuple[int, int],

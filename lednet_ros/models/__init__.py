@@ -19,14 +19,22 @@ from pathlib import Path
 
 from lednet_ros.checkpoint import Checkpoint, CheckpointError, load_weights, output_channels
 from lednet_ros.models.lednet import LEDNet, lednet, lednet_heavy
+from lednet_ros.models.network import SegmentationNetwork
+from lednet_ros.models.shufflenet_v2 import (
+    shufflenet_v2_deeplab,
+    shufflenet_v2_dpc,
+    ShuffleNetV2,
+)
 
-NETWORKS: dict[str, Callable[[int], LEDNet]] = {
+NETWORKS: dict[str, Callable[[int], SegmentationNetwork]] = {
     'lednet': lednet,
     'lednet_heavy': lednet_heavy,
+    'shufflenet_v2_deeplab': shufflenet_v2_deeplab,
+    'shufflenet_v2_dpc': shufflenet_v2_dpc,
 }
 
 
-def build_network(name: str, num_classes: int) -> LEDNet:
+def build_network(name: str, num_classes: int) -> SegmentationNetwork:
     """
     Build a network with freshly initialized weights.
 
@@ -39,7 +47,7 @@ def build_network(name: str, num_classes: int) -> LEDNet:
 
     Returns
     -------
-    LEDNet
+    SegmentationNetwork
         The network, in training mode, on the CPU, in float32.
 
     Raises
@@ -55,7 +63,7 @@ def build_network(name: str, num_classes: int) -> LEDNet:
     return NETWORKS[name](num_classes)
 
 
-def load_network(checkpoint: Checkpoint, source: str | Path) -> LEDNet:
+def load_network(checkpoint: Checkpoint, source: str | Path) -> SegmentationNetwork:
     """
     Build the network of a checkpoint, with its weights.
 
@@ -68,7 +76,7 @@ def load_network(checkpoint: Checkpoint, source: str | Path) -> LEDNet:
 
     Returns
     -------
-    LEDNet
+    SegmentationNetwork
         The network, in training mode, on the CPU, in float32.
 
     Raises
@@ -86,4 +94,15 @@ def load_network(checkpoint: Checkpoint, source: str | Path) -> LEDNet:
     return network
 
 
-__all__ = ['NETWORKS', 'LEDNet', 'build_network', 'lednet', 'lednet_heavy', 'load_network']
+__all__ = [
+    'NETWORKS',
+    'LEDNet',
+    'SegmentationNetwork',
+    'ShuffleNetV2',
+    'build_network',
+    'lednet',
+    'lednet_heavy',
+    'load_network',
+    'shufflenet_v2_deeplab',
+    'shufflenet_v2_dpc',
+]

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-LEDNet rearranged for inference: convolutions and almost nothing else.
+Networks for inference; LEDNet rearranged into convolutions and almost nothing else.
 
 The same function of the same weights, but for rounding. Normalizations are folded into the
 convolutions. Splits, shuffles and concatenations, which move every feature map through memory
@@ -40,6 +40,7 @@ from lednet_ros.models.lednet import (
     LEDNet,
     SSnbtUnit,
 )
+from lednet_ros.models.network import SegmentationNetwork
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -55,6 +56,54 @@ def rotate(position: int, steps: int, bits: int) -> int:
     """Rotate the bits of a position to the left: where `steps` shuffles put that channel."""
     steps %= bits
     return (position << steps | position >> (bits - steps)) & ((1 << bits) - 1)
+
+
+def fuse(
+    network: SegmentationNetwork, scale: Sequence[float], shift: Sequence[float], num_classes: int
+) -> nn.Module:
+    """
+    Make a network for inference, from bytes (N, H, W, 3) to scores (N, h, w, num_classes).
+
+    Parameters
+    ----------
+    network
+        The trained network, in evaluation mode; it is not changed.
+    scale, shift, num_classes
+        See `FusedLEDNet`.
+
+    """
+    if isinstance(network, LEDNet):
+        return FusedLEDNet(network, scale, shift, num_classes).eval()
+    return FoldedNetwork(network, scale, shift, num_classes).eval()
+
+
+class FoldedNetwork(nn.Module):
+    """
+    A network as it is, but for normalizations, which are folded into the convolutions.
+
+    Parameters are those of `FusedLEDNet`.
+    """
+
+    def __init__(
+        self,
+        network: SegmentationNetwork,
+        scale: Sequence[float],
+        shift: Sequence[float],
+        num_classes: int,
+    ) -> None:
+        super().__init__()
+        self.scale: Tensor
+        self.shift: Tensor
+        self.register_buffer('scale', torch.tensor(scale)[:, None, None])
+        self.register_buffer('shift', torch.tensor(shift)[:, None, None])
+        self.num_classes = num_classes
+        self.network = copy.deepcopy(network)
+        self.network.fold_batch_norm()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (N, H, W, 3) uint8 to logits (N, h, w, num_classes)."""
+        x = images.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale - self.shift
+        return self.network.scores(x)[:, : self.num_classes].permute(0, 2, 3, 1)
 
 
 class FusedLEDNet(nn.Module):

@@ -20,13 +20,11 @@ ICIP 2019 (arXiv 1905.02423), and its companion, Zhou et al., Sci China Inf Sci 
 heavy pyramid. Module names follow the authors' release, so that its state dicts load unchanged.
 """
 
+from lednet_ros.models.network import check_size, SegmentationNetwork, upsample
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-
-MIN_SIZE = 64
-"""Smallest height and width: the pyramid halves the 1/8 features three times more."""
 
 BATCH_NORM_EPS = 1e-3
 
@@ -36,26 +34,6 @@ ENCODER_STAGES: tuple[tuple[int, float, tuple[int, ...]], ...] = (
     (128, 0.3, (1, 2, 5, 9, 2, 5, 9, 17)),
 )
 """Channels, dropout and SS-nbt dilations of each stage (LEDNet paper, table 1)."""
-
-
-def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """
-    Resize feature maps bilinearly with aligned corners, as the authors' release does.
-
-    Parameters
-    ----------
-    x
-        Feature maps (N, C, H, W), floating point.
-    size
-        Target height and width.
-
-    Returns
-    -------
-    Tensor
-        (N, C, *size), dtype of `x`.
-
-    """
-    return functional.interpolate(x, size=size, mode='bilinear', align_corners=True)
 
 
 class ConvBNReLU(nn.Module):
@@ -252,7 +230,7 @@ class Decoder(nn.Module):
         return x
 
 
-class LEDNet(nn.Module):
+class LEDNet(SegmentationNetwork):
     """
     LEDNet for any number of classes and any input size from 64x64 on.
 
@@ -263,14 +241,14 @@ class LEDNet(nn.Module):
     pyramid_width
         Channels inside the attention pyramid.
 
-    Attributes
-    ----------
-    HEADS
-        How the names of the tensors begin that depend on the classes.
-
     """
 
     HEADS = ('decoder.', 'encoder.output_conv.')
+    # Red, green and blue of ImageNet, which every dataset here is close to.
+    MEAN = (0.485, 0.456, 0.406)
+    STD = (0.229, 0.224, 0.225)
+    encoder: Encoder
+    encoder_channels = ENCODER_STAGES[-1][0]
 
     def __init__(self, num_classes: int, pyramid_width: int) -> None:
         super().__init__()
@@ -299,10 +277,7 @@ class LEDNet(nn.Module):
             The input is smaller than 64x64.
 
         """
-        if x.shape[2] < MIN_SIZE or x.shape[3] < MIN_SIZE:
-            raise ValueError(
-                f'input is {x.shape[2]}x{x.shape[3]}; LEDNet needs {MIN_SIZE}x{MIN_SIZE} or more'
-            )
+        check_size(x)
         x = self.decoder(self.encoder(x))
         return x
 
@@ -334,23 +309,6 @@ class LEDNet(nn.Module):
         """
         features = self.encoder(x)
         return self.decoder(features), self.encoder.output_conv(features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """
-        Class scores at the input size.
-
-        Parameters
-        ----------
-        x
-            As in `scores`.
-
-        Returns
-        -------
-        Tensor
-            Logits (N, num_classes, H, W).
-
-        """
-        return upsample(self.scores(x), _size(x))
 
 
 def _size(x: Tensor) -> tuple[int, int]:

@@ -24,14 +24,14 @@ from typing import Any
 
 from lednet_ros.datasets import DatasetError, ImageFolder
 from lednet_ros.inference.preprocess import normalize
-from lednet_ros.models import build_network, LEDNet
+from lednet_ros.models import build_network, LEDNet, SegmentationNetwork
 from lednet_ros.training.augment import augment_image, center_crop
 from lednet_ros.training.data import Example, open_images
 from lednet_ros.training.distributed import Processes
 from lednet_ros.training.losses import Term
 from lednet_ros.training.recipe import Recipe, Stage
 from lednet_ros.training.start import ENCODER, save_encoder, start_from
-from lednet_ros.training.task import MEAN, STD, Validation
+from lednet_ros.training.task import Validation
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -43,12 +43,13 @@ from tqdm import tqdm
 class EncoderClassifier(nn.Module):
     """Global average pooling and a linear layer on a network's encoder."""
 
-    def __init__(self, network: LEDNet, num_classes: int) -> None:
+    def __init__(self, network: SegmentationNetwork, num_classes: int) -> None:
         super().__init__()
         self.encoder = network.encoder
-        # It makes class maps for segmentation, which nothing here uses.
-        self.encoder.output_conv.requires_grad_(False)
-        self.classifier = nn.Linear(network.encoder.output_conv.in_channels, num_classes)
+        if isinstance(network, LEDNet):
+            # It makes class maps for segmentation, which nothing here uses.
+            network.encoder.output_conv.requires_grad_(False)
+        self.classifier = nn.Linear(network.encoder_channels, num_classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
         """Map images (N, 3, H, W) to class scores (N, num_classes)."""
@@ -82,6 +83,7 @@ class ClassificationTask:
                 )
         # One class map: what it is for doesn't exist yet.
         network = build_network(recipe.network, 1)
+        self.mean, self.std = network.MEAN, network.STD
         self.started_from: dict[str, Any] | None = None
         self.redrawn: list[str] = []
         if recipe.initial is not None:
@@ -168,7 +170,8 @@ class ClassificationTask:
         for index in tqdm(mine, desc=f'validate {name}', leave=False, disable=not processes.leads):
             image = folder[index]
             pixels = center_crop(image.pixels, self._recipe.input_size)
-            images = normalize(torch.from_numpy(pixels[None]).to(processes.device), MEAN, STD)
+            pixels_there = torch.from_numpy(pixels[None]).to(processes.device)
+            images = normalize(pixels_there, self.mean, self.std)
             with torch.inference_mode():
                 scores = model(images)[0][0]
             best = scores.topk(min(5, len(self.classes))).indices.tolist()

@@ -41,7 +41,7 @@ from lednet_ros.training.optimization import build_optimizer, rate_factor
 from lednet_ros.training.recipe import Recipe, Stage
 from lednet_ros.training.run_log import RunLog
 from lednet_ros.training.segmentation import SegmentationTask
-from lednet_ros.training.task import MEAN, STD, Task, Validation
+from lednet_ros.training.task import Task, Validation
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -296,7 +296,7 @@ class _Run:
 
     def _images(self, batch: Batch) -> Tensor:
         images = batch.images.to(self.processes.device, non_blocking=True)
-        normalized = normalize(images, MEAN, STD)
+        normalized = normalize(images, self.task.mean, self.task.std)
         return normalized if self.recipe.channels_last else normalized.contiguous()
 
     def _loss(self, model: nn.Module, batch: Batch) -> Tensor:

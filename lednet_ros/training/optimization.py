@@ -71,6 +71,8 @@ def rate_factor(options: Schedule, step: int, steps: int) -> float:
         Above 0, at most 1.
 
     """
+    if step < options.slow_steps:
+        return options.slow_factor
     rising = int(options.warm_up * steps)
     if step < rising:
         return (step + 1) / (rising + 1)

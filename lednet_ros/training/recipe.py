@@ -182,12 +182,17 @@ class Schedule(_Part):
         Exponent of `poly`.
     warm_up
         Share of the steps in which the rate first rises linearly.
+    slow_steps, slow_factor
+        Steps at the start with a fixed rate, and its share of the highest one; they count as steps
+        of the schedule (DeepLab's slow start).
 
     """
 
     name: Literal['poly', 'cosine', 'constant'] = 'poly'
     power: PositiveFloat = 0.9
     warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    slow_steps: Annotated[int, Field(ge=0)] = 0
+    slow_factor: Share = 0.1
 
 
 class Stage(_Part):

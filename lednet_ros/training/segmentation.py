@@ -25,14 +25,14 @@ from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.evaluation.report import FrameResult
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap
-from lednet_ros.models import build_network, LEDNet
+from lednet_ros.models import build_network, LEDNet, SegmentationNetwork
 from lednet_ros.training.augment import augment
 from lednet_ros.training.data import CachedDataset, Example, open_frames
 from lednet_ros.training.distributed import Processes
 from lednet_ros.training.losses import class_weights, cross_entropy, dice, lovasz_softmax, Term
 from lednet_ros.training.recipe import Recipe, Source, Stage
 from lednet_ros.training.start import start_from
-from lednet_ros.training.task import MEAN, STD, Validation
+from lednet_ros.training.task import Validation
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -60,7 +60,7 @@ class SegmentationModel(nn.Module):
 
     """
 
-    def __init__(self, network: LEDNet) -> None:
+    def __init__(self, network: SegmentationNetwork) -> None:
         super().__init__()
         self.network = network
         self.part = 'all'
@@ -72,13 +72,20 @@ class SegmentationModel(nn.Module):
         self.auxiliary = auxiliary and part == 'all'
         for parameter in self.network.parameters():
             parameter.requires_grad_(True)
-        if part == 'encoder':
+        if not isinstance(self.network, LEDNet):
+            if part == 'encoder' or self.auxiliary:
+                raise ValueError(
+                    f"part is '{part}', auxiliary loss is {'on' if auxiliary else 'off'}; the "
+                    f'encoder of {type(self.network).__name__} has no class scores, so they must '
+                    "be 'all' and off"
+                )
+        elif part == 'encoder':
             self.network.decoder.requires_grad_(False)
         elif not self.auxiliary:
             self.network.encoder.output_conv.requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Map images (N, 3, H, W) to class scores at 1/8: the trained part's, the auxiliary."""
+        """Map images (N, 3, H, W) to class scores: the trained part's, the auxiliary."""
         if self.part == 'encoder':
             return (self.network.encoder_scores(images),)
         if self.auxiliary:
@@ -124,6 +131,7 @@ class SegmentationTask:
         self._processes = processes
         self.label_map = LabelMap.load(recipe.label_map)
         network = build_network(recipe.network, self.label_map.num_classes)
+        self.mean, self.std = network.MEAN, network.STD
         for module in network.modules():
             if isinstance(module, nn.Dropout2d):
                 module.p *= recipe.dropout
@@ -311,8 +319,8 @@ class SegmentationTask:
             network=self._recipe.network,
             label_map=self.label_map,
             input_size=self._recipe.input_size,
-            mean=MEAN,
-            std=STD,
+            mean=model.network.MEAN,
+            std=model.network.STD,
             state_dict={
                 # Counters of BatchNorm stay integers.
                 key: (tensor.half() if tensor.is_floating_point() else tensor).cpu()

@@ -19,20 +19,32 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lednet_ros.checkpoint import CheckpointError, load_checkpoint, resolve_checkpoint
+from lednet_ros.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    load_foreign_weights,
+    resolve_checkpoint,
+)
 from lednet_ros.files import atomic_path
-from lednet_ros.models import LEDNet
+from lednet_ros.models import SegmentationNetwork
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 ENCODER_KEY = 'lednet_ros_encoder'
 ENCODER = 'encoder.'
+# In torchvision's files of ShuffleNet V2, and what has no use here of them.
+TORCHVISION_SIGN = 'stage2.0.branch1.0.weight'
+TORCHVISION_REST = ('conv5.', 'fc.')
 
 
-def start_from(network: LEDNet, name_or_path: str) -> tuple[dict[str, Any], list[str]]:
+def start_from(
+    network: SegmentationNetwork, name_or_path: str
+) -> tuple[dict[str, Any], list[str]]:
     """
     Fill a network with the weights of a checkpoint or of a pretrained encoder.
+
+    Encoders of ShuffleNet V2 x1.0 may also come from torchvision's file (`.pth`).
 
     Parameters
     ----------
@@ -107,7 +119,7 @@ def save_encoder(
 def _read_encoder(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Read a pretrained encoder; None when the file is something else."""
     if path.suffix != '.safetensors':
-        return None
+        return _read_torchvision(path)
     try:
         with safe_open(path, framework='pt') as file:
             metadata = file.metadata() or {}
@@ -117,3 +129,16 @@ def _read_encoder(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None
         return tensors, dict(json.loads(metadata[ENCODER_KEY])['training'])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f'{path}: not a readable encoder: {error}') from error
+
+
+def _read_torchvision(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read torchvision's ShuffleNet V2; None when the file is something else."""
+    tensors = load_foreign_weights(path)
+    if TORCHVISION_SIGN not in tensors:
+        return None
+    encoder = {
+        f'{ENCODER}{name}': tensor
+        for name, tensor in tensors.items()
+        if not name.startswith(TORCHVISION_REST)
+    }
+    return encoder, {'source': path.name}

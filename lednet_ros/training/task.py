@@ -28,10 +28,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn, Tensor
 
-# Red, green and blue of ImageNet, which every dataset here is close to.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-
 
 @dataclass(frozen=True)
 class Validation:
@@ -64,6 +60,8 @@ class Task(Protocol):
         Name of the file with the result.
     figure
         Key of the figure in metrics that the history shows.
+    mean, std
+        Normalization (red, green, blue) of images in 0..1.
     started_from, redrawn
         What the weights to start from say of themselves; tensors that they did not fill.
 
@@ -71,6 +69,8 @@ class Task(Protocol):
 
     output_name: str
     figure: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
     started_from: dict[str, Any] | None
     redrawn: list[str]
 

@@ -60,14 +60,27 @@ def cityscapes(tmp_path: Path, make_cityscapes: MakeDataset) -> Path:
     return make_cityscapes(tmp_path / 'cityscapes', counts, (128, 192))
 
 
-def test_camvid(tmp_path: Path, make_folder_dataset: MakeDataset) -> None:
+@pytest.mark.parametrize(
+    ('recipe', 'network'),
+    [
+        ('camvid', 'lednet'),
+        ('camvid_shufflenet', 'shufflenet_v2_dpc'),
+        ('camvid_shufflenet', 'shufflenet_v2_deeplab'),
+    ],
+)
+def test_camvid(
+    tmp_path: Path, make_folder_dataset: MakeDataset, recipe: str, network: str
+) -> None:
     root = make_folder_dataset(tmp_path / 'camvid', {'train': 3, 'val': 1})
     streets = [f'train.1.{change}' for change in STREETS] + ['validation.synthetic.frames=1']
-    metrics, history = start('camvid', streets, root, tmp_path / 'out')
+    settings = [*streets, f'network={network}']
+    metrics, history = start(recipe, settings, root, tmp_path / 'out')
     assert set(metrics) == {'val', 'synthetic'}
-    stages = len(load_recipe('camvid').stages)
+    stages = len(load_recipe(recipe).stages)
     assert [row['stage'] for row in history] == [str(stage) for stage in range(stages)]
     checkpoint = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors')
+    assert checkpoint.network == network
+    assert checkpoint.mean == ((0.485, 0.456, 0.406) if network == 'lednet' else (0.5, 0.5, 0.5))
     assert checkpoint.metrics['val'] == metrics['val']
     assert checkpoint.training['data'] == (
         '3 frames of camvid train, 2 an epoch of 2 frames of synthetic streets'

@@ -107,3 +107,73 @@ def test_what_is_no_weights_file_is_named(tmp_path: Path) -> None:
     save_file({'x': torch.zeros(1)}, strange, metadata={'lednet_ros_encoder': '[1]'})
     with pytest.raises(CheckpointError, match=r'strange\.safetensors: not a readable encoder'):
         start_from(make(), str(strange))
+
+
+def torchvision_weights() -> dict[str, torch.Tensor]:
+    """Give random weights by the names and shapes of torchvision's shufflenet_v2_x1_0."""
+    rng = torch.Generator().manual_seed(0)
+    found: dict[str, torch.Tensor] = {}
+
+    def add(name: str, *shape: int) -> None:
+        found[f'{name}.weight'] = torch.randn(*shape, generator=rng)
+
+    def normalize(name: str, channels: int) -> None:
+        add(name, channels)
+        for kind in ('bias', 'running_mean', 'running_var'):
+            found[f'{name}.{kind}'] = torch.rand(channels, generator=rng)
+        found[f'{name}.num_batches_tracked'] = torch.tensor(7)
+
+    add('conv1.0', 24, 3, 3, 3)
+    normalize('conv1.1', 24)
+    before = 24
+    for stage, (channels, units) in enumerate(((116, 4), (232, 8), (464, 4)), 2):
+        half = channels // 2
+        for unit in range(units):
+            place = f'stage{stage}.{unit}'
+            inside = half if unit else before
+            if not unit:
+                add(f'{place}.branch1.0', before, 1, 3, 3)
+                normalize(f'{place}.branch1.1', before)
+                add(f'{place}.branch1.2', half, before, 1, 1)
+                normalize(f'{place}.branch1.3', half)
+            add(f'{place}.branch2.0', half, inside, 1, 1)
+            normalize(f'{place}.branch2.1', half)
+            add(f'{place}.branch2.3', half, 1, 3, 3)
+            normalize(f'{place}.branch2.4', half)
+            add(f'{place}.branch2.5', half, half, 1, 1)
+            normalize(f'{place}.branch2.6', half)
+        before = channels
+    add('conv5.0', 1024, 464, 1, 1)
+    normalize('conv5.1', 1024)
+    add('fc', 1000, 1024)
+    found['fc.bias'] = torch.rand(1000, generator=rng)
+    return found
+
+
+def test_the_file_of_torchvision_fills_the_encoder(tmp_path: Path) -> None:
+    tensors = torchvision_weights()
+    path = tmp_path / 'shufflenetv2_x1-5666bf0f80.pth'
+    torch.save(tensors, path)
+    network = make(19, 'shufflenet_v2_dpc')
+    training, drawn = start_from(network, str(path))
+    assert training == {'source': path.name}
+    assert all(key.startswith(('head.', 'classifier.')) for key in drawn)
+    for key, tensor in network.encoder.state_dict().items():
+        torch.testing.assert_close(tensor, tensors[key], rtol=0, atol=0)
+    # All but what has no use.
+    unused = set(tensors) - set(network.encoder.state_dict())
+    assert {name.partition('.')[0] for name in unused} == {'conv5', 'fc'}
+
+
+def test_another_width_of_torchvision_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / 'shufflenetv2_x0.5.pth'
+    torch.save({k: t[:1] if t.ndim == 4 else t for k, t in torchvision_weights().items()}, path)
+    with pytest.raises(CheckpointError, match=r'x0\.5\.pth: not weights to start ShuffleNetV2'):
+        start_from(make(19, 'shufflenet_v2_dpc'), str(path))
+
+
+def test_lednet_does_not_take_the_file_of_torchvision(tmp_path: Path) -> None:
+    path = tmp_path / 'shufflenet.pth'
+    torch.save(torchvision_weights(), path)
+    with pytest.raises(CheckpointError, match='not weights to start LEDNet'):
+        start_from(make(), str(path))

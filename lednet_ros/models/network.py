@@ -1,0 +1,156 @@
+# Copyright 2026 the lednet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What the rest of the package asks of a network."""
+
+from abc import ABC, abstractmethod
+import itertools
+
+from torch import nn, Tensor
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+MIN_SIZE = 64
+"""Smallest height and width of images: LEDNet's pyramid makes them 64 times smaller."""
+
+
+def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """
+    Resize feature maps bilinearly with aligned corners, as the authors of all networks do.
+
+    Parameters
+    ----------
+    x
+        Feature maps (N, C, H, W), floating point.
+    size
+        Target height and width.
+
+    Returns
+    -------
+    Tensor
+        (N, C, *size), dtype of `x`.
+
+    """
+    return functional.interpolate(x, size=size, mode='bilinear', align_corners=True)
+
+
+def check_size(x: Tensor) -> None:
+    """Raise ValueError where images (N, 3, H, W) are smaller than networks take."""
+    height, width = x.shape[2:]
+    if height < MIN_SIZE or width < MIN_SIZE:
+        raise ValueError(f'input is {height}x{width}; it must be {MIN_SIZE}x{MIN_SIZE} or more')
+
+
+def fold_batch_norms(module: nn.Module) -> None:
+    """Merge normalizations into the convolutions right before them in each `nn.Sequential`."""
+    for part in list(module.modules()):
+        if not isinstance(part, nn.Sequential):
+            continue
+        names = list(part._modules)
+        for first, second in itertools.pairwise(names):
+            convolution, normalization = part._modules[first], part._modules[second]
+            if isinstance(convolution, nn.Conv2d) and isinstance(normalization, nn.BatchNorm2d):
+                part._modules[first] = fuse_conv_bn_eval(convolution, normalization)
+                part._modules[second] = nn.Identity()
+
+
+class SegmentationNetwork(nn.Module, ABC):
+    """
+    A network that gives class scores at a fraction of its input's size.
+
+    Attributes
+    ----------
+    num_classes : int
+        Output channels.
+    encoder : nn.Module
+        Maps images (N, 3, H, W) to features, which can be pretrained.
+    encoder_channels : int
+        Channels of these features.
+    HEADS : tuple of str
+        How the names of the tensors begin that depend on the classes.
+    MEAN, STD : tuple of float
+        Normalization (red, green, blue) of images in 0..1 that it is trained with.
+
+    """
+
+    HEADS: tuple[str, ...]
+    MEAN: tuple[float, float, float]
+    STD: tuple[float, float, float]
+    num_classes: int
+    encoder: nn.Module
+    encoder_channels: int
+
+    @abstractmethod
+    def scores(self, x: Tensor) -> Tensor:
+        """
+        Give class scores at a fraction of the input's size.
+
+        Parameters
+        ----------
+        x
+            Normalized RGB images (N, 3, H, W), H and W at least 64, floating point.
+
+        Returns
+        -------
+        Tensor
+            Logits (N, num_classes, h, w), dtype of the weights.
+
+        Raises
+        ------
+        ValueError
+            The input is too small.
+
+        """
+
+    def encoder_scores(self, x: Tensor) -> Tensor:
+        """
+        Give class scores of the encoder alone, for training it by itself.
+
+        Parameters and result are those of `scores`; ValueError where the network has none.
+        """
+        raise ValueError(f'{type(self).__name__} has no class scores of its encoder')
+
+    def both_scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        Give class scores of the network and of its encoder, with one pass of the encoder.
+
+        Parameters, results and errors are those of `scores` and `encoder_scores`.
+        """
+        raise ValueError(f'{type(self).__name__} has no class scores of its encoder')
+
+    @abstractmethod
+    def fold_batch_norm(self) -> None:
+        """
+        Merge normalizations into the convolutions before them, for inference, in place.
+
+        The network must be in evaluation mode and float32; the results are the same but for
+        rounding.
+        """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """
+        Give class scores at the input size.
+
+        Parameters
+        ----------
+        x
+            As in `scores`.
+
+        Returns
+        -------
+        Tensor
+            Logits (N, num_classes, H, W).
+
+        """
+        return upsample(self.scores(x), (x.shape[2], x.shape[3]))
