@@ -38,6 +38,8 @@ def print_results(results: Mapping[str, Any]) -> None:
     if 'device_rows' in results:
         caption = 'by the clock of the GPU, without copies to and from it'
         console.print(_table(results['device_rows'], 'on the device', caption))
+    if 'ratios' in results:
+        console.print(_table(results['ratios'], 'divided by the first row', ''))
     for name, rate in results.get('peak_fps', {}).items():
         console.print(f'peak of {name}: {rate} frames/s', highlight=False)
     for name, value in results.get('trend', {}).items():

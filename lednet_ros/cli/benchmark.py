@@ -36,10 +36,11 @@ def add_parser(subparsers: Subparsers) -> None:
     transport = _add(
         kinds, 'transport', _transport, 'message in to messages out, without a network'
     )
-    for single in (pipeline, transport):
+    for single in (pipeline, transport, models):
         single.add_argument('--rounds', type=int, default=20, help='default: 20')
     node = _add(kinds, 'node', _node, 'the live node over DDS, at several rates and at its peak')
     cameras = _add(kinds, 'cameras', _cameras, 'the live node with 1, 2, 4 and 6 cameras')
+    models = _add(kinds, 'models', _models, 'all networks side by side, frames to labels')
     soak = _add(kinds, 'soak', _soak, 'the live node over a long time: memory and latency')
     soak.add_argument('--minutes', type=float, default=30.0, help='how long (default: 30)')
     soak.add_argument('--rate', type=float, default=30.0, help='frames a second (default: 30)')
@@ -49,6 +50,7 @@ def add_parser(subparsers: Subparsers) -> None:
         )
     for one in (pipeline, node, cameras, soak):
         one.add_argument('--checkpoint', default='lednet', help='default: lednet')
+    for one in (pipeline, node, cameras, soak, models):
         one.add_argument('--input-size', default=(512, 1024), **SIZE)
         one.add_argument('--threads', type=int, default=0, help='CPU threads (default: all)')
 
@@ -111,6 +113,12 @@ def _cameras(options: argparse.Namespace) -> dict[str, Any]:
     from lednet_ros.benchmark.cameras import run_cameras
 
     return run_cameras(*_live(options))
+
+
+def _models(options: argparse.Namespace) -> dict[str, Any]:
+    from lednet_ros.benchmark.models import run_models
+
+    return run_models(tuple(options.input_size), options.rounds, options.threads)
 
 
 def _soak(options: argparse.Namespace) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from lednet_ros.cli import (
     check_data,
     demo,
     evaluate,
+    export,
     info,
     segment,
     torture,
@@ -35,7 +36,7 @@ from lednet_ros.cli import (
     view,
 )
 
-COMMANDS = (info, evaluate, segment, view, check_data, train, benchmark, torture, demo)
+COMMANDS = (info, evaluate, segment, view, check_data, train, export, benchmark, torture, demo)
 
 
 def build_parser() -> argparse.ArgumentParser:

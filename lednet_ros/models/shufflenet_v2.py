@@ -142,12 +142,33 @@ class DeepLabHead(nn.Module):
         self.pooling = nn.Sequential(*_pointwise(in_channels, HEAD_CHANNELS))
         self.features = nn.Sequential(*_pointwise(in_channels, HEAD_CHANNELS))
         self.projection = nn.Sequential(*_pointwise(2 * HEAD_CHANNELS, HEAD_CHANNELS))
+        self.split: nn.ModuleList | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features (N, in_channels, H, W) to (N, 256, H, W)."""
-        mean = self.pooling(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])
-        x = self.projection(torch.cat((mean, self.features(x)), dim=1))
+        mean, features = self.pooling(x.mean((2, 3), keepdim=True)), self.features(x)
+        if self.split is not None:
+            # The same sum, without 256 channels that hold one value each.
+            return functional.relu(self.split[0](mean) + self.split[1](features))
+        mean = mean.expand(-1, -1, *x.shape[2:])
+        x = self.projection(torch.cat((mean, features), dim=1))
         return x
+
+    def fold_batch_norm(self) -> None:
+        """Fold all normalizations, and split the projection by its two inputs."""
+        fold_batch_norms(self)
+        whole = self.projection[0]
+        assert isinstance(whole, nn.Conv2d)
+        parts = []
+        for weight, bias in zip(
+            whole.weight.detach().split(HEAD_CHANNELS, dim=1), (None, whole.bias), strict=True
+        ):
+            part = nn.Conv2d(HEAD_CHANNELS, HEAD_CHANNELS, 1, bias=bias is not None)
+            part.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+            part.bias = bias
+            parts.append(part)
+        self.split = nn.ModuleList(parts)
+        self.projection = nn.Sequential()
 
 
 class DensePredictionCell(nn.Module):
@@ -231,6 +252,8 @@ class ShuffleNetV2(SegmentationNetwork):
 
     def fold_batch_norm(self) -> None:
         """Merge normalizations into convolutions; see `SegmentationNetwork`."""
+        if isinstance(self.head, DeepLabHead):
+            self.head.fold_batch_norm()
         fold_batch_norms(self)
 
 

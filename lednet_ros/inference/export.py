@@ -1,0 +1,204 @@
+# Copyright 2026 the lednet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Networks as files for other runtimes: from the bytes of a frame to labels or scores.
+
+Normalization is inside, so that whoever runs the file needs to know nothing but its input's size.
+"""
+
+import logging
+import os
+from pathlib import Path
+import shutil
+import tempfile
+import warnings
+
+from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.files import atomic_path, make_folder
+from lednet_ros.inference.backend import ConfigurationError
+from lednet_ros.inference.onnx_export import export_onnx
+from lednet_ros.models import load_network
+from lednet_ros.models.fused import FoldedNetwork
+from lednet_ros.models.network import upsample
+import torch
+from torch import nn, Tensor
+
+SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml', 'litert': '.tflite'}
+OUTPUTS = ('labels', 'scores')
+IMAGES = 'images'
+
+
+class ExportedNetwork(nn.Module):
+    """
+    A checkpoint's network, from bytes to labels or scores.
+
+    Parameters
+    ----------
+    checkpoint, source
+        See `load_network`.
+    output
+        'labels' for class ids at the input's size, 'scores' for the network's own logits.
+
+    """
+
+    def __init__(self, checkpoint: Checkpoint, source: str | Path, output: str) -> None:
+        super().__init__()
+        if output not in OUTPUTS:
+            raise ConfigurationError(f"output is '{output}'; allowed: {', '.join(OUTPUTS)}")
+        self.network = FoldedNetwork(
+            load_network(checkpoint, source).eval(),
+            [1 / (255 * std) for std in checkpoint.std],
+            [mean / std for mean, std in zip(checkpoint.mean, checkpoint.std, strict=True)],
+            checkpoint.label_map.num_classes,
+        ).eval()
+        self.labels = output == 'labels'
+
+    def forward(self, images: Tensor) -> Tensor:
+        """
+        Segment images.
+
+        Parameters
+        ----------
+        images
+            RGB, (N, H, W, 3) uint8.
+
+        Returns
+        -------
+        Tensor
+            Class ids (N, H, W) uint8, or logits (N, h, w, classes) float32.
+
+        """
+        scores: Tensor = self.network(images)
+        if not self.labels:
+            return scores
+        full = upsample(scores.permute(0, 3, 1, 2), (images.shape[1], images.shape[2]))
+        return full.argmax(1).to(torch.uint8)
+
+
+def export_network(
+    checkpoint: Checkpoint,
+    source: str | Path,
+    path: Path,
+    file_format: str,
+    input_size: tuple[int, int] | None = None,
+    output: str = 'labels',
+    batch_size: int = 1,
+) -> Path:
+    """
+    Write a checkpoint's network as a file for another runtime.
+
+    Parameters
+    ----------
+    checkpoint, source, output
+        See `ExportedNetwork`.
+    path
+        The file, replaced in one step; OpenVINO's weights go beside it, as `.bin`.
+    file_format
+        A key of `SUFFIXES`, which has the ending that the file must have.
+    input_size
+        Height and width of the images; None takes the checkpoint's.
+    batch_size
+        Images in a batch.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ConfigurationError
+        A choice is not allowed.
+    CheckpointError
+        The network is not known or the weights do not fit it.
+    ImportError
+        The format's package is not installed.
+    RuntimeError
+        The converter can't convert it.
+    OSError
+        The file can't be written.
+
+    """
+    if file_format not in SUFFIXES:
+        raise ConfigurationError(f"format is '{file_format}'; allowed: {', '.join(SUFFIXES)}")
+    if path.suffix != SUFFIXES[file_format]:
+        raise ConfigurationError(
+            f"the file is '{path.name}'; with format '{file_format}' it must end with "
+            f"'{SUFFIXES[file_format]}'"
+        )
+    make_folder(path.parent)
+    network = ExportedNetwork(checkpoint, source, output).eval()
+    height, width = input_size or checkpoint.input_size
+    example = torch.zeros((batch_size, height, width, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        if file_format == 'openvino':
+            _write_openvino(network, example, path, output)
+            return path
+        if file_format == 'onnx':
+            content = export_onnx(network, example, IMAGES, output)
+        else:
+            content = _to_litert(network, example, output)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+    return path
+
+
+def _write_openvino(network: nn.Module, example: Tensor, path: Path, output: str) -> None:
+    import openvino
+
+    with warnings.catch_warnings():
+        # Shapes are fixed on purpose.
+        warnings.simplefilter('ignore')
+        model = openvino.convert_model(
+            network, example_input=example, input=[tuple(example.shape)]
+        )
+    model.inputs[0].set_names({IMAGES})
+    model.outputs[0].set_names({output})
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        written = Path(folder) / path.name
+        openvino.save_model(model, written, compress_to_fp16=False)
+        for suffix in ('.bin', '.xml'):
+            shutil.move(written.with_suffix(suffix), path.with_suffix(suffix))
+
+
+def _to_litert(network: nn.Module, example: Tensor, output: str) -> bytes:
+    # It reads these when it is imported; its progress would end up in logs.
+    os.environ.setdefault('LITERT_TORCH_SHOW_PROGRESS', 'n')
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    for name in ('torchao', 'torch.utils._pytree'):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        from ai_edge_litert.interpreter import Interpreter
+        import litert_torch
+
+        named = _Named(network, output).eval()
+        converted = litert_torch.convert(named, sample_kwargs={IMAGES: example})
+    content: bytes = converted.model_content
+    # Without an error, it may give files that can't be run.
+    Interpreter(model_content=content, num_threads=1).allocate_tensors()
+    return content
+
+
+class _Named(nn.Module):
+    """Gives its output a name in the file."""
+
+    def __init__(self, network: nn.Module, output: str) -> None:
+        super().__init__()
+        self.network = network
+        self.output = output
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {self.output: self.network(images)}

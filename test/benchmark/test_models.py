@@ -1,0 +1,40 @@
+# Copyright 2026 the lednet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Test of the networks side by side, at a small size."""
+
+from lednet_ros.benchmark.models import find_ratios, run_models
+from lednet_ros.benchmark.tables import print_results
+from lednet_ros.models import NETWORKS
+import pytest
+
+
+@pytest.mark.slow
+def test_all_networks_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    results = run_models((96, 128), 2, 1)
+    assert [row['name'] for row in results['rows']] == list(NETWORKS)
+    for row in results['rows']:
+        assert row['parameters'] > 900_000
+        assert row['torch_eager fp32 ms'] > 0
+    assert set(results['ratios'][0].values()) == {'lednet', 1.0}
+    print_results(results)
+    assert 'shufflenet_v2_dpc' in capsys.readouterr().out
+
+
+def test_ratios() -> None:
+    rows = [
+        {'name': 'lednet', 'parameters': 100, 'GFLOPs': 2.0, 'val mIoU': ''},
+        {'name': 'other', 'parameters': 150, 'GFLOPs': 1.0, 'val mIoU': 0.7},
+    ]
+    assert find_ratios(rows)[1] == {'name': 'other', 'parameters': 1.5, 'GFLOPs': 0.5}

@@ -1,0 +1,113 @@
+# Copyright 2026 the lednet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Exported files, run by other runtimes, beside the network that they come from."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.cli.main import main
+from lednet_ros.inference.backend import ConfigurationError
+from lednet_ros.inference.export import export_network, ExportedNetwork, SUFFIXES
+from lednet_ros.models import build_network, NETWORKS
+from lednet_ros.synthetic import StreetScene
+import numpy as np
+from numpy.typing import NDArray
+import pytest
+import torch
+
+SIZE = (97, 161)
+MakeWeights = Callable[..., dict[str, torch.Tensor]]
+
+
+@pytest.fixture(params=NETWORKS)
+def content(
+    request: pytest.FixtureRequest, small_content: Checkpoint, make_weights: MakeWeights
+) -> Checkpoint:
+    """Give a checkpoint of each network, with weights by rule."""
+    network = build_network(request.param, 11)
+    return replace(
+        small_content,
+        network=request.param,
+        input_size=SIZE,
+        mean=network.MEAN,
+        std=network.STD,
+        state_dict=make_weights(network, 0, 6.0),
+    )
+
+
+def run_file(path: Path, images: NDArray[np.uint8], output: str) -> NDArray[Any]:
+    """Run an exported file in its runtime."""
+    if path.suffix == '.onnx':
+        onnxruntime = pytest.importorskip('onnxruntime')
+        session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+        assert [value.name for value in session.get_outputs()] == [output]
+        return session.run(None, {'images': images})[0]
+    if path.suffix == '.xml':
+        openvino = pytest.importorskip('openvino')
+        options = {'INFERENCE_PRECISION_HINT': 'f32'}
+        return openvino.Core().compile_model(path, 'CPU', options)({'images': images})[output]
+    litert = pytest.importorskip('ai_edge_litert.interpreter')
+    interpreter = litert.Interpreter(str(path), num_threads=1)
+    (signature,) = interpreter.get_signature_list().values()
+    assert signature == {'inputs': ['images'], 'outputs': [output]}
+    return interpreter.get_signature_runner()(images=images)[output]
+
+
+@pytest.mark.parametrize('output', ['labels', 'scores'])
+@pytest.mark.parametrize('file_format', SUFFIXES)
+def test_other_runtimes_give_the_same(
+    content: Checkpoint, tmp_path: Path, file_format: str, output: str
+) -> None:
+    for package in {'onnx': ('onnxscript', 'onnxruntime'), 'litert': ('litert_torch',)}.get(
+        file_format, ('openvino',)
+    ):
+        pytest.importorskip(package)
+    path = tmp_path / f'network{SUFFIXES[file_format]}'
+    export_network(content, 'test', path, file_format, output=output)
+    assert {p.suffix for p in tmp_path.iterdir()} <= {path.suffix, '.bin'}
+    images = np.stack([StreetScene(SIZE[1], SIZE[0], seed=3).render(1.0)[0]])
+    found = run_file(path, images, output)
+    with torch.no_grad():
+        expected = ExportedNetwork(content, 'test', output)(torch.from_numpy(images)).numpy()
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype
+    if output == 'labels':
+        assert len(np.unique(expected)) > 2
+        assert (found == expected).mean() > 0.999
+    else:
+        assert np.abs(found - expected).max() < 1e-4 * np.ptp(expected)
+
+
+def test_bad_choices_are_named(small_content: Checkpoint, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"must end with '\.onnx'"):
+        export_network(small_content, 'test', tmp_path / 'a.xml', 'onnx')
+    with pytest.raises(ConfigurationError, match="format is 'coreml'"):
+        export_network(small_content, 'test', tmp_path / 'a.mlmodel', 'coreml')
+    with pytest.raises(ConfigurationError, match="output is 'mask'"):
+        export_network(small_content, 'test', tmp_path / 'a.onnx', 'onnx', output='mask')
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command(
+    small_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip('onnxscript')
+    path = tmp_path / 'out' / 'network.onnx'
+    assert main(['export', str(small_checkpoint), '-o', str(path)]) == 0
+    assert path.stat().st_size > 1_000_000
+    assert 'network.onnx' in capsys.readouterr().out
