@@ -36,11 +36,11 @@ def add_parser(subparsers: Subparsers) -> None:
     transport = _add(
         kinds, 'transport', _transport, 'message in to messages out, without a network'
     )
+    models = _add(kinds, 'models', _models, 'all networks side by side, frames to labels')
     for single in (pipeline, transport, models):
         single.add_argument('--rounds', type=int, default=20, help='default: 20')
     node = _add(kinds, 'node', _node, 'the live node over DDS, at several rates and at its peak')
     cameras = _add(kinds, 'cameras', _cameras, 'the live node with 1, 2, 4 and 6 cameras')
-    models = _add(kinds, 'models', _models, 'all networks side by side, frames to labels')
     soak = _add(kinds, 'soak', _soak, 'the live node over a long time: memory and latency')
     soak.add_argument('--minutes', type=float, default=30.0, help='how long (default: 30)')
     soak.add_argument('--rate', type=float, default=30.0, help='frames a second (default: 30)')

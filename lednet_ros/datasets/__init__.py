@@ -15,6 +15,7 @@
 """Labeled frames of every layout; for training and evaluation."""
 
 from lednet_ros.datasets.cityscapes import CityscapesDataset
+from lednet_ros.datasets.coco import CocoDataset
 from lednet_ros.datasets.folder import FolderDataset
 from lednet_ros.datasets.frames import Dataset, DatasetError, IMAGE_SUFFIXES, LabeledFrame
 from lednet_ros.datasets.image_folder import ClassifiedImage, ImageFolder
@@ -27,6 +28,7 @@ __all__ = [
     'IMAGE_SUFFIXES',
     'CityscapesDataset',
     'ClassifiedImage',
+    'CocoDataset',
     'Dataset',
     'DatasetError',
     'FolderDataset',

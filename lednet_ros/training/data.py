@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from lednet_ros.datasets import (
     CityscapesDataset,
+    CocoDataset,
     Dataset,
     DatasetError,
     FolderDataset,
@@ -116,7 +117,9 @@ def open_frames(
     folder = _root(source, root)
     if source.layout == 'image_folder':
         raise DatasetError("layout is 'image_folder'; it has no labels to segment by")
-    if source.layout == 'cityscapes':
+    if source.layout == 'coco':
+        dataset = CocoDataset(folder, source.split, label_map, source.min_pixels)
+    elif source.layout == 'cityscapes':
         dataset = CityscapesDataset(
             folder, source.split, label_map, source.annotations, source.include, source.exclude
         )

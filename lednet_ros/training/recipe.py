@@ -51,7 +51,7 @@ class Source(_Part):
     Attributes
     ----------
     layout
-        `folder` (SPLIT/images beside SPLIT/labels), `cityscapes` (the official folders),
+        `folder` (SPLIT/images beside SPLIT/labels), `cityscapes`, `coco` (the official folders),
         `image_folder` (SPLIT/CLASS/images) or `synthetic` (drawn).
     root
         Folder of the data set; None takes `--data`.
@@ -59,6 +59,8 @@ class Source(_Part):
         Part of the data set.
     annotations
         Of Cityscapes: the fine or the coarse ones.
+    min_pixels
+        Of COCO: images whose objects have no more pixels are left out.
     include, exclude
         Take only, or leave out, frames whose names match a shell pattern such as `0001TP*`.
     frames, seed
@@ -70,10 +72,11 @@ class Source(_Part):
 
     """
 
-    layout: Literal['folder', 'cityscapes', 'image_folder', 'synthetic']
+    layout: Literal['folder', 'cityscapes', 'coco', 'image_folder', 'synthetic']
     root: str | None = None
     split: str = 'train'
     annotations: Literal['gtFine', 'gtCoarse'] = 'gtFine'
+    min_pixels: Annotated[int, Field(ge=0)] = 1000
     include: str | None = None
     exclude: str | None = None
     frames: Positive = 100
