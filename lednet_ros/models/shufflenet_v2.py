@@ -159,9 +159,11 @@ class DeepLabHead(nn.Module):
         fold_batch_norms(self)
         whole = self.projection[0]
         assert isinstance(whole, nn.Conv2d)
+        weights = whole.weight.detach()
         parts = []
-        for weight, bias in zip(
-            whole.weight.detach().split(HEAD_CHANNELS, dim=1), (None, whole.bias), strict=True
+        for weight, bias in (
+            (weights[:, :HEAD_CHANNELS], None),
+            (weights[:, HEAD_CHANNELS:], whole.bias),
         ):
             part = nn.Conv2d(HEAD_CHANNELS, HEAD_CHANNELS, 1, bias=bias is not None)
             part.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
