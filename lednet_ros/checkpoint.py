@@ -100,12 +100,16 @@ def resolve_checkpoint(name_or_path: str | Path) -> Path:
     if not path.suffix and not path.is_file():
         path = WEIGHTS_DIRECTORY / f'{name_or_path}.safetensors'
     if not path.is_file():
-        shipped = sorted(file.stem for file in WEIGHTS_DIRECTORY.glob('*.safetensors'))
         raise CheckpointError(
             f"no checkpoint '{name_or_path}': {path} is not a file; shipped checkpoints: "
-            f"{', '.join(shipped) or 'none'}"
+            f"{', '.join(shipped_checkpoints()) or 'none'}"
         )
     return path
+
+
+def shipped_checkpoints() -> list[str]:
+    """List the names of the checkpoints that ship with the package."""
+    return sorted(file.stem for file in WEIGHTS_DIRECTORY.glob('*.safetensors'))
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path | str) -> None:

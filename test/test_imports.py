@@ -42,7 +42,7 @@ ALLOWED = {
     'demo': BASE | {'models', 'inference', 'recordings', 'evaluation', 'ros'},
     'view': BASE | {'models', 'inference', 'recordings'},
     'replay': BASE | {'models', 'inference', 'recordings', 'evaluation', 'ros'},
-    'benchmark': BASE | {'models', 'inference', 'ros'},
+    'benchmark': BASE | {'models', 'inference', 'evaluation', 'ros'},
     'reliability': BASE | {'models', 'inference', 'ros', 'benchmark'},
     'cli': BASE | {
         'models', 'inference', 'recordings', 'evaluation', 'training', 'ros', 'demo', 'benchmark',

@@ -14,14 +14,17 @@
 
 """All networks side by side: size, cost, accuracy and time in every backend that runs here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lednet_ros.benchmark.measure import describe_machine, summarize, time_in_turns
 from lednet_ros.benchmark.workload import draw_frames, FRAMES
-from lednet_ros.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from lednet_ros.checkpoint import Checkpoint, load_checkpoint, shipped_checkpoints
+from lednet_ros.datasets import open_labeled
+from lednet_ros.evaluation.dataset import evaluate
 from lednet_ros.inference.backend import ConfigurationError
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import BACKENDS, Segmenter
@@ -34,42 +37,76 @@ from tqdm import tqdm
 # The sizes of the papers' tables.
 COST_SIZES = ((512, 1024), (224, 224))
 LABEL_MAP = 'camvid'
+ACCURACY = 'val mIoU'
 # What the other networks are compared with.
 REFERENCE = 'lednet'
 
 
-def run_models(input_size: tuple[int, int], rounds: int, threads: int) -> dict[str, Any]:
+def run_models(
+    input_size: tuple[int, int],
+    frame_size: tuple[int, int],
+    rounds: int,
+    threads: int,
+    data: Path | None,
+    backends: Sequence[str] = tuple(BACKENDS),
+) -> dict[str, Any]:
     """
-    Measure all networks, in turns.
+    Measure all networks, the times in turns.
 
     Parameters
     ----------
-    input_size
-        Height and width of frames, labels and the networks' input.
+    input_size, frame_size
+        Height and width of the networks' input, and of frames and labels.
     rounds
         How often each is timed.
     threads
         CPU threads; 0 takes one for each core that may be used.
+    data
+        Folder of labeled frames, whose split `val` gives the accuracy of shipped weights at the
+        size of their training; None leaves it out.
+    backends
+        Those to time.
 
     Returns
     -------
     dict
-        `rows`, one for each network: parameters, GFLOPs, mIoU of the shipped weights on CamVid's
-        val clip, and median milliseconds from a frame to its labels for each backend and
-        precision; `ratios`, the same divided by those of `lednet`; `not_measured`.
+        `rows`, one for each network: parameters, GFLOPs, mIoU in percent, and median milliseconds
+        from a frame to its labels for each backend and precision; `ratios`, the same divided by
+        those of `lednet`; `not_measured`.
+
+    Raises
+    ------
+    ConfigurationError
+        A backend is not known.
+    DatasetError
+        The data can't be used.
 
     """
+    unknown = [backend for backend in backends if backend not in BACKENDS]
+    if unknown:
+        raise ConfigurationError(
+            f"backends are {', '.join(unknown)}; allowed: {', '.join(BACKENDS)}"
+        )
     if threads:
         torch.set_num_threads(threads)
-    frames = [Frame(pixels, 'bgr') for pixels in draw_frames(input_size, FRAMES)]
+    frames = [Frame(pixels, 'bgr') for pixels in draw_frames(frame_size, FRAMES)]
     missing: dict[str, str] = {}
+    if data is None:
+        missing[ACCURACY] = 'no data given'
     functions: dict[tuple[str, str], Callable[[int], object]] = {}
     rows = []
     for name in tqdm(NETWORKS, 'build', leave=False):
-        checkpoint = _checkpoint(name)
-        rows.append(_describe(name, checkpoint))
-        for backend, precisions in BACKENDS.items():
-            for precision in precisions:
+        checkpoint, trained = _checkpoint(name)
+        row = _describe(name, checkpoint.label_map.num_classes)
+        if data is not None and trained:
+            labeled = open_labeled('folder', data, 'val', checkpoint.label_map)
+            result = evaluate(Segmenter(checkpoint, num_threads=threads), labeled)
+            row[ACCURACY] = round(100 * result.confusion.miou(), 2)
+        elif data is not None:
+            missing[f'{ACCURACY} of {name}'] = 'no weights are shipped'
+        rows.append(row)
+        for backend in backends:
+            for precision in BACKENDS[backend]:
                 way = f'{backend} {precision}'
                 try:
                     segmenter = Segmenter(
@@ -91,7 +128,9 @@ def run_models(input_size: tuple[int, int], rounds: int, threads: int) -> dict[s
                 row[f'{way} ms'] = summarize(times[f'{name}: {way}'])['median_ms']
     return {
         'benchmark': 'models',
+        'frame_size': list(frame_size),
         'input_size': list(input_size),
+        'turned': True,
         'machine': describe_machine(),
         'rows': rows,
         'ratios': find_ratios(rows),
@@ -115,34 +154,31 @@ def find_ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _checkpoint(name: str) -> Checkpoint:
-    """Load shipped weights; fresh ones where there are none, as time hardly depends on them."""
-    try:
-        return load_checkpoint(name)
-    except CheckpointError:
-        label_map = LabelMap.load(LABEL_MAP)
-        torch.manual_seed(0)
-        network = build_network(name, label_map.num_classes)
-        return Checkpoint(
-            network=name,
-            label_map=label_map,
-            input_size=COST_SIZES[0],
-            mean=network.MEAN,
-            std=network.STD,
-            state_dict=network.state_dict(),
-            training={},
-        )
+def _checkpoint(name: str) -> tuple[Checkpoint, bool]:
+    """Load shipped weights, True; or fresh ones, False, as time hardly depends on them."""
+    if name in shipped_checkpoints():
+        return load_checkpoint(name), True
+    label_map = LabelMap.load(LABEL_MAP)
+    torch.manual_seed(0)
+    network = build_network(name, label_map.num_classes)
+    fresh = Checkpoint(
+        network=name,
+        label_map=label_map,
+        input_size=COST_SIZES[0],
+        mean=network.MEAN,
+        std=network.STD,
+        state_dict=network.state_dict(),
+        training={},
+    )
+    return fresh, False
 
 
-def _describe(name: str, checkpoint: Checkpoint) -> dict[str, Any]:
-    classes = checkpoint.label_map.num_classes
+def _describe(name: str, classes: int) -> dict[str, Any]:
     row: dict[str, Any] = {'name': name}
     for size in COST_SIZES:
         found = describe_network(name, classes, size)
         row['parameters'] = found['parameters']
         row['GFLOPs {}x{}'.format(*size)] = round(found['gflops'], 3)
-    figures = checkpoint.metrics.get('val', {})
-    row['val mIoU'] = round(figures['miou'], 4) if 'miou' in figures else ''
     return row
 
 

@@ -34,12 +34,13 @@ def print_results(results: Mapping[str, Any]) -> None:
         # A file or a pipe has no width to keep to.
         console = Console(width=FILE_WIDTH)
     machine = results['machine']
-    console.print(_table(results['rows'], _title(results), _caption(machine)))
+    turned = results.get('turned', False)
+    console.print(_table(results['rows'], _title(results), _caption(machine), turned))
     if 'device_rows' in results:
         caption = 'by the clock of the GPU, without copies to and from it'
         console.print(_table(results['device_rows'], 'on the device', caption))
     if 'ratios' in results:
-        console.print(_table(results['ratios'], 'divided by the first row', ''))
+        console.print(_table(results['ratios'], 'divided by the first', '', turned))
     for name, rate in results.get('peak_fps', {}).items():
         console.print(f'peak of {name}: {rate} frames/s', highlight=False)
     for name, value in results.get('trend', {}).items():
@@ -50,13 +51,19 @@ def print_results(results: Mapping[str, Any]) -> None:
         console.print(f'not measured: {name} ({reason})', highlight=False)
 
 
-def _table(rows: Sequence[Mapping[str, Any]], title: str, caption: str) -> Table:
+def _table(
+    rows: Sequence[Mapping[str, Any]], title: str, caption: str, turned: bool = False
+) -> Table:
     table = Table(title=title, caption=caption)
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    for number, column in enumerate(columns):
-        table.add_column(column.replace('_', ' '), justify='right' if number else 'left')
-    for row in rows:
-        table.add_row(*(_text(row.get(column, '')) for column in columns))
+    lines = [[column.replace('_', ' ') for column in columns]]
+    lines += [[_text(row.get(column, '')) for column in columns] for row in rows]
+    if turned:
+        lines = [list(line) for line in zip(*lines, strict=True)]
+    for number, header in enumerate(lines[0]):
+        table.add_column(header, justify='right' if number else 'left')
+    for line in lines[1:]:
+        table.add_row(*line)
     return table
 
 
@@ -65,6 +72,8 @@ def plot_results(results: Mapping[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     rows = results['rows']
+    if 'ratios' in results:
+        rows = _medians(rows)
     bars = len(rows) if 'median_ms' in rows[0] else 8
     figure = Figure(figsize=(9, 1.2 + 0.36 * max(bars, 6)), layout='constrained')
     axes = figure.subplots()
@@ -80,15 +89,29 @@ def plot_results(results: Mapping[str, Any], path: Path) -> None:
         figure.savefig(temporary, format=path.suffix[1:] or 'png', dpi=120)
 
 
+def _medians(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give a row for each network and way to run it, the networks of each way together."""
+    ways = [key for key in rows[0] if key.endswith(' ms')]
+    return [
+        {'name': f"{way.removesuffix(' ms')}: {row['name']}", 'median_ms': row[way]}
+        for way in ways
+        for row in rows
+    ]
+
+
 def _draw_bars(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     medians = [row['median_ms'] for row in rows]
-    spread = [
-        [row['median_ms'] - row['p5_ms'] for row in rows],
-        [row['p95_ms'] - row['median_ms'] for row in rows],
-    ]
+    label = 'milliseconds a frame'
+    spread = None
+    if 'p95_ms' in rows[0]:
+        label += '; whiskers from the 5th to the 95th percentile'
+        spread = [
+            [row['median_ms'] - row['p5_ms'] for row in rows],
+            [row['p95_ms'] - row['median_ms'] for row in rows],
+        ]
     bars = axes.barh([row['name'] for row in rows], medians, xerr=spread, capsize=2)
     axes.bar_label(bars, [f' {median:.1f} ms' for median in medians], padding=4)
-    axes.set_xlabel('milliseconds a frame; whiskers from the 5th to the 95th percentile')
+    axes.set_xlabel(label)
     axes.margins(x=0.15)
 
 

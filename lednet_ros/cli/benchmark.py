@@ -37,6 +37,10 @@ def add_parser(subparsers: Subparsers) -> None:
         kinds, 'transport', _transport, 'message in to messages out, without a network'
     )
     models = _add(kinds, 'models', _models, 'all networks side by side, frames to labels')
+    models.add_argument(
+        '--data', type=Path, metavar='CAMVID', help='also measure accuracy on its split val'
+    )
+    models.add_argument('--backend', action='append', help='one to time (repeatable; default: all)')
     for single in (pipeline, transport, models):
         single.add_argument('--rounds', type=int, default=20, help='default: 20')
     node = _add(kinds, 'node', _node, 'the live node over DDS, at several rates and at its peak')
@@ -118,7 +122,14 @@ def _cameras(options: argparse.Namespace) -> dict[str, Any]:
 def _models(options: argparse.Namespace) -> dict[str, Any]:
     from lednet_ros.benchmark.models import run_models
 
-    return run_models(tuple(options.input_size), options.rounds, options.threads)
+    return run_models(
+        tuple(options.input_size),
+        tuple(options.frame_size),
+        options.rounds,
+        options.threads,
+        options.data,
+        *([options.backend] if options.backend else []),
+    )
 
 
 def _soak(options: argparse.Namespace) -> dict[str, Any]:

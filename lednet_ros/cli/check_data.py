@@ -37,7 +37,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument(
         '--layout',
-        choices=('auto', 'folder', 'cityscapes', 'image_folder'),
+        choices=('auto', 'folder', 'cityscapes', 'coco', 'image_folder'),
         default='auto',
         help='how the data lie (default: auto, told from the folders)',
     )
@@ -49,7 +49,8 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument(
         '--label-map',
-        help='file or name of the classes (default: cityscapes for its layout, else camvid)',
+        help='file or name of the classes (default: cityscapes, coco_driving for their layouts, '
+        'else camvid)',
     )
     add_json_flag(parser)
     parser.set_defaults(run=run)
@@ -58,32 +59,28 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check all splits and print what is in them; 1 if anything is wrong."""
     from lednet_ros.datasets import (
-        CityscapesDataset,
         find_splits,
-        FolderDataset,
         guess_layout,
         ImageFolder,
+        LABELED,
+        open_labeled,
         survey,
         survey_images,
     )
     from lednet_ros.labels import LabelMap
 
     layout = guess_layout(options.data) if options.layout == 'auto' else options.layout
-    default_map = 'cityscapes' if layout == 'cityscapes' else 'camvid'
-    label_map = LabelMap.load(options.label_map or default_map)
     splits = options.split or find_splits(options.data, layout, options.annotations)
     reports: dict[str, dict[str, Any]] = {}
     for split in splits:
         if layout == 'image_folder':
             reports[split] = _describe_images(survey_images(ImageFolder(options.data, split)))
-        elif layout == 'cityscapes':
-            frames = CityscapesDataset(
-                options.data, split, label_map, options.annotations, partial=True
-            )
-            reports[split] = _describe_frames(survey(frames), label_map)
-        else:
-            folder = FolderDataset(options.data, split, label_map, partial=True)
-            reports[split] = _describe_frames(survey(folder), label_map)
+            continue
+        label_map = LabelMap.load(options.label_map or LABELED[layout])
+        frames = open_labeled(
+            layout, options.data, split, label_map, options.annotations, partial=True
+        )
+        reports[split] = _describe_frames(survey(frames), label_map)
     if options.json:
         print(json.dumps(reports, indent=2))
     else:

@@ -78,7 +78,7 @@ def _add_folder_arguments(group: Any) -> None:
     group.add_argument('--split', default='val', help='part of the data (default: val)')
     group.add_argument(
         '--layout',
-        choices=('auto', 'folder', 'cityscapes'),
+        choices=('auto', 'folder', 'cityscapes', 'coco'),
         default='auto',
         help='how the data lie (default: auto, told from the folders)',
     )
@@ -172,7 +172,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _evaluate_folder(options: argparse.Namespace, folder: Path, gate: Any) -> Mapping[str, Any]:
     from lednet_ros.checkpoint import load_checkpoint
-    from lednet_ros.datasets import CityscapesDataset, Dataset, FolderDataset, guess_layout
+    from lednet_ros.datasets import guess_layout, open_labeled
     from lednet_ros.evaluation.cityscapes import open_for_submission
     from lednet_ros.evaluation.dataset import evaluate, format_table, to_dict
     from lednet_ros.evaluation.multi_scale import MultiScaleSegmenter
@@ -204,13 +204,12 @@ def _evaluate_folder(options: argparse.Namespace, folder: Path, gate: Any) -> Ma
         segmenter = MultiScaleSegmenter(
             checkpoint, scales=options.scales, flip=options.flip, **settings
         )
-    frames: Dataset
     layout = guess_layout(folder) if options.layout == 'auto' else options.layout
-    if layout != 'cityscapes':
-        frames = FolderDataset(folder, options.split, segmenter.label_map)
+    what = (folder, options.split, segmenter.label_map, options.annotations)
+    if layout == 'cityscapes' and options.submission:
+        frames = open_for_submission(*what)
     else:
-        open_cityscapes = open_for_submission if options.submission else CityscapesDataset
-        frames = open_cityscapes(folder, options.split, segmenter.label_map, options.annotations)
+        frames = open_labeled(layout, *what)
     result = evaluate(segmenter, frames, options.submission)
     print(format_table(result))
     return to_dict(result)

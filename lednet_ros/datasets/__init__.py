@@ -19,13 +19,21 @@ from lednet_ros.datasets.coco import CocoDataset
 from lednet_ros.datasets.folder import FolderDataset
 from lednet_ros.datasets.frames import Dataset, DatasetError, IMAGE_SUFFIXES, LabeledFrame
 from lednet_ros.datasets.image_folder import ClassifiedImage, ImageFolder
-from lednet_ros.datasets.layouts import find_splits, guess_layout
+from lednet_ros.datasets.layouts import (
+    find_splits,
+    guess_layout,
+    LABELED,
+    LAYOUTS,
+    open_labeled,
+)
 from lednet_ros.datasets.pairs import PairDataset
 from lednet_ros.datasets.survey import ImageSurvey, list_problems, Survey, survey, survey_images
 from lednet_ros.datasets.synthetic import synthetic_frames, SyntheticDataset
 
 __all__ = [
     'IMAGE_SUFFIXES',
+    'LABELED',
+    'LAYOUTS',
     'CityscapesDataset',
     'ClassifiedImage',
     'CocoDataset',
@@ -41,6 +49,7 @@ __all__ = [
     'find_splits',
     'guess_layout',
     'list_problems',
+    'open_labeled',
     'survey',
     'survey_images',
     'synthetic_frames',

@@ -16,6 +16,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 import json
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BACKGROUND = 'background'
+OBJECTS = 'annotations/instances_{}.json'
 
 
 class CocoDataset:
@@ -44,6 +46,8 @@ class CocoDataset:
         The classes, one of them 'background'; `source_ids` are COCO's categories.
     min_pixels
         All objects of an image must have more pixels, by the area that COCO states.
+    include, exclude
+        Take only, or leave out, images whose stems match a shell pattern.
 
     Raises
     ------
@@ -53,7 +57,13 @@ class CocoDataset:
     """
 
     def __init__(
-        self, root: str | Path, split: str, label_map: LabelMap, min_pixels: int
+        self,
+        root: str | Path,
+        split: str,
+        label_map: LabelMap,
+        min_pixels: int,
+        include: str | None = None,
+        exclude: str | None = None,
     ) -> None:
         try:
             from pycocotools import mask
@@ -74,16 +84,22 @@ class CocoDataset:
                 f"label map '{label_map.name}' has no class '{BACKGROUND}', which COCO needs"
             )
         self._background = label_map.id_of(BACKGROUND)
-        path = Path(root) / 'annotations' / f'instances_{split}.json'
+        path = Path(root) / OBJECTS.format(split)
         try:
             content = json.loads(path.read_text(encoding='utf-8'))
-            self._images, self._objects = self._select(content, min_pixels)
+            images, self._objects = self._select(content, min_pixels)
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise DatasetError(f'{path}: not the objects of COCO: {error!r}') from error
+        self._images = [
+            image
+            for image in images
+            if (include is None or fnmatch(Path(image['file_name']).stem, include))
+            and (exclude is None or not fnmatch(Path(image['file_name']).stem, exclude))
+        ]
         if not self._images:
             raise DatasetError(
                 f'{path} has no image with more than {min_pixels} pixels of the classes of '
-                f"'{label_map.name}'"
+                f"'{label_map.name}'; include is {include!r}, exclude {exclude!r}"
             )
 
     def __len__(self) -> int:

@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lednet_ros.datasets import (
-    CityscapesDataset,
-    CocoDataset,
     Dataset,
     DatasetError,
-    FolderDataset,
     ImageFolder,
     LabeledFrame,
+    open_labeled,
     SyntheticDataset,
 )
 from lednet_ros.labels import LabelMap
@@ -111,21 +109,18 @@ def open_frames(
         The folder isn't given, or isn't what the source says.
 
     """
-    dataset: Dataset
     if source.layout == 'synthetic':
         return SyntheticDataset(source.frames, size, source.seed, label_map)
-    folder = _root(source, root)
-    if source.layout == 'image_folder':
-        raise DatasetError("layout is 'image_folder'; it has no labels to segment by")
-    if source.layout == 'coco':
-        dataset = CocoDataset(folder, source.split, label_map, source.min_pixels)
-    elif source.layout == 'cityscapes':
-        dataset = CityscapesDataset(
-            folder, source.split, label_map, source.annotations, source.include, source.exclude
-        )
-    else:
-        dataset = FolderDataset(folder, source.split, label_map, source.include, source.exclude)
-    return dataset
+    return open_labeled(
+        source.layout,
+        _root(source, root),
+        source.split,
+        label_map,
+        source.annotations,
+        source.include,
+        source.exclude,
+        source.min_pixels,
+    )
 
 
 def open_images(source: Source, root: Path | None) -> ImageFolder:

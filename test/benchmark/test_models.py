@@ -14,22 +14,42 @@
 
 """Test of the networks side by side, at a small size."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 from lednet_ros.benchmark.models import find_ratios, run_models
-from lednet_ros.benchmark.tables import print_results
+from lednet_ros.benchmark.tables import plot_results, print_results
+from lednet_ros.checkpoint import shipped_checkpoints
+from lednet_ros.inference.backend import ConfigurationError
 from lednet_ros.models import NETWORKS
 import pytest
 
 
 @pytest.mark.slow
-def test_all_networks_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    results = run_models((96, 128), 2, 1)
+def test_all_networks_are_measured(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    make_folder_dataset: Callable[..., Path],
+) -> None:
+    data = make_folder_dataset(tmp_path / 'data', {'val': 2})
+    results = run_models((96, 128), (100, 140), 2, 1, data, ['torch_eager'])
     assert [row['name'] for row in results['rows']] == list(NETWORKS)
     for row in results['rows']:
         assert row['parameters'] > 900_000
         assert row['torch_eager fp32 ms'] > 0
+        assert (row.get('val mIoU', -1) >= 0) == (row['name'] in shipped_checkpoints())
     assert set(results['ratios'][0].values()) == {'lednet', 1.0}
+    assert 'val mIoU of lednet_heavy' in results['not_measured']
     print_results(results)
-    assert 'shufflenet_v2_dpc' in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert all(name in text for name in (*NETWORKS, 'GFLOPs 224x224', 'torch eager fp32 ms'))
+    plot_results(results, tmp_path / 'plot.png')
+    assert (tmp_path / 'plot.png').stat().st_size > 10_000
+
+
+def test_an_unknown_backend_is_named() -> None:
+    with pytest.raises(ConfigurationError, match='backends are coreml; allowed: torch_eager'):
+        run_models((96, 128), (96, 128), 1, 1, None, ['torch_eager', 'coreml'])
 
 
 def test_ratios() -> None:

@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from lednet_ros.datasets import CocoDataset, DatasetError
+from lednet_ros.cli.main import main
+from lednet_ros.datasets import (
+    CocoDataset,
+    DatasetError,
+    find_splits,
+    guess_layout,
+    open_labeled,
+)
 from lednet_ros.labels import LabelMap
 import numpy as np
 import pytest
@@ -103,6 +110,26 @@ def test_images_with_few_pixels_are_taken_where_wanted(coco: Path) -> None:
     assert [frame.name[-1] for frame in CocoDataset(coco, 'val2017', LABELS, 0)] == ['1', '2']
     with pytest.raises(DatasetError, match='no image with more than 100000 pixels'):
         CocoDataset(coco, 'val2017', LABELS, 100_000)
+
+
+def test_images_are_chosen_by_name(coco: Path) -> None:
+    def names(**choice: str) -> list[str]:
+        frames = open_labeled('coco', coco, 'val2017', LABELS, **choice)
+        return [frame.name[-1] for frame in frames]
+
+    assert names(include='*2') == ['2']
+    assert names(exclude='*2') == ['1']
+    with pytest.raises(DatasetError, match=r"include is 'x\*'"):
+        names(include='x*')
+
+
+def test_the_layout_is_told_by_its_files(
+    coco: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert guess_layout(coco) == 'coco'
+    assert find_splits(coco, 'coco') == ['val2017']
+    assert main(['check-data', str(coco)]) == 0
+    assert 'val2017: 2 frames (2 of 60x40)' in capsys.readouterr().out
 
 
 def test_what_is_wrong_is_named(coco: Path) -> None:

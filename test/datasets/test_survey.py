@@ -118,6 +118,7 @@ def test_layouts_are_told_apart(
     [
         ('folder', 'ROOT/SPLIT/images, labels'),
         ('cityscapes', 'ROOT/leftImg8bit/SPLIT, ROOT/gtFine/SPLIT'),
+        ('coco', 'ROOT/SPLIT, ROOT/annotations/instances_SPLIT.json'),
         ('image_folder', 'ROOT/SPLIT/CLASS'),
     ],
 )

@@ -77,7 +77,7 @@ def test_a_source_may_name_its_own_folder(
 
 
 def test_sources_of_the_other_task_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="'image_folder'; it has no labels"):
+    with pytest.raises(DatasetError, match="'image_folder'; labeled frames have: folder"):
         open_frames(source('image_folder'), tmp_path, CAMVID, SIZE)
     with pytest.raises(DatasetError, match="'folder'; classification needs 'image_folder'"):
         open_images(source('folder'), tmp_path)
