@@ -40,7 +40,9 @@ def add_parser(subparsers: Subparsers) -> None:
     models.add_argument(
         '--data', type=Path, metavar='CAMVID', help='also measure accuracy on its split val'
     )
-    models.add_argument('--backend', action='append', help='one to time (repeatable; default: all)')
+    models.add_argument(
+        '--backend', action='append', help='one to time (repeatable; default: all)'
+    )
     for single in (pipeline, transport, models):
         single.add_argument('--rounds', type=int, default=20, help='default: 20')
     node = _add(kinds, 'node', _node, 'the live node over DDS, at several rates and at its peak')

@@ -186,7 +186,7 @@ def _to_litert(network: nn.Module, example: Tensor, output: str) -> bytes:
 
         named = _Named(network, output).eval()
         converted = litert_torch.convert(named, sample_kwargs={IMAGES: example})
-    content: bytes = converted.model_content
+    content: bytes = converted.model_content()
     # Without an error, it may give files that can't be run.
     Interpreter(model_content=content, num_threads=1).allocate_tensors()
     return content

@@ -19,10 +19,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from lednet_ros.inference import calibration, device_backend, device_kernels
+from lednet_ros.inference.device_backend import choose_network, DeviceBackend
+from lednet_ros.inference.preprocess import normalize
 from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.inference.tensorrt_network import IMAGES, OnnxSource, SCORES
 from lednet_ros.models import build_network, load_network, NETWORKS
 from lednet_ros.synthetic import StreetScene
 import numpy as np
+from numpy.typing import NDArray
 import pytest
 import torch
 
@@ -46,6 +51,21 @@ def content(
     )
 
 
+def make_frame() -> NDArray[np.uint8]:
+    return StreetScene(SIZE[1], SIZE[0], seed=3).render(1.0)[0]
+
+
+def run_engine_source(
+    content: Checkpoint, precision: str, image: torch.Tensor
+) -> NDArray[np.float32]:
+    """Run what TensorRT's engines are built from."""
+    onnxruntime = pytest.importorskip('onnxruntime')
+    file = OnnxSource(load_network(content, 'test'), content, precision, None).export(1)
+    session = onnxruntime.InferenceSession(file, providers=['CPUExecutionProvider'])
+    pixels = image.permute(0, 2, 3, 1).contiguous().numpy()
+    return session.run([SCORES], {IMAGES: pixels})[0]
+
+
 def test_checkpoints_come_back(content: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / 'network.safetensors'
     save_checkpoint(content, path)
@@ -60,7 +80,7 @@ def test_checkpoints_come_back(content: Checkpoint, tmp_path: Path) -> None:
 def test_labels_are_those_of_the_network(content: Checkpoint, backend: str) -> None:
     if backend == 'openvino':
         pytest.importorskip('openvino')
-    frame = StreetScene(SIZE[1], SIZE[0], seed=3).render(1.0)[0]
+    frame = make_frame()
     segmenter = Segmenter(content, device='cpu', backend=backend, precision='fp32')
     labels = segmenter.segment([frame]).labels[0]
     network = load_network(content, 'test').eval()
@@ -75,3 +95,50 @@ def test_labels_are_those_of_the_network(content: Checkpoint, backend: str) -> N
     clear = (best[0] - best[1] > 1e-4 * float(scores.abs().max())).numpy()
     assert clear.mean() > 0.99
     assert np.array_equal(labels[clear], expected[clear])
+
+
+def test_cuda_graphs_and_kernels_give_the_same(
+    content: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Triton's interpreter stands for a GPU, with large blocks; LEDNet's units have tests of their
+    # own.
+    pytest.importorskip('triton')
+    monkeypatch.setattr(device_kernels, 'BLOCK', 8192)
+    monkeypatch.setattr(device_backend, 'use_triton_units', lambda network: None)
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    network = choose_network(load_network(content, 'test').eval(), SIZE, device, 'fp32')
+    backend = DeviceBackend(network, content, device, torch.float32)
+    ours = Segmenter(content, device=device.type, backend=lambda: backend)
+    reference = Segmenter(content, device='cpu', backend='torch_eager', precision='fp32')
+    frame = make_frame()
+    expected = reference.segment([frame]).labels[0].copy()
+    assert (ours.segment([frame]).labels[0] == expected).mean() > 0.999
+
+
+def test_what_engines_are_built_from_gives_the_same(content: Checkpoint) -> None:
+    # ONNX Runtime stands for TensorRT, which needs a GPU.
+    pytest.importorskip('onnxscript')
+    image = normalize(torch.from_numpy(make_frame())[None], content.mean, content.std)
+    with torch.no_grad():
+        expected = load_network(content, 'test').eval().scores(image).numpy()
+    found = run_engine_source(content, 'fp32', image)
+    assert np.abs(found - expected).max() < 1e-4 * np.ptp(expected)
+
+
+@pytest.mark.parametrize('name', ['shufflenet_v2_deeplab', 'shufflenet_v2_dpc'])
+def test_int8_gives_nearly_the_same_labels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With trained weights: what is drawn by rule decides by rounding.
+    pytest.importorskip('nncf')
+    pytest.importorskip('onnxscript')
+    monkeypatch.setattr(calibration, 'CALIBRATION_FRAMES', 12)
+    shipped = replace(load_checkpoint(name), input_size=SIZE)
+    exact, quantized = (
+        Segmenter(shipped, device='cpu', backend='openvino', precision=precision)
+        for precision in ('fp32', 'int8')
+    )
+    expected = exact.segment([make_frame()]).labels[0].copy()
+    assert (quantized.segment([make_frame()]).labels[0] == expected).mean() > 0.9
+    image = normalize(torch.from_numpy(make_frame())[None], shipped.mean, shipped.std)
+    with torch.no_grad():
+        cells = load_network(shipped, name).eval().scores(image).argmax(1).numpy()
+    assert (run_engine_source(shipped, 'int8', image).argmax(1) == cells).mean() > 0.9
