@@ -85,17 +85,23 @@ setup(
         'cuda_graph': ['triton>=3'],
         'tensorrt': ['onnxruntime>=1.17', 'onnxscript>=0.5', 'tensorrt>=10', 'triton>=3'],
         'view': ['Flask>=3'],
+        # `lednet export --format litert`; wants a place of its own, as it brings jax and older
+        # versions of small packages.
+        'litert': ['ai-edge-litert>=2', 'litert-torch>=0.10'],
+        # Other formats of `lednet export`.
+        'onnx': ['onnxscript>=0.5'],
         # Bags by several processes and machines.
         'parallel': ['ray>=2.9'],
         # A robot that only runs networks needs none of these.
         'benchmark': ['matplotlib>=3.7', 'onnxruntime>=1.17', 'onnxscript>=0.5'],
         'train': ['Jinja2>=3', 'matplotlib>=3.7', 'pydantic>=2.5,<3', 'tensorboard>=2.12'],
+        'coco': ['pycocotools>=2.0.7'],
         'test': ['pytest'],
     },
     zip_safe=True,
     maintainer='the lednet_ros authors',
     maintainer_email='maintainers@lednet-ros.invalid',
-    description='Real-time semantic segmentation of camera images with LEDNet.',
+    description='Real-time semantic segmentation of camera images with LEDNet and ShuffleNet V2.',
     license='Apache-2.0',
     entry_points={
         'console_scripts': [f'{name} = {target}' for name, target in executables.items()],
