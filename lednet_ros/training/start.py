@@ -29,6 +29,7 @@ from lednet_ros.files import atomic_path
 from lednet_ros.models import SegmentationNetwork
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
+import torch
 from torch import Tensor
 
 ENCODER_KEY = 'lednet_ros_encoder'
@@ -36,6 +37,9 @@ ENCODER = 'encoder.'
 # In torchvision's files of ShuffleNet V2, and what has no use here of them.
 TORCHVISION_SIGN = 'stage2.0.branch1.0.weight'
 TORCHVISION_REST = ('conv5.', 'fc.')
+# What torchvision's weights expect of images in 0..1.
+TORCHVISION_MEAN = (0.485, 0.456, 0.406)
+TORCHVISION_STD = (0.229, 0.224, 0.225)
 
 
 def start_from(
@@ -44,7 +48,8 @@ def start_from(
     """
     Fill a network with the weights of a checkpoint or of a pretrained encoder.
 
-    Encoders of ShuffleNet V2 x1.0 may also come from torchvision's file (`.pth`).
+    Encoders of ShuffleNet V2 x1.0 may also come from torchvision's file (`.pth`); their first
+    convolution is rewritten for the network's own normalization of images.
 
     Parameters
     ----------
@@ -66,7 +71,8 @@ def start_from(
 
     """
     path = resolve_checkpoint(name_or_path)
-    encoder = _read_encoder(path)
+    foreign = None if path.suffix == '.safetensors' else _read_torchvision(path)
+    encoder = foreign or _read_encoder(path)
     if encoder is None:
         checkpoint = load_checkpoint(path)
         tensors, training = checkpoint.state_dict, checkpoint.training
@@ -86,6 +92,8 @@ def start_from(
             f'outside of its heads are missing or of another shape, first: {misfits[0]}'
         )
     network.load_state_dict(dict(fitting), strict=False)
+    if foreign:
+        _renormalize(network)
     return dict(training), drawn
 
 
@@ -119,7 +127,7 @@ def save_encoder(
 def _read_encoder(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Read a pretrained encoder; None when the file is something else."""
     if path.suffix != '.safetensors':
-        return _read_torchvision(path)
+        return None
     try:
         with safe_open(path, framework='pt') as file:
             metadata = file.metadata() or {}
@@ -142,3 +150,16 @@ def _read_torchvision(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
         if not name.startswith(TORCHVISION_REST)
     }
     return encoder, {'source': path.name}
+
+
+def _renormalize(network: SegmentationNetwork) -> None:
+    """Rewrite torchvision's first convolution, and its normalization, for the network's input."""
+    weight = network.encoder.get_parameter('conv1.0.weight')
+    running_mean = network.encoder.get_buffer('conv1.1.running_mean')
+    mean, std, their_mean, their_std = (
+        torch.tensor(values)[:, None, None]
+        for values in (network.MEAN, network.STD, TORCHVISION_MEAN, TORCHVISION_STD)
+    )
+    with torch.no_grad():
+        running_mean.sub_((weight * ((mean - their_mean) / their_std)).sum((1, 2, 3)))
+        weight.mul_(std / their_std)
