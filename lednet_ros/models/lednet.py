@@ -256,6 +256,11 @@ class LEDNet(SegmentationNetwork):
         self.encoder = Encoder(num_classes)
         self.decoder = Decoder(num_classes, pyramid_width)
 
+    @property
+    def encoder_classifier(self) -> nn.Module:
+        """Give the encoder's last convolution."""
+        return self.encoder.output_conv
+
     def scores(self, x: Tensor) -> Tensor:
         """
         Class scores at 1/8 of the input size.

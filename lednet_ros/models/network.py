@@ -91,6 +91,11 @@ class SegmentationNetwork(nn.Module, ABC):
     encoder: nn.Module
     encoder_channels: int
 
+    @property
+    def encoder_classifier(self) -> nn.Module | None:
+        """Give what makes the encoder's own class scores; None where it has none."""
+        return None
+
     @abstractmethod
     def scores(self, x: Tensor) -> Tensor:
         """

@@ -24,7 +24,7 @@ from typing import Any
 
 from lednet_ros.datasets import DatasetError, ImageFolder
 from lednet_ros.inference.preprocess import normalize
-from lednet_ros.models import build_network, LEDNet, SegmentationNetwork
+from lednet_ros.models import build_network, SegmentationNetwork
 from lednet_ros.training.augment import augment_image, center_crop
 from lednet_ros.training.data import Example, open_images
 from lednet_ros.training.distributed import Processes
@@ -46,9 +46,9 @@ class EncoderClassifier(nn.Module):
     def __init__(self, network: SegmentationNetwork, num_classes: int) -> None:
         super().__init__()
         self.encoder = network.encoder
-        if isinstance(network, LEDNet):
+        if network.encoder_classifier is not None:
             # It makes class maps for segmentation, which nothing here uses.
-            network.encoder.output_conv.requires_grad_(False)
+            network.encoder_classifier.requires_grad_(False)
         self.classifier = nn.Linear(network.encoder_channels, num_classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor]:

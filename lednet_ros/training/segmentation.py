@@ -25,7 +25,7 @@ from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.evaluation.report import FrameResult
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap
-from lednet_ros.models import build_network, LEDNet, SegmentationNetwork
+from lednet_ros.models import build_network, SegmentationNetwork
 from lednet_ros.training.augment import augment
 from lednet_ros.training.data import CachedDataset, Example, open_frames
 from lednet_ros.training.distributed import Processes
@@ -70,19 +70,15 @@ class SegmentationModel(nn.Module):
         """Choose what `forward` gives; parameters that it doesn't use need no gradient."""
         self.part = part
         self.auxiliary = auxiliary and part == 'all'
-        for parameter in self.network.parameters():
-            parameter.requires_grad_(True)
-        if not isinstance(self.network, LEDNet):
-            if part == 'encoder' or self.auxiliary:
-                raise ValueError(
-                    f"part is '{part}', auxiliary loss is {'on' if auxiliary else 'off'}; the "
-                    f'encoder of {type(self.network).__name__} has no class scores, so they must '
-                    "be 'all' and off"
-                )
-        elif part == 'encoder':
-            self.network.decoder.requires_grad_(False)
-        elif not self.auxiliary:
-            self.network.encoder.output_conv.requires_grad_(False)
+        unused: list[nn.Parameter] = []
+        if part == 'encoder':
+            used = {id(parameter) for parameter in self.network.encoder.parameters()}
+            unused = [p for p in self.network.parameters() if id(p) not in used]
+        elif not self.auxiliary and self.network.encoder_classifier is not None:
+            unused = list(self.network.encoder_classifier.parameters())
+        self.network.requires_grad_(True)
+        for parameter in unused:
+            parameter.requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map images (N, 3, H, W) to class scores: the trained part's, the auxiliary."""
@@ -91,6 +87,19 @@ class SegmentationModel(nn.Module):
         if self.auxiliary:
             return self.network.both_scores(images)
         return (self.network.scores(images),)
+
+
+def _refuse_encoder_losses(recipe: Recipe) -> None:
+    """Raise ValueError where a stage needs class scores of the encoder."""
+    for number, stage in enumerate(recipe.stages):
+        for key, value, allowed in (
+            ('part', stage.part, 'all'), ('loss.auxiliary', stage.loss.auxiliary, 0.0)
+        ):
+            if value != allowed:
+                raise ValueError(
+                    f'stages.{number}.{key} is {value}; the encoder of {recipe.network} has no '
+                    f'class scores of its own, so it must be {allowed}'
+                )
 
 
 class SegmentationTask:
@@ -139,6 +148,8 @@ class SegmentationTask:
         self.redrawn: list[str] = []
         if recipe.initial is not None:
             self.started_from, self.redrawn = start_from(network, recipe.initial)
+        if network.encoder_classifier is None:
+            _refuse_encoder_losses(recipe)
         self.model = SegmentationModel(network)
         self._opened: dict[Source, Dataset] = {}
         # Opened now: a missing folder must not wait for the first validation.

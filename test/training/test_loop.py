@@ -110,13 +110,29 @@ def test_training_from_nothing_fits_twenty_images(camvid: Path, tmp_path: Path) 
     assert metrics['pixel_accuracy'] > 0.9
 
 
-def test_the_loss_falls(tmp_path: Path) -> None:
-    recipe = make_recipe({'epochs': 12, 'optimizer': {'name': 'adamw', 'rate': 1e-2}})
+@pytest.mark.parametrize('network', ['lednet', 'shufflenet_v2_deeplab', 'shufflenet_v2_dpc'])
+def test_the_loss_falls(tmp_path: Path, network: str) -> None:
+    stage = {'epochs': 12, 'optimizer': {'name': 'adamw', 'rate': 1e-2}}
+    recipe = make_recipe(stage, network=network)
     train(recipe, None, tmp_path)
     losses = [float(loss) for loss in read_losses(tmp_path)]
     assert len(losses) == 12
     # Random crops make single losses differ by a tenth; the mean must fall by more.
     assert np.mean(losses[-3:]) < 0.87 * np.mean(losses[:3])
+
+
+@pytest.mark.parametrize(
+    ('stage', 'text'),
+    [
+        ({'loss': {'auxiliary': 0.4}}, r'stages\.0\.loss\.auxiliary is 0\.4; .* must be 0\.0'),
+        ({'part': 'encoder'}, r'stages\.0\.part is encoder; .* must be all'),
+    ],
+)
+def test_what_the_network_has_not_is_refused_at_once(
+    tmp_path: Path, stage: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(ValueError, match=text):
+        train(make_recipe(stage, network='shufflenet_v2_deeplab'), None, tmp_path / 'run')
 
 
 def test_the_seed_decides_everything(tmp_path: Path) -> None:
