@@ -16,6 +16,7 @@
 
 from collections.abc import Callable
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -162,24 +163,73 @@ def test_cityscapes_fine(tmp_path: Path, cityscapes: Path) -> None:
     )
 
 
-def test_cityscapes_with_coarse_annotations_first(tmp_path: Path, cityscapes: Path) -> None:
-    _, history = start('cityscapes', [], cityscapes, tmp_path / 'out')
-    assert [row['stage'] for row in history] == ['0', '1', '2']
+@pytest.mark.parametrize(
+    ('recipe', 'stages'), [('cityscapes', '012'), ('cityscapes_shufflenet', '01')]
+)
+def test_cityscapes_with_coarse_annotations_first(
+    tmp_path: Path, cityscapes: Path, recipe: str, stages: str
+) -> None:
+    _, history = start(recipe, [], cityscapes, tmp_path / 'out')
+    assert [row['stage'] for row in history] == list(stages)
+    if recipe == 'cityscapes_shufflenet':
+        # The paper's slow start: a tenth of the schedule's rate.
+        assert {float(row['rate']) for row in history} == {1e-4}
 
 
+@pytest.mark.parametrize(
+    ('recipe', 'network'),
+    [('cityscapes', 'lednet'), ('cityscapes_shufflenet', 'shufflenet_v2_deeplab')],
+)
 def test_imagenet_encoder_and_segmentation_from_it(
-    tmp_path: Path, cityscapes: Path, make_image_folder: MakeDataset
+    tmp_path: Path, cityscapes: Path, make_image_folder: MakeDataset, recipe: str, network: str
 ) -> None:
     images = make_image_folder(tmp_path / 'imagenet')
-    settings = ['input_size=[64, 64]', 'stages.0.crop=[64, 64]']
+    settings = ['input_size=[64, 64]', 'stages.0.crop=[64, 64]', f'network={network}']
     metrics, _ = start('imagenet_encoder', settings, images, tmp_path / 'encoder')
     assert metrics['val']['images'] == 6
     assert 0 <= metrics['val']['top1'] <= metrics['val']['top5'] == 1
     encoder = tmp_path / 'encoder' / 'encoder.safetensors'
-    settings = ['stages.0.epochs=0', f'initial={encoder}']
-    start('cityscapes', settings, cityscapes, tmp_path / 'out')
+    settings = ['stages.0.epochs=0', f'initial={encoder}', f'network={network}']
+    start(recipe, settings, cityscapes, tmp_path / 'out')
     checkpoint = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors')
     assert checkpoint.training['initial']['data'] == '12 images of 3 classes'
+
+
+def test_coco_and_cityscapes_from_it(
+    tmp_path: Path, cityscapes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip('pycocotools')
+    coco = tmp_path / 'coco'
+    (coco / 'annotations').mkdir(parents=True)
+    for split in ('train2017', 'val2017'):
+        names = [f'{number}.jpg' for number in range(2)]
+        content = {
+            'images': [
+                {'id': number, 'file_name': name, 'height': 80, 'width': 100}
+                for number, name in enumerate(names)
+            ],
+            'annotations': [
+                {
+                    'image_id': number, 'category_id': 3, 'area': 2400, 'iscrowd': 0,
+                    'segmentation': [[10, 10, 70, 10, 70, 50, 10, 50]],
+                }
+                for number in range(2)
+            ],
+        }
+        objects = coco / 'annotations' / f'instances_{split}.json'
+        objects.write_text(json.dumps(content), encoding='utf-8')
+        (coco / split).mkdir()
+        for name in names:
+            assert cv2.imwrite(str(coco / split / name), np.full((80, 100, 3), 90, np.uint8))
+    metrics, _ = start('coco_pretrain', [], coco, tmp_path / 'pretrained')
+    assert metrics['val']['frames'] == 2
+    assert len(metrics['val']['iou']) == 10
+    pretrained = tmp_path / 'pretrained' / 'checkpoint.safetensors'
+    settings = [f'initial={pretrained}', 'stages.0.epochs=0']
+    start('cityscapes_shufflenet', settings, cityscapes, tmp_path / 'out')
+    assert 'start anew: classifier.weight' in capsys.readouterr().out
+    checkpoint = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors')
+    assert checkpoint.training['initial']['data'] == '2 frames of coco train2017'
 
 
 def test_damaged_data_are_named_before_a_recipe_starts(tmp_path: Path, cityscapes: Path) -> None:
