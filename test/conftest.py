@@ -15,6 +15,7 @@
 """What tests of several modules share."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 import os
 from pathlib import Path
@@ -24,7 +25,7 @@ import cv2
 from lednet_ros.checkpoint import Checkpoint, save_checkpoint
 from lednet_ros.datasets import synthetic_frames
 from lednet_ros.labels import LabelMap
-from lednet_ros.models import build_network
+from lednet_ros.models import build_network, NETWORKS
 import numpy as np
 import pytest
 import torch
@@ -135,6 +136,21 @@ def small_content(small_weights: dict[str, Tensor]) -> Checkpoint:
         std=(0.229, 0.224, 0.225),
         state_dict=dict(small_weights),
         training={'data': 'none: weights by rule'},
+    )
+
+
+@pytest.fixture(params=NETWORKS)
+def content_of_each_network(
+    request: pytest.FixtureRequest, small_content: Checkpoint, make_weights: MakeWeights
+) -> Checkpoint:
+    """Give what `small_content` is, of each network."""
+    network = build_network(request.param, 11)
+    return replace(
+        small_content,
+        network=request.param,
+        mean=network.MEAN,
+        std=network.STD,
+        state_dict=make_weights(network, 0, 6.0),
     )
 
 

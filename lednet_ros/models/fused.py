@@ -77,7 +77,25 @@ def fuse(
     return FoldedNetwork(network, scale, shift, num_classes).eval()
 
 
-class FoldedNetwork(nn.Module):
+class _FromBytes(nn.Module):
+    """What makes a network's input of bytes."""
+
+    def __init__(
+        self, scale: Sequence[float], shift: Sequence[float], num_classes: int
+    ) -> None:
+        super().__init__()
+        self.scale: Tensor
+        self.shift: Tensor
+        self.register_buffer('scale', torch.tensor(scale)[:, None, None])
+        self.register_buffer('shift', torch.tensor(shift)[:, None, None])
+        self.num_classes = num_classes
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Map images (N, H, W, 3) uint8 to a network's input (N, 3, H, W)."""
+        return images.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale - self.shift
+
+
+class FoldedNetwork(_FromBytes):
     """
     A network as it is, but for normalizations, which are folded into the convolutions.
 
@@ -91,22 +109,17 @@ class FoldedNetwork(nn.Module):
         shift: Sequence[float],
         num_classes: int,
     ) -> None:
-        super().__init__()
-        self.scale: Tensor
-        self.shift: Tensor
-        self.register_buffer('scale', torch.tensor(scale)[:, None, None])
-        self.register_buffer('shift', torch.tensor(shift)[:, None, None])
-        self.num_classes = num_classes
+        super().__init__(scale, shift, num_classes)
         self.network = copy.deepcopy(network)
         self.network.fold_batch_norm()
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, H, W, 3) uint8 to logits (N, h, w, num_classes)."""
-        x = images.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale - self.shift
-        return self.network.scores(x)[:, : self.num_classes].permute(0, 2, 3, 1)
+        scores = self.network.scores(self.prepare(images))
+        return scores[:, : self.num_classes].permute(0, 2, 3, 1)
 
 
-class FusedLEDNet(nn.Module):
+class FusedLEDNet(_FromBytes):
     """
     LEDNet for inference, without splits, shuffles and concatenations.
 
@@ -128,12 +141,7 @@ class FusedLEDNet(nn.Module):
         shift: Sequence[float],
         num_classes: int,
     ) -> None:
-        super().__init__()
-        self.scale: Tensor
-        self.shift: Tensor
-        self.register_buffer('scale', torch.tensor(scale)[:, None, None])
-        self.register_buffer('shift', torch.tensor(shift)[:, None, None])
-        self.num_classes = num_classes
+        super().__init__(scale, shift, num_classes)
         initial = network.encoder.initial_block
         groups = _groups(0, _bits(initial))
         self.initial = _Downsampling(initial, [0, 1, 2], groups)
@@ -171,10 +179,8 @@ class FusedLEDNet(nn.Module):
             Logits (N, ceil(H/8), ceil(W/8), num_classes), dtype of the weights.
 
         """
-        dtype = self.scale.dtype
-        pooled = pool_bytes(images).permute(0, 3, 1, 2).to(dtype)
-        x = images.permute(0, 3, 1, 2).to(dtype) * self.scale - self.shift
-        return self.scores(x, pooled).permute(0, 2, 3, 1)
+        pooled = pool_bytes(images).permute(0, 3, 1, 2).to(self.scale.dtype)
+        return self.scores(self.prepare(images), pooled).permute(0, 2, 3, 1)
 
     def scores(self, x: Tensor, pooled: Tensor) -> Tensor:
         """

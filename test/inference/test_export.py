@@ -14,7 +14,6 @@
 
 """Exported files, run by other runtimes, beside the network that they come from."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.cli.main import main
 from lednet_ros.inference.backend import ConfigurationError
 from lednet_ros.inference.export import export_network, ExportedNetwork, SUFFIXES
-from lednet_ros.models import build_network, NETWORKS
 from lednet_ros.synthetic import StreetScene
 import numpy as np
 from numpy.typing import NDArray
@@ -31,23 +29,11 @@ import pytest
 import torch
 
 SIZE = (97, 161)
-MakeWeights = Callable[..., dict[str, torch.Tensor]]
 
 
-@pytest.fixture(params=NETWORKS)
-def content(
-    request: pytest.FixtureRequest, small_content: Checkpoint, make_weights: MakeWeights
-) -> Checkpoint:
-    """Give a checkpoint of each network, with weights by rule."""
-    network = build_network(request.param, 11)
-    return replace(
-        small_content,
-        network=request.param,
-        input_size=SIZE,
-        mean=network.MEAN,
-        std=network.STD,
-        state_dict=make_weights(network, 0, 6.0),
-    )
+@pytest.fixture
+def content(content_of_each_network: Checkpoint) -> Checkpoint:
+    return replace(content_of_each_network, input_size=SIZE)
 
 
 def run_file(path: Path, images: NDArray[np.uint8], output: str) -> NDArray[Any]:

@@ -14,7 +14,6 @@
 
 """Every network in every backend that runs here, by its checkpoint alone."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from lednet_ros.inference.device_backend import choose_network, DeviceBackend
 from lednet_ros.inference.preprocess import normalize
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.inference.tensorrt_network import IMAGES, OnnxSource, SCORES
-from lednet_ros.models import build_network, load_network, NETWORKS
+from lednet_ros.models import load_network
 from lednet_ros.synthetic import StreetScene
 import numpy as np
 from numpy.typing import NDArray
@@ -32,23 +31,11 @@ import pytest
 import torch
 
 SIZE = (96, 160)
-MakeWeights = Callable[..., dict[str, torch.Tensor]]
 
 
-@pytest.fixture(params=NETWORKS)
-def content(
-    request: pytest.FixtureRequest, small_content: Checkpoint, make_weights: MakeWeights
-) -> Checkpoint:
-    """Give a checkpoint of each network, with weights by rule."""
-    network = build_network(request.param, 11)
-    return replace(
-        small_content,
-        network=request.param,
-        input_size=SIZE,
-        mean=network.MEAN,
-        std=network.STD,
-        state_dict=make_weights(network, 0, 6.0),
-    )
+@pytest.fixture
+def content(content_of_each_network: Checkpoint) -> Checkpoint:
+    return replace(content_of_each_network, input_size=SIZE)
 
 
 def make_frame() -> NDArray[np.uint8]:
