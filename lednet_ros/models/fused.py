@@ -33,6 +33,7 @@ several times and compute nothing, are gone:
 from collections.abc import Sequence
 import copy
 
+from lednet_ros.models.fused_shufflenet import FusedShuffleNetV2
 from lednet_ros.models.lednet import (
     AttentionPyramid,
     ConvBNReLU,
@@ -41,6 +42,7 @@ from lednet_ros.models.lednet import (
     SSnbtUnit,
 )
 from lednet_ros.models.network import SegmentationNetwork
+from lednet_ros.models.shufflenet_v2 import ShuffleNetV2
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -74,7 +76,10 @@ def fuse(
     """
     if isinstance(network, LEDNet):
         return FusedLEDNet(network, scale, shift, num_classes).eval()
-    return FoldedNetwork(network, scale, shift, num_classes).eval()
+    folded = FoldedNetwork(network, scale, shift, num_classes)
+    if isinstance(folded.network, ShuffleNetV2):
+        folded.network = FusedShuffleNetV2(folded.network)
+    return folded.eval()
 
 
 class _FromBytes(nn.Module):
@@ -110,7 +115,7 @@ class FoldedNetwork(_FromBytes):
         num_classes: int,
     ) -> None:
         super().__init__(scale, shift, num_classes)
-        self.network = copy.deepcopy(network)
+        self.network: SegmentationNetwork | FusedShuffleNetV2 = copy.deepcopy(network)
         self.network.fold_batch_norm()
 
     def forward(self, images: Tensor) -> Tensor:

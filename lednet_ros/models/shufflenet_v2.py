@@ -232,6 +232,7 @@ class ShuffleNetV2(SegmentationNetwork):
     # Images in -1..1 (paper, equation 1).
     MEAN = (0.5, 0.5, 0.5)
     STD = (0.5, 0.5, 0.5)
+    encoder: Encoder
     encoder_channels = STAGES[-1][0]
 
     def __init__(self, num_classes: int, head: str, output_stride: int = 16) -> None:

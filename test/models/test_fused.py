@@ -16,8 +16,8 @@
 
 from collections.abc import Callable
 
-from lednet_ros.models import build_network
-from lednet_ros.models.fused import FusedLEDNet, pool_bytes, rotate
+from lednet_ros.models import build_network, NETWORKS
+from lednet_ros.models.fused import fuse, pool_bytes, rotate
 import numpy as np
 import pytest
 import torch
@@ -48,7 +48,7 @@ def test_a_shuffle_rotates_the_bits_of_the_position(bits: int, times: int) -> No
         assert result[rotate(position, times, bits)] == position
 
 
-@pytest.mark.parametrize('name', ['lednet', 'lednet_heavy'])
+@pytest.mark.parametrize('name', NETWORKS)
 @pytest.mark.parametrize('size', [(64, 96), (65, 97), (77, 131)])
 def test_scores_are_those_of_the_network(
     make_weights: MakeWeights, name: str, size: tuple[int, int]
@@ -58,7 +58,7 @@ def test_scores_are_those_of_the_network(
     network.double().eval()
     batch = images(2, *size)
     scale, shift = (torch.tensor(x).double()[:, None, None] for x in (SCALE, SHIFT))
-    fused = FusedLEDNet(network, SCALE, SHIFT, 11).double().eval()
+    fused = fuse(network, SCALE, SHIFT, 11).double().eval()
     with torch.inference_mode():
         expected = network.scores(batch.permute(0, 3, 1, 2).double() * scale - shift)[:, :11]
         scores = fused(batch)
@@ -66,10 +66,11 @@ def test_scores_are_those_of_the_network(
     torch.testing.assert_close(scores.permute(0, 3, 1, 2), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_the_network_is_not_changed(make_weights: MakeWeights) -> None:
-    network = build_network('lednet', 11).eval()
+@pytest.mark.parametrize('name', NETWORKS)
+def test_the_network_is_not_changed(name: str) -> None:
+    network = build_network(name, 11).eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    FusedLEDNet(network, SCALE, SHIFT, 11)
+    fuse(network, SCALE, SHIFT, 11)
     after = network.state_dict()
     assert set(after) == set(before)
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
@@ -84,10 +85,13 @@ def test_bytes_are_pooled_like_the_maps(size: tuple[int, int]) -> None:
     assert torch.equal(pool_bytes(batch).permute(0, 3, 1, 2).float(), expected)
 
 
-def test_nothing_is_split_or_shuffled(make_weights: MakeWeights) -> None:
-    fused = FusedLEDNet(build_network('lednet', 11).eval(), SCALE, SHIFT, 11).eval()
+@pytest.mark.parametrize('name', NETWORKS)
+def test_nothing_is_split_or_shuffled(name: str) -> None:
+    fused = fuse(build_network(name, 11).eval(), SCALE, SHIFT, 11)
     with torch.no_grad():
         traced = torch.jit.trace(fused, images(1, 64, 96))
     text = str(traced.inlined_graph)
     assert 'channel_shuffle' not in text
     assert 'batch_norm' not in text
+    # LEDNet's channels are regrouped after every second unit.
+    assert name.startswith('lednet') or 'aten::chunk' not in text
