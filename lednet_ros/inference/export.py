@@ -31,11 +31,12 @@ from lednet_ros.inference.backend import ConfigurationError
 from lednet_ros.inference.onnx_export import export_onnx
 from lednet_ros.models import load_network
 from lednet_ros.models.fused import FoldedNetwork
-from lednet_ros.models.network import upsample
+from lednet_ros.models.network import MIN_SIZE, upsample
 import torch
 from torch import nn, Tensor
 
 SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml', 'litert': '.tflite'}
+PACKAGES = {'onnx': 'onnxscript', 'openvino': 'openvino', 'litert': 'litert-torch ai-edge-litert'}
 OUTPUTS = ('labels', 'scores')
 IMAGES = 'images'
 
@@ -120,11 +121,9 @@ def export_network(
     Raises
     ------
     ConfigurationError
-        A choice is not allowed.
+        A choice is not allowed, or the format's packages are not installed.
     CheckpointError
         The network is not known or the weights do not fit it.
-    ImportError
-        The format's package is not installed.
     RuntimeError
         The converter can't convert it.
     OSError
@@ -138,18 +137,32 @@ def export_network(
             f"the file is '{path.name}'; with format '{file_format}' it must end with "
             f"'{SUFFIXES[file_format]}'"
         )
+    if batch_size < 1:
+        raise ConfigurationError(f'batch_size is {batch_size}; it must be 1 or more')
+    height, width = input_size or checkpoint.input_size
+    if min(height, width) < MIN_SIZE:
+        raise ConfigurationError(
+            f'input_size is {height}x{width}; it must be {MIN_SIZE}x{MIN_SIZE} or more'
+        )
     make_folder(path.parent)
     network = ExportedNetwork(checkpoint, source, output).eval()
-    height, width = input_size or checkpoint.input_size
     example = torch.zeros((batch_size, height, width, 3), dtype=torch.uint8)
-    with torch.no_grad():
-        if file_format == 'openvino':
-            _write_openvino(network, example, path, output)
-            return path
-        if file_format == 'onnx':
-            content = export_onnx(network, example, IMAGES, output)
-        else:
-            content = _to_litert(network, example, output)
+    try:
+        # What converters warn of is their own code, and shapes that are fixed on purpose.
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            if file_format == 'openvino':
+                _write_openvino(network, example, path, output)
+                return path
+            if file_format == 'onnx':
+                content = export_onnx(network, example, IMAGES, output)
+            else:
+                content = _to_litert(network, example, output)
+    except ImportError as error:
+        raise ConfigurationError(
+            f"format '{file_format}' needs packages that are not installed here: pip install "
+            f'{PACKAGES[file_format]} ({error})'
+        ) from error
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
     return path
@@ -158,12 +171,7 @@ def export_network(
 def _write_openvino(network: nn.Module, example: Tensor, path: Path, output: str) -> None:
     import openvino
 
-    with warnings.catch_warnings():
-        # Shapes are fixed on purpose.
-        warnings.simplefilter('ignore')
-        model = openvino.convert_model(
-            network, example_input=example, input=[tuple(example.shape)]
-        )
+    model = openvino.convert_model(network, example_input=example, input=[tuple(example.shape)])
     model.inputs[0].set_names({IMAGES})
     model.outputs[0].set_names({output})
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -179,13 +187,11 @@ def _to_litert(network: nn.Module, example: Tensor, output: str) -> bytes:
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     for name in ('torchao', 'torch.utils._pytree'):
         logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        from ai_edge_litert.interpreter import Interpreter
-        import litert_torch
+    from ai_edge_litert.interpreter import Interpreter
+    import litert_torch
 
-        named = _Named(network, output).eval()
-        converted = litert_torch.convert(named, sample_kwargs={IMAGES: example})
+    named = _Named(network, output).eval()
+    converted = litert_torch.convert(named, sample_kwargs={IMAGES: example})
     content: bytes = converted.model_content()
     # Without an error, it may give files that can't be run.
     Interpreter(model_content=content, num_threads=1).allocate_tensors()

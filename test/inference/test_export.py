@@ -16,6 +16,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+import sys
 from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint
@@ -86,6 +87,20 @@ def test_bad_choices_are_named(small_content: Checkpoint, tmp_path: Path) -> Non
         export_network(small_content, 'test', tmp_path / 'a.mlmodel', 'coreml')
     with pytest.raises(ConfigurationError, match="output is 'mask'"):
         export_network(small_content, 'test', tmp_path / 'a.onnx', 'onnx', output='mask')
+    path = tmp_path / 'a.onnx'
+    with pytest.raises(ConfigurationError, match='input_size is 20x90; it must be 64x64 or more'):
+        export_network(small_content, 'test', path, 'onnx', input_size=(20, 90))
+    with pytest.raises(ConfigurationError, match='batch_size is 0'):
+        export_network(small_content, 'test', path, 'onnx', batch_size=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named(
+    small_content: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, 'ai_edge_litert', None)
+    with pytest.raises(ConfigurationError, match=r"'litert' needs .* pip install litert-torch"):
+        export_network(small_content, 'test', tmp_path / 'a.tflite', 'litert')
     assert not list(tmp_path.iterdir())
 
 
