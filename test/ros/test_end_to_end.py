@@ -138,5 +138,4 @@ def test_the_shipped_weights_segment_the_synthetic_street_through_dds(
     confusion = ConfusionMatrix(LabelMap.load('camvid'))
     for message in labels:
         confusion.update(labels_of(truth_by_stamp[str(message.header)]), labels_of(message))
-    print("STREET", checkpoint, confusion.miou())
     assert confusion.miou() >= MINIMUM_STREET_MIOU[checkpoint]
