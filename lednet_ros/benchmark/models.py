@@ -108,7 +108,7 @@ def run_models(
         for backend in backends:
             for precision in BACKENDS[backend]:
                 way = f'{backend} {precision}'
-                if precision == 'fp16' and not torch.cuda.is_available():
+                if way == 'torch_eager fp16' and not torch.cuda.is_available():
                     missing[way] = 'emulated without a GPU, seconds a frame'
                     continue
                 try:
