@@ -61,5 +61,7 @@ def run(options: argparse.Namespace) -> int:
         output=options.result,
         batch_size=options.batch_size,
     )
-    print(f'{path}: {path.stat().st_size / 1e6:.1f} MB')
+    # OpenVINO's weights are beside the graph.
+    files = [path, *([path.with_suffix('.bin')] if options.format == 'openvino' else [])]
+    print(f'{path}: {sum(file.stat().st_size for file in files) / 1e6:.1f} MB')
     return 0

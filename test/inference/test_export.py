@@ -104,11 +104,20 @@ def test_a_missing_package_is_named(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ('file_format', 'package'), [('onnx', 'onnxscript'), ('openvino', 'openvino')]
+)
 def test_the_command(
-    small_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small_checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    file_format: str,
+    package: str,
 ) -> None:
-    pytest.importorskip('onnxscript')
-    path = tmp_path / 'out' / 'network.onnx'
-    assert main(['export', str(small_checkpoint), '-o', str(path)]) == 0
-    assert path.stat().st_size > 1_000_000
-    assert 'network.onnx' in capsys.readouterr().out
+    pytest.importorskip(package)
+    path = tmp_path / 'out' / f'network{SUFFIXES[file_format]}'
+    options = ['-o', str(path), '--format', file_format]
+    assert main(['export', str(small_checkpoint), *options]) == 0
+    size = sum(file.stat().st_size for file in path.parent.iterdir())
+    assert size > 1_000_000
+    assert capsys.readouterr().out.endswith(f'{path.name}: {size / 1e6:.1f} MB\n')
