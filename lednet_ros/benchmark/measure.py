@@ -14,12 +14,12 @@
 
 """Timing in turns, and what is reported with every figure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 import os
 import platform
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 from lednet_ros import __version__
@@ -29,11 +29,12 @@ import torch
 from tqdm import tqdm
 
 PACKAGES = ('torch', 'numpy', 'numba', 'openvino', 'onnxruntime', 'tensorrt', 'triton')
+Name = TypeVar('Name', bound=Hashable)
 
 
 def time_in_turns(
-    functions: Mapping[str, Callable[[int], object]], rounds: int
-) -> dict[str, list[float]]:
+    functions: Mapping[Name, Callable[[int], object]], rounds: int
+) -> dict[Name, list[float]]:
     """
     Time several functions in turns, so that a busy machine is busy for all of them.
 
@@ -47,14 +48,14 @@ def time_in_turns(
 
     Returns
     -------
-    dict of str to list of float
-        Milliseconds of each call.
+    dict of list of float
+        Milliseconds of each call, by name.
 
     """
     for function in tqdm(functions.values(), 'warm up', leave=False, unit='function'):
         for number in range(2):
             function(number)
-    times: dict[str, list[float]] = {name: [] for name in functions}
+    times: dict[Name, list[float]] = {name: [] for name in functions}
     for number in tqdm(range(rounds), 'measure', leave=False, unit='round'):
         for name, function in functions.items():
             start = time.perf_counter()

@@ -94,17 +94,16 @@ def run_models(
     if data is None:
         missing[ACCURACY] = 'no data given'
     functions: dict[tuple[str, str], Callable[[int], object]] = {}
-    rows = []
+    rows: dict[str, dict[str, Any]] = {}
     for name in tqdm(NETWORKS, 'build', leave=False):
         checkpoint, trained = _checkpoint(name)
-        row = _describe(name, checkpoint.label_map.num_classes)
+        row = rows[name] = _describe(name, checkpoint.label_map.num_classes)
         if data is not None and trained:
             labeled = open_labeled('folder', data, 'val', checkpoint.label_map)
             result = evaluate(Segmenter(checkpoint, num_threads=threads), labeled)
             row[ACCURACY] = round(100 * result.confusion.miou(), 2)
         elif data is not None:
             missing[f'{ACCURACY} of {name}'] = 'no weights are shipped'
-        rows.append(row)
         for backend in backends:
             for precision in BACKENDS[backend]:
                 way = f'{backend} {precision}'
@@ -123,20 +122,15 @@ def run_models(
                     missing[way] = str(error)
                     continue
                 functions[name, way] = partial(_segment, segmenter, frames)
-    named = {f'{name}: {way}': function for (name, way), function in functions.items()}
-    times = time_in_turns(named, rounds)
-    for row in rows:
-        for name, way in functions:
-            if name == row['name']:
-                row[f'{way} ms'] = summarize(times[f'{name}: {way}'])['median_ms']
+    for (name, way), milliseconds in time_in_turns(functions, rounds).items():
+        rows[name][f'{way} ms'] = summarize(milliseconds)['median_ms']
     return {
         'benchmark': 'models',
         'frame_size': list(frame_size),
         'input_size': list(input_size),
-        'turned': True,
         'machine': describe_machine(),
-        'rows': rows,
-        'ratios': find_ratios(rows),
+        'rows': list(rows.values()),
+        'ratios': find_ratios(list(rows.values())),
         'not_measured': missing,
     }
 

@@ -34,12 +34,13 @@ def print_results(results: Mapping[str, Any]) -> None:
         # A file or a pipe has no width to keep to.
         console = Console(width=FILE_WIDTH)
     machine = results['machine']
-    turned = results.get('turned', False)
+    # Few networks with many figures each.
+    turned = 'ratios' in results
     console.print(_table(results['rows'], _title(results), _caption(machine), turned))
     if 'device_rows' in results:
         caption = 'by the clock of the GPU, without copies to and from it'
         console.print(_table(results['device_rows'], 'on the device', caption))
-    if 'ratios' in results:
+    if turned:
         console.print(_table(results['ratios'], 'divided by the first', '', turned))
     for name, rate in results.get('peak_fps', {}).items():
         console.print(f'peak of {name}: {rate} frames/s', highlight=False)

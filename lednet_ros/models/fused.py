@@ -41,7 +41,7 @@ from lednet_ros.models.lednet import (
     LEDNet,
     SSnbtUnit,
 )
-from lednet_ros.models.network import SegmentationNetwork
+from lednet_ros.models.network import convolution, SegmentationNetwork
 from lednet_ros.models.shufflenet_v2 import ShuffleNetV2
 import torch
 from torch import nn, Tensor
@@ -270,23 +270,6 @@ def _factors(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return factor.detach(), (bn.bias - bn.running_mean * factor).detach()
 
 
-def _convolution(like: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
-    """Make a convolution with the geometry of another one and these weights."""
-    conv = nn.Conv2d(
-        weight.shape[1],
-        weight.shape[0],
-        like.kernel_size,  # type: ignore[arg-type]
-        like.stride,  # type: ignore[arg-type]
-        like.padding,  # type: ignore[arg-type]
-        like.dilation,  # type: ignore[arg-type]
-        bias=bias is not None,
-    )
-    conv.weight = nn.Parameter(weight.detach().clone().contiguous(), requires_grad=False)
-    if bias is not None:
-        conv.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
-    return conv
-
-
 def _fold(conv: nn.Conv2d, bn: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
     """Give weight and bias of a convolution with the normalization after it."""
     assert conv.bias is not None
@@ -331,7 +314,7 @@ class _Downsampling(nn.Module):
                 weight[own] = rows[[group[place] for place in own]]
                 padded = bias.new_zeros(len(group))
                 padded[own] = bias[[group[place] for place in own]]
-                conv = _convolution(unit.conv, weight, padded)
+                conv = convolution(unit.conv, weight, padded)
             if pooled:
                 weight = rows.new_zeros(len(group), len(order), 1, 1)
                 padded = bias.new_zeros(len(group))
@@ -339,7 +322,7 @@ class _Downsampling(nn.Module):
                     channel = group[place]
                     weight[place, order.index(channel - convolved), 0, 0] = factor[channel]
                     padded[place] = addend[channel]
-                projection = _convolution(nn.Conv2d(1, 1, 1), weight, padded)
+                projection = convolution(nn.Conv2d(1, 1, 1), weight, padded)
             self.convs.append(conv or nn.Identity())
             self.projections.append(projection or nn.Identity())
         self.kinds = [
@@ -424,14 +407,14 @@ class _Branch(nn.Module):
             inward[:, own] = weight[:, half]
             # The bias belongs to the sum of all, so to one of them.
             own_bias = bias if source == self.sources[0] else None
-            self.first.append(_convolution(like, inward, own_bias))
+            self.first.append(convolution(like, inward, own_bias))
             outward = last_weight.new_zeros(width, *last_weight.shape[1:])
             outward[own] = last_weight[half]
             out_bias = last_bias.new_zeros(width)
             out_bias[own] = last_bias[half]
-            self.last.append(_convolution(last_like, outward, out_bias))
-        self.second = _convolution(second[2], second[0], second[1])
-        self.third = _convolution(third[2], third[0], third[1])
+            self.last.append(convolution(last_like, outward, out_bias))
+        self.second = convolution(second[2], second[0], second[1])
+        self.third = convolution(third[2], third[0], third[1])
 
     def forward(self, tensors: list[Tensor], sums: list[Tensor]) -> None:
         """Add the branch of the tensors to the sums."""

@@ -29,6 +29,7 @@ can stay where they are:
 from collections.abc import Sequence
 import itertools
 
+from lednet_ros.models.network import convolution
 from lednet_ros.models.shufflenet_v2 import (
     DeepLabHead,
     DensePredictionCell,
@@ -118,7 +119,8 @@ class _Pointwise(nn.Module):
             weight = whole.weight.new_zeros(whole.out_channels, layout.widths[tensor], 1, 1)
             weight[:, channels] = whole.weight.detach()[:, positions]
             # The bias belongs to the sum of all, so to one of them.
-            self.parts.append(_pointwise(weight, None if self.tensors else whole.bias))
+            bias = None if self.tensors else whole.bias
+            self.parts.append(convolution(whole, weight, bias))
             self.tensors.append(tensor)
 
     def forward(self, tensors: Sequence[Tensor] | dict[int, Tensor]) -> Tensor:
@@ -139,22 +141,11 @@ class _Depthwise(nn.Module):
         self.parts = nn.ModuleList()
         for tensor, (positions, channels) in layout.columns(places).items():
             width = layout.widths[tensor]
-            part = nn.Conv2d(
-                width,
-                width,
-                whole.kernel_size,  # type: ignore[arg-type]
-                whole.stride,  # type: ignore[arg-type]
-                whole.padding,  # type: ignore[arg-type]
-                whole.dilation,  # type: ignore[arg-type]
-                groups=width,
-                dtype=whole.weight.dtype,
-            ).requires_grad_(False)
-            assert part.bias is not None
-            part.weight.zero_()
-            part.weight[channels] = whole.weight.detach()[positions]
-            part.bias.zero_()
-            part.bias[channels] = whole.bias.detach()[positions]
-            self.parts.append(part)
+            weight = whole.weight.new_zeros(width, *whole.weight.shape[1:])
+            weight[channels] = whole.weight.detach()[positions]
+            bias = whole.bias.new_zeros(width)
+            bias[channels] = whole.bias.detach()[positions]
+            self.parts.append(convolution(whole, weight, bias, groups=width))
             self.tensors.append(tensor)
 
     def forward(self, tensors: Sequence[Tensor]) -> dict[int, Tensor]:
@@ -331,13 +322,4 @@ def _rows(whole: nn.Conv2d, rows: Sequence[int]) -> nn.Conv2d:
     """Give the 1x1 convolution that makes some of another one's outputs."""
     assert whole.bias is not None
     rows = list(rows)
-    return _pointwise(whole.weight.detach()[rows], whole.bias.detach()[rows])
-
-
-def _pointwise(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
-    """Make a 1x1 convolution."""
-    conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=bias is not None)
-    conv.weight = nn.Parameter(weight.detach(), requires_grad=False)
-    if bias is not None:
-        conv.bias = nn.Parameter(bias.detach(), requires_grad=False)
-    return conv
+    return convolution(whole, whole.weight[rows], whole.bias[rows])

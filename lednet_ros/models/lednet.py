@@ -297,15 +297,6 @@ class LEDNet(SegmentationNetwork):
             if isinstance(module, (ConvBNReLU, SSnbtUnit)):
                 module.fold_batch_norm()
 
-    def encoder_scores(self, x: Tensor) -> Tensor:
-        """
-        Class scores of the encoder alone, at 1/8, for training it by itself.
-
-        Parameters and result are those of `scores`.
-        """
-        x = self.encoder.output_conv(self.encoder(x))
-        return x
-
     def both_scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """
         Class scores of the network and of its encoder alone, with one pass of the encoder.

@@ -52,6 +52,26 @@ def check_size(x: Tensor) -> None:
         raise ValueError(f'input is {height}x{width}; it must be {MIN_SIZE}x{MIN_SIZE} or more')
 
 
+def convolution(
+    like: nn.Conv2d, weight: Tensor, bias: Tensor | None, groups: int = 1
+) -> nn.Conv2d:
+    """Make a convolution with the geometry of another one and a copy of these weights."""
+    conv = nn.Conv2d(
+        weight.shape[1] * groups,
+        weight.shape[0],
+        like.kernel_size,  # type: ignore[arg-type]
+        like.stride,  # type: ignore[arg-type]
+        like.padding,  # type: ignore[arg-type]
+        like.dilation,  # type: ignore[arg-type]
+        groups=groups,
+        bias=bias is not None,
+    )
+    conv.weight = nn.Parameter(weight.detach().clone().contiguous(), requires_grad=False)
+    if bias is not None:
+        conv.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
+    return conv
+
+
 def fold_batch_norms(module: nn.Module) -> None:
     """Merge normalizations into the convolutions right before them in each `nn.Sequential`."""
     for part in list(module.modules()):
@@ -124,7 +144,10 @@ class SegmentationNetwork(nn.Module, ABC):
 
         Parameters and result are those of `scores`; ValueError where the network has none.
         """
-        raise ValueError(f'{type(self).__name__} has no class scores of its encoder')
+        if self.encoder_classifier is None:
+            raise ValueError(f'{type(self).__name__} has no class scores of its encoder')
+        scores: Tensor = self.encoder_classifier(self.encoder(x))
+        return scores
 
     def both_scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """

@@ -25,7 +25,12 @@ Where the paper and the authors' release differ, this is the paper's network: in
 last stage has no dilation.
 """
 
-from lednet_ros.models.network import check_size, fold_batch_norms, SegmentationNetwork
+from lednet_ros.models.network import (
+    check_size,
+    convolution,
+    fold_batch_norms,
+    SegmentationNetwork,
+)
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -159,17 +164,9 @@ class DeepLabHead(nn.Module):
         fold_batch_norms(self)
         whole = self.projection[0]
         assert isinstance(whole, nn.Conv2d)
-        weights = whole.weight.detach()
-        parts = []
-        for weight, bias in (
-            (weights[:, :HEAD_CHANNELS], None),
-            (weights[:, HEAD_CHANNELS:], whole.bias),
-        ):
-            part = nn.Conv2d(HEAD_CHANNELS, HEAD_CHANNELS, 1, bias=bias is not None)
-            part.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
-            part.bias = bias
-            parts.append(part)
-        self.split = nn.ModuleList(parts)
+        of_mean = convolution(whole, whole.weight[:, :HEAD_CHANNELS], None)
+        of_features = convolution(whole, whole.weight[:, HEAD_CHANNELS:], whole.bias)
+        self.split = nn.ModuleList((of_mean, of_features))
         self.projection = nn.Sequential()
 
 

@@ -71,8 +71,8 @@ def start_from(
 
     """
     path = resolve_checkpoint(name_or_path)
-    foreign = None if path.suffix == '.safetensors' else _read_torchvision(path)
-    encoder = foreign or _read_encoder(path)
+    ours = path.suffix == '.safetensors'
+    encoder = _read_encoder(path) if ours else _read_torchvision(path)
     if encoder is None:
         checkpoint = load_checkpoint(path)
         tensors, training = checkpoint.state_dict, checkpoint.training
@@ -92,7 +92,7 @@ def start_from(
             f'outside of its heads are missing or of another shape, first: {misfits[0]}'
         )
     network.load_state_dict(dict(fitting), strict=False)
-    if foreign:
+    if encoder is not None and not ours:
         _renormalize(network)
     return dict(training), drawn
 
@@ -126,8 +126,6 @@ def save_encoder(
 
 def _read_encoder(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Read a pretrained encoder; None when the file is something else."""
-    if path.suffix != '.safetensors':
-        return None
     try:
         with safe_open(path, framework='pt') as file:
             metadata = file.metadata() or {}
