@@ -29,7 +29,7 @@ INSTALL = $(if $(PYTHON),$(PYTHON),$(error No Python 3.10 to 3.13 that has venv 
 
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: help setup develop demo test test-all fuzz torture soak coverage lint lock audit sbom fresh \
+.PHONY: help setup develop demo test test-slow test-all fuzz torture soak coverage lint lock audit sbom fresh \
   parameters clean
 
 help:
@@ -65,8 +65,10 @@ TEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 30
 test: develop
 	$(TEST) -m 'not slow' $(PYTEST_OPTIONS)
 
-test-all: develop
-	$(TEST) $(PYTEST_OPTIONS)
+test-slow: develop
+	$(TEST) -m slow $(PYTEST_OPTIONS)
+
+test-all: test test-slow
 
 fuzz: develop
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest test/fuzz
@@ -102,6 +104,9 @@ $(TOOLS): requirements/tools.lock
 lint: develop
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+parameters: develop
+	$(BIN)/python -m lednet_ros.ros.parameter_files
 
 fresh:
 	.ci/fresh
