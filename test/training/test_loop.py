@@ -27,6 +27,7 @@ from typing import Any
 
 from lednet_ros.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from lednet_ros.datasets import DatasetError
+from lednet_ros.evaluation.report import write_report
 from lednet_ros.labels import LabelMap
 from lednet_ros.training import loop
 from lednet_ros.training.loop import train, TrainingError
@@ -58,6 +59,12 @@ CONTENT: dict[str, Any] = {
     'validation': {'same': STREETS},
     'stages': [STAGE],
 }
+
+
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the report: drawing it takes longer than the rest of such a small run."""
+    monkeypatch.setattr(loop, 'write_report', lambda *_: None)
 
 
 def make_recipe(stage: dict[str, Any] | None = None, **changes: Any) -> Recipe:
@@ -218,7 +225,8 @@ def test_every_optimizer_trains(name: str, tmp_path: Path) -> None:
 # --- what a run writes ----------------------------------------------------------------------
 
 
-def test_a_run_leaves_these_files(tmp_path: Path) -> None:
+def test_a_run_leaves_these_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, 'write_report', write_report)
     train(make_recipe(), None, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         'checkpoint.safetensors', 'history.csv', 'recipe.yaml', 'report.html', 'state.pt',
