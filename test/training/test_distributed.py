@@ -118,6 +118,7 @@ def test_two_processes_get_the_gradient_of_one(root: Path, tmp_path: Path) -> No
     assert sum(gradient.abs().max() > 1e-3 for gradient in one.values()) > 100
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_measure_as_one(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
