@@ -112,6 +112,7 @@ def test_what_engines_are_built_from_gives_the_same(content: Checkpoint) -> None
     assert np.abs(found - expected).max() < 1e-4 * np.ptp(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['shufflenet_v2_deeplab', 'shufflenet_v2_dpc'])
 def test_int8_gives_nearly_the_same_labels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # With trained weights: what is drawn by rule decides by rounding.

@@ -72,6 +72,7 @@ def test_the_file_is_the_network(shipped: Checkpoint, precision: str, tolerance:
     assert np.abs(found - expected).max() < tolerance
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_int8_has_signed_symmetric_pairs_and_nearly_the_same_labels(
     shipped: Checkpoint, monkeypatch: pytest.MonkeyPatch

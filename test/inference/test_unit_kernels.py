@@ -55,6 +55,7 @@ def test_a_unit_is_that_of_pytorch(
 
 
 @torch.inference_mode()
+@pytest.mark.slow
 def test_a_network_keeps_its_scores(small_weights: dict[str, Any]) -> None:
     network = build_network('lednet', 11).eval()
     network.load_state_dict(small_weights)
