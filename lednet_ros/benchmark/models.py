@@ -25,7 +25,7 @@ from lednet_ros.benchmark.workload import draw_frames, FRAMES
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint, shipped_checkpoints
 from lednet_ros.datasets import open_labeled
 from lednet_ros.evaluation.dataset import evaluate
-from lednet_ros.inference.backend import ConfigurationError
+from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import BACKENDS, Segmenter
 from lednet_ros.labels import LabelMap

@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.inference.backend import ConfigurationError
+from lednet_ros.inference.backends.base import ConfigurationError
+from lednet_ros.inference.backends.torch_eager import PRECISIONS
 from lednet_ros.inference.preprocess import normalize, resize_on_device, resize_on_host
 from lednet_ros.inference.segmenter import MAX_SIZE, Segmenter
-from lednet_ros.inference.torch_backend import PRECISIONS
 from lednet_ros.models import load_network
 from lednet_ros.models.network import MIN_SIZE
 import numpy as np

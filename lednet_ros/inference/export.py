@@ -27,7 +27,7 @@ import warnings
 
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.files import atomic_path, make_folder
-from lednet_ros.inference.backend import ConfigurationError
+from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.inference.onnx_export import export_onnx
 from lednet_ros.models import load_network
 from lednet_ros.models.fused import FoldedNetwork

@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The segmenter: camera frames in; labels, confidence and pictures out."""
+"""The segmenter: camera frames in; labels, confidence and colored images out."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 import gc
@@ -24,17 +24,15 @@ import platform
 from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
-from lednet_ros.inference.backend import (
+from lednet_ros.inference.backends.base import (
     Backend,
     ConfigurationError,
     Outputs,
-    OverlappingBackend,
-    SLOTS,
     Style,
     Wanted,
 )
+from lednet_ros.inference.backends.torch_eager import TorchBackend
 from lednet_ros.inference.encodings import Frame, FrameError
-from lednet_ros.inference.torch_backend import TorchBackend
 from lednet_ros.labels import LabelMap
 from lednet_ros.models import load_network
 from lednet_ros.models.network import MIN_SIZE
@@ -193,7 +191,7 @@ class Segmenter:
             self.precision = precision
             self._make_backend = backend
         self._backend = self._make_backend()
-        self._outputs: list[list[Outputs]] = [[] for _ in range(SLOTS)]
+        self._outputs: list[Outputs] = []
 
     @classmethod
     def from_checkpoint(
@@ -286,7 +284,7 @@ class Segmenter:
 
         """
         del self._backend
-        self._outputs = [[] for _ in range(SLOTS)]
+        self._outputs = []
         # What failed may hold itself in a circle, by its traceback for example.
         gc.collect()
         if self.device.type == 'cuda':
@@ -323,98 +321,60 @@ class Segmenter:
             A frame has another dtype or shape; nothing is computed.
 
         """
-        wait, result = self._start(0, frames, Wanted(confidence, overlay, color))
-        wait()
-        return result
-
-    def segment_in_turns(
-        self,
-        batches: Iterable[Sequence[NDArray[np.uint8] | Frame]],
-        *,
-        confidence: bool = True,
-        overlay: bool = True,
-        color: bool = False,
-    ) -> Iterator[Segmentation]:
-        """
-        Segment batches one after the other; for recordings, where latency doesn't matter.
-
-        A backend that can copies one batch while it computes another.
-
-        Parameters
-        ----------
-        batches
-            Each as for `segment`; the next one may be taken before a result is given.
-        confidence, overlay, color
-            Which results to compute besides the labels.
-
-        Yields
-        ------
-        Segmentation
-            Of each batch, in their order; valid until the next one is asked for.
-
-        Raises
-        ------
-        FrameError
-            As `segment`.
-
-        """
-        wanted = Wanted(confidence, overlay, color)
-        if not isinstance(self._backend, OverlappingBackend):
-            for batch in batches:
-                yield self._start(0, batch, wanted)[1]
-            return
-        pending: tuple[Callable[[], None], Segmentation] | None = None
-        for number, batch in enumerate(batches):
-            started = self._start(number % SLOTS, batch, wanted)
-            if pending is not None:
-                pending[0]()
-                yield pending[1]
-            pending = started
-        if pending is not None:
-            pending[0]()
-            yield pending[1]
-
-    def _start(
-        self,
-        slot: int,
-        frames: Sequence[NDArray[np.uint8] | Frame] | NDArray[np.uint8],
-        wanted: Wanted,
-    ) -> tuple[Callable[[], None], Segmentation]:
-        """Start a batch; gives what waits for its end, and its results."""
         if isinstance(frames, np.ndarray) and frames.ndim == 3:
             frames = [frames]
         batch = [
             frame if isinstance(frame, Frame) else Frame(frame, 'rgb') for frame in frames
         ]
-        for index, frame in enumerate(batch):
-            _check_frame(frame, index)
-        if not batch:
-            raise FrameError('the batch is empty; it needs one frame or more', reason='size')
-        outputs = self._prepare_outputs(slot, [frame.pixels.shape[:2] for frame in batch])
-        style = Style(
-            self._palettes, self._visible, self.overlay_alpha, self.min_confidence
-        )
-        if isinstance(self._backend, OverlappingBackend):
-            wait = self._backend.submit(slot, batch, outputs, wanted, style)
-        else:
-            self._backend.run(batch, outputs, wanted, style)
-            wait = _nothing
+        wanted = Wanted(confidence, overlay, color)
+        outputs = self.run(batch, wanted)
         results = {
             name: [output.array(name) for output in outputs] for name in wanted.names()
         }
-        return wait, Segmentation(
+        return Segmentation(
             labels=results['labels'],
             confidence=results.get('confidence'),
             overlay=results.get('overlay'),
             color=results.get('color'),
         )
 
-    def _prepare_outputs(
-        self, slot: int, frame_sizes: Sequence[tuple[int, ...]]
-    ) -> list[Outputs]:
+    def run(self, frames: Sequence[Frame], wanted: Wanted) -> list[Outputs]:
+        """
+        Segment a batch of frames; `segment` is a wrapper of this.
+
+        Parameters
+        ----------
+        frames
+            The batch; sizes and color orders may differ.
+        wanted
+            The results to compute besides the labels.
+
+        Returns
+        -------
+        list of Outputs
+            One for each frame, with the labels and what is wanted; the next call overwrites them.
+
+        Raises
+        ------
+        FrameError
+            A frame has another dtype, shape or color order; nothing is computed.
+
+        """
+        for index, frame in enumerate(frames):
+            _check_frame(frame, index)
+        if not frames:
+            raise FrameError('the batch is empty; it needs one frame or more', reason='size')
+        outputs = self._prepare_outputs([frame.pixels.shape[:2] for frame in frames])
+        style = Style(
+            self._palettes, self._visible, self.overlay_alpha, self.min_confidence
+        )
+        self._backend.run(frames, outputs, wanted, style)
+        return outputs
+
+    def _prepare_outputs(self, frame_sizes: Sequence[tuple[int, ...]]) -> list[Outputs]:
         """Reuse the buffers of each place in the batch unless its size has changed."""
         pinned = self.device.type == 'cuda'
-        all_outputs = self._outputs[slot]
+        all_outputs = self._outputs
         for index, (height, width) in enumerate(frame_sizes):
             size = self.output_size or (height, width)
             if index == len(all_outputs):
@@ -443,7 +403,7 @@ def _make_known_backend(
         'std': checkpoint.std,
     }
     if name == 'openvino':
-        from lednet_ros.inference.openvino_backend import OpenVINOBackend
+        from lednet_ros.inference.backends.openvino import OpenVINOBackend
 
         return OpenVINOBackend(
             network,
@@ -454,15 +414,11 @@ def _make_known_backend(
         )
     if name == 'torch_eager':
         return TorchBackend(network, device=device, precision=precision, **common)
-    from lednet_ros.inference.device_backend import DeviceBackend, make_device_network
+    from lednet_ros.inference.backends.cuda_graph import DeviceBackend, make_device_network
 
     sized = replace(checkpoint, input_size=input_size)
     run, dtype = make_device_network(name, network, sized, device, precision, calibration)
     return DeviceBackend(run, sized, device, dtype)
-
-
-def _nothing() -> None:
-    """Wait for what has ended already."""
 
 
 def _check_frame(frame: Frame, index: int) -> None:
@@ -536,7 +492,7 @@ def _resolve_backend(name: str, device: torch.device) -> str:
 def _resolve_precision(name: str, backend: str, device: torch.device) -> str:
     if name == 'auto':
         if backend == 'openvino':
-            from lednet_ros.inference.openvino_backend import cpu_has_bf16
+            from lednet_ros.inference.backends.openvino import cpu_has_bf16
 
             return 'bf16' if cpu_has_bf16() else 'fp32'
         return 'fp16' if device.type == 'cuda' else 'fp32'

@@ -23,7 +23,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lednet_ros.checkpoint import CheckpointError
-from lednet_ros.inference.backend import ConfigurationError
+from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap, LabelMapError
 from lednet_ros.ros.camera import Camera

@@ -23,8 +23,9 @@ import sys
 import cv2
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
 from lednet_ros.files import cache_folder
-from lednet_ros.inference import calibration, openvino_backend
-from lednet_ros.inference.backend import ConfigurationError
+from lednet_ros.inference.backends import calibration
+from lednet_ros.inference.backends import openvino as openvino_backend
+from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap
@@ -162,7 +163,7 @@ def test_signals_are_handled_after_backends_have_gone(small_checkpoint: Path) ->
     """Two cores of OpenVINO would leave the process without a stack for signal handlers."""
     script = f"""
 import gc, signal
-from lednet_ros.inference.openvino_backend import cpu_has_bf16
+from lednet_ros.inference.backends.openvino import cpu_has_bf16
 from lednet_ros.inference.segmenter import Segmenter
 
 seen = []

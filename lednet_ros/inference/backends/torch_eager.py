@@ -16,9 +16,9 @@
 
 from collections.abc import Sequence
 
-from lednet_ros.inference.backend import draw_on_host, Outputs, Style, Wanted
+from lednet_ros.inference.backends.base import Outputs, Style, Wanted
 from lednet_ros.inference.encodings import Frame
-from lednet_ros.inference.postprocess import classify
+from lednet_ros.inference.postprocess import classify, draw_on_host
 from lednet_ros.inference.preprocess import normalize, resize_on_device, resize_on_host
 from lednet_ros.models import SegmentationNetwork
 import numpy as np

@@ -26,7 +26,6 @@ without matrix units (AMX), whose int8 instructions do twice the work of the bf1
 from collections.abc import Sequence
 import contextlib
 import functools
-import hashlib
 import io
 import logging
 import os
@@ -34,11 +33,12 @@ from pathlib import Path
 import warnings
 
 from lednet_ros import __version__
-from lednet_ros.files import cache_folder, keep_in_cache
-from lednet_ros.inference.backend import digest_weights, draw_on_host, Outputs, Style, Wanted
-from lednet_ros.inference.calibration import Calibration
+from lednet_ros.files import keep_in_cache
+from lednet_ros.inference.backends.base import Outputs, Style, Wanted
+from lednet_ros.inference.backends.calibration import Calibration
+from lednet_ros.inference.backends.compiled import compiled_path, digest_weights
 from lednet_ros.inference.encodings import Frame
-from lednet_ros.inference.postprocess import classify_on_host
+from lednet_ros.inference.postprocess import classify_on_host, draw_on_host
 from lednet_ros.inference.preprocess import resize_on_host
 from lednet_ros.models import SegmentationNetwork
 from lednet_ros.models.fused import fuse
@@ -171,8 +171,7 @@ class OpenVINOBackend:
 
     def _compile(self, shape: tuple[int, ...]) -> openvino.CompiledModel:
         """Take the compiled model from the cache, or make it and put it there."""
-        key = hashlib.sha256(f'{self._fingerprint} {shape}'.encode()).hexdigest()[:32]
-        path = cache_folder() / f'{key}.openvino'
+        path = compiled_path(f'{self._fingerprint} {shape}', 'openvino')
         try:
             return self._core.import_model(path.read_bytes(), 'CPU', self._options)
         except (OSError, RuntimeError):
