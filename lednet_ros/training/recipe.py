@@ -31,7 +31,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 # Smallest side that the networks take.
-Side = Annotated[int, Field(ge=64, le=8192)]
+Side = Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE)]
 Size = tuple[Side, Side]
 Range = tuple[PositiveFloat, PositiveFloat]
 

@@ -19,16 +19,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lednet_ros.inference.encodings import Frame
+from lednet_ros.inference.options import ConfigurationError
 import numpy as np
 from numpy.typing import NDArray
 import torch
 from torch import Tensor
 
+__all__ = ['Backend', 'ConfigurationError', 'Outputs', 'Style', 'Wanted']
+
 CHANNELS = {'labels': 1, 'confidence': 1, 'overlay': 3, 'color': 3}
-
-
-class ConfigurationError(ValueError):
-    """A segmenter that can't be built; the message names the setting and what is allowed."""
 
 
 @dataclass(frozen=True)
