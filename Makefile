@@ -2,83 +2,94 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
-PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+TOOLS := .venv-tools
 
 DEMO_SECONDS ?= 20
 FUZZ_EXAMPLES ?= 100000
 SOAK_MINUTES ?= 60
 INPUT ?=
+# cpu or cuda; by default what suits the machine.
+TORCH ?=
+# jazzy or kilted; by default the first of them that has wheels for this Python.
+ROS_WHEELS ?=
 
-# A sourced ROS 2 distribution brings its own rclpy; otherwise the wheels do.
-ifdef ROS_DISTRO
-VENV_OPTIONS := --system-site-packages
-LOCKS := requirements/main.lock
-else
-VENV_OPTIONS :=
-LOCKS := requirements/main.lock requirements/ros.lock
+# The Python of a sourced ROS 2, of an environment that is there, or the first that works. A shim
+# of a version manager may be there and not work.
+USABLE := import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+ifndef PYTHON
+PYTHON := $(shell for name in $(if $(ROS_DISTRO),python3,$(BIN)/python python3 python3.12 python3.11 \
+  python3.13 python3.10); do $$name -c '$(USABLE)' 2>/dev/null && echo $$name && break; done)
 endif
 PIP := -m pip install --quiet --disable-pip-version-check
-# cpu or cuda; the build for the CPU by default where pip finds it.
-TORCH ?=
-TOOLS := .venv-tools
+INSTALL = $(if $(PYTHON),$(PYTHON),$(error No Python 3.10 to 3.13 that has venv is here (on Debian and Ubuntu: apt \
+  install python3-venv); another one can be chosen with PYTHON=)) requirements/install.py $(VENV) \
+  --torch '$(TORCH)' --ros '$(ROS_WHEELS)'
 
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: help setup demo test fuzz torture soak coverage lint lock audit sbom clean
+.PHONY: help setup develop demo test test-slow test-all fuzz torture soak coverage lint lock audit sbom fresh \
+  parameters clean
 
 help:
-	@echo 'make demo      run the node on a synthetic street (INPUT=bag, video or folder; DEMO_SECONDS=20)'
-	@echo 'make test      run all tests'
-	@echo 'make coverage  run them, and show which lines of the core they reach'
-	@echo 'make fuzz      try strange input for about an hour (FUZZ_EXAMPLES=100000 of each kind)'
-	@echo 'make torture   bring faults about on live nodes, for ten minutes'
-	@echo 'make soak      run the node under load for an hour (SOAK_MINUTES=60)'
-	@echo 'make lint      check style and types'
-	@echo 'make audit     look for known vulnerabilities in what is installed'
-	@echo 'make sbom      list what is installed in sbom.json, as CycloneDX'
-	@echo 'make lock      write requirements/*.lock anew'
-	@echo 'make setup     install everything into $(VENV) (TORCH=cpu or cuda)'
-	@echo 'make clean     remove $(VENV) and build results'
+	@echo 'make demo       run the node on a synthetic street (INPUT=bag, video or folder; DEMO_SECONDS=20)'
+	@echo 'make test       run the tests that a change usually breaks, in five minutes'
+	@echo 'make test-all   run all tests'
+	@echo 'make coverage   run all tests, and show which lines of the core they reach'
+	@echo 'make fuzz       try strange input for about an hour (FUZZ_EXAMPLES=100000 of each kind)'
+	@echo 'make torture    inject faults into live nodes, for ten minutes'
+	@echo 'make soak       run the node under load for an hour (SOAK_MINUTES=60)'
+	@echo 'make lint       check style, types and imports'
+	@echo 'make parameters write config/segment.yaml and the table of docs/node.md'
+	@echo 'make audit      look for known vulnerabilities in what is installed'
+	@echo 'make sbom       list what is installed in sbom.json, as CycloneDX'
+	@echo 'make lock       write requirements/*.lock (UPGRADE=--upgrade: with the newest versions)'
+	@echo 'make setup      install what runs into $(VENV) (TORCH=cpu or cuda, ROS_WHEELS=jazzy or kilted)'
+	@echo 'make develop    add what tests and training need'
+	@echo 'make fresh      do what a stranger does: clone, make demo, make test, with empty caches'
+	@echo 'make clean      remove $(VENV) and build results'
 
-setup: $(STAMP)
+setup:
+	@$(INSTALL)
 
-$(STAMP): $(wildcard requirements/*.lock) setup.py
-	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12) and f"Python 3.10 to 3.12 is needed; {sys.version.split()[0]} is here (choose with PYTHON=)")'
-	$(PYTHON) -m venv $(VENV_OPTIONS) $(VENV)
-	torch=$(TORCH); test -n "$$torch" || torch=$$($(BIN)/python $(PIP) --dry-run --no-deps \
-	  --require-hashes -r requirements/torch-cpu.lock >/dev/null 2>&1 && echo cpu || echo cuda); \
-	$(BIN)/python $(PIP) --require-hashes $(LOCKS:%=-r %) -r requirements/torch-$$torch.lock
-	$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
-	touch $@
+develop:
+	@$(INSTALL) --dev
 
 demo: setup
 	$(BIN)/lednet demo --seconds $(DEMO_SECONDS) $(if $(INPUT),'$(INPUT)')
 
-test: setup
-	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+# Files of one worker each, so that tests share what they compile and the nodes they start.
+TEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 30
 
-fuzz: setup
+test: develop
+	$(TEST) -m 'not slow' $(PYTEST_OPTIONS)
+
+test-slow: develop
+	$(TEST) -m slow $(PYTEST_OPTIONS)
+
+test-all: test test-slow
+
+fuzz: develop
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest test/fuzz
 
-torture: setup
+torture: develop
 	$(BIN)/lednet torture --json torture.json
 
-soak: setup
+soak: develop
 	$(BIN)/lednet benchmark soak --minutes $(SOAK_MINUTES) --json soak.json --plot soak.png
 
-coverage: setup
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90 $(PYTEST_OPTIONS)
+coverage: develop
+	$(TEST) --cov --cov-report=term:skip-covered --cov-fail-under=90 $(PYTEST_OPTIONS)
 
 lock: $(TOOLS)
-	UV=$(CURDIR)/$(TOOLS)/bin/uv requirements/lock.sh
+	$(TOOLS)/bin/python requirements/lock.py --uv $(CURDIR)/$(TOOLS)/bin/uv $(UPGRADE)
 
 # --strict: a package that the service doesn't know is a failure, not silence.
 audit: $(TOOLS)
-	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes $(LOCKS:%=-r %)
-	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/torch-cuda.lock
+	for lock in run dev ros-jazzy ros-kilted torch-cuda; do \
+	  $(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/$$lock.lock || exit 1; \
+	done
 
 # Without the path of this folder, which pip notes of what it installs from there.
 sbom: setup $(TOOLS)
@@ -87,12 +98,18 @@ sbom: setup $(TOOLS)
 
 $(TOOLS): requirements/tools.lock
 	$(PYTHON) -m venv $@
-	$@/bin/python $(PIP) --require-hashes -r $<
+	$@/bin/python $(PIP) --no-deps --require-hashes -r $<
 	touch $@
 
-lint: setup
+lint: develop
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+parameters: develop
+	$(BIN)/python -m lednet_ros.ros.parameter_files
+
+fresh:
+	.ci/fresh
 
 clean:
 	rm -rf $(VENV) $(TOOLS) build install log *.egg-info demo_out .pytest_cache .mypy_cache .ruff_cache

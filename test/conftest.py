@@ -14,13 +14,16 @@
 
 """What tests of several modules share."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+import fcntl
 from importlib.util import find_spec
 import os
 from pathlib import Path
 import tempfile
 
+from _pytest.terminal import TerminalReporter
 import cv2
 from lednet_ros.checkpoint import Checkpoint, save_checkpoint
 from lednet_ros.datasets import synthetic_frames
@@ -39,12 +42,31 @@ os.environ['OMP_NUM_THREADS'] = '1'
 # Triton's interpreter stands in for a GPU where there is none; Triton reads this when imported.
 if not torch.cuda.is_available():
     os.environ['TRITON_INTERPRET'] = '1'
-# What OpenVINO compiles in one test serves the others, but not the next run of the tests.
-CACHE = tempfile.TemporaryDirectory()
-os.environ['LEDNET_ROS_CACHE'] = CACHE.name
+# What OpenVINO compiles in one test serves the others, in all workers, but not the next run of the
+# tests. Workers of pytest-xdist inherit the folder of the process that started them.
+if 'PYTEST_XDIST_WORKER' not in os.environ:
+    CACHE = tempfile.TemporaryDirectory(prefix='lednet_ros_cache_')
+    os.environ['LEDNET_ROS_CACHE'] = CACHE.name
 
-# A ROS domain for this test process, and no discovery beyond this machine.
-os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+
+def claim_domain() -> int:
+    """Claim a ROS domain that no other test process of this machine has, until this one ends."""
+    # Beyond 101 the ports of DDS reach into those that Linux gives to any socket.
+    for domain in range(1, 102):
+        path = Path(tempfile.gettempdir(), f'lednet_ros_domain_{domain}.lock')
+        try:
+            # Never closed: the lock ends with the process.
+            file = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            # Another process, or another user, has it.
+            continue
+        return domain
+    raise RuntimeError('the ROS domains 1 to 101 are all used by other test processes')
+
+
+# Discovery stays on this machine.
+os.environ['ROS_DOMAIN_ID'] = str(claim_domain())
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
 # Packages that may be absent, and the tests that are left out then.
@@ -71,6 +93,24 @@ MakeWeights = Callable[[nn.Module, int, float], dict[str, Tensor]]
 def pytest_report_header() -> list[str]:
     """Say which tests are left out."""
     return [f"without {package}: {', '.join(NEEDED_BY[package])} left out" for package in ABSENT]
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """Print the time that each folder took, summed over all workers."""
+    seconds: dict[str, float] = defaultdict(float)
+    tests: dict[str, set[str]] = defaultdict(set)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                folder = Path(report.nodeid.partition('::')[0]).parent.as_posix()
+                seconds[folder] += report.duration
+                tests[folder].add(report.nodeid)
+    if len(seconds) < 2:
+        return
+    terminalreporter.section('time of each folder')
+    for folder in sorted(seconds, key=seconds.__getitem__, reverse=True):
+        terminalreporter.line(f'{seconds[folder]:8.1f} s  {len(tests[folder]):5} tests  {folder}')
+    terminalreporter.line(f'{sum(seconds.values()):8.1f} s in all workers together')
 
 
 @pytest.fixture(scope='session')

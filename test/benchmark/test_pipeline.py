@@ -37,7 +37,7 @@ def little_calibration() -> Iterator[None]:
         if find_spec('openvino') is not None:
             from lednet_ros.inference.backends import calibration
 
-            patch.setattr(calibration, 'CALIBRATION_FRAMES', 6)
+            patch.setattr(calibration, 'CALIBRATION_FRAMES', 4)
         yield
 
 

@@ -23,6 +23,7 @@ from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.cli.main import main
 from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.inference.export import export_network, ExportedNetwork, SUFFIXES
+from lednet_ros.models import NETWORKS
 from lednet_ros.synthetic import StreetScene
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +56,25 @@ def run_file(path: Path, images: NDArray[np.uint8], output: str) -> NDArray[Any]
     return interpreter.get_signature_runner()(images=images)[output]
 
 
-@pytest.mark.parametrize('output', ['labels', 'scores'])
-@pytest.mark.parametrize('file_format', SUFFIXES)
+# Every format of every network; labels are found from scores in the same way for all of them.
+EXPORTS = [
+    pytest.param(
+        network,
+        file_format,
+        output,
+        marks=[pytest.mark.slow] if output == 'labels' and network != 'lednet' else [],
+    )
+    for network in NETWORKS
+    for file_format in SUFFIXES
+    for output in ('labels', 'scores')
+]
+
+
+@pytest.mark.parametrize(
+    ('content_of_each_network', 'file_format', 'output'),
+    EXPORTS,
+    indirect=['content_of_each_network'],
+)
 def test_other_runtimes_give_the_same(
     content: Checkpoint, tmp_path: Path, file_format: str, output: str
 ) -> None:

@@ -117,7 +117,7 @@ def test_int8_gives_nearly_the_same_labels(name: str, monkeypatch: pytest.Monkey
     # With trained weights: what is drawn by rule decides by rounding.
     pytest.importorskip('nncf')
     pytest.importorskip('onnxscript')
-    monkeypatch.setattr(calibration, 'CALIBRATION_FRAMES', 12)
+    monkeypatch.setattr(calibration, 'CALIBRATION_FRAMES', 4)
     shipped = replace(load_checkpoint(name), input_size=SIZE)
     exact, quantized = (
         Segmenter(shipped, device='cpu', backend='openvino', precision=precision)

@@ -26,6 +26,7 @@ from lednet_ros.checkpoint import load_checkpoint
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.ros import camera as camera_module
+from lednet_ros.ros import segmentation_node
 from lednet_ros.ros import worker as worker_module
 from lednet_ros.ros.camera import latched_qos, sensor_qos
 from lifecycle_msgs.msg import TransitionEvent
@@ -240,6 +241,13 @@ def broken(kind: str) -> Image:
     return message
 
 
+@pytest.fixture
+def endless_throttle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a warning show once only, however slow the machine is."""
+    monkeypatch.setattr(segmentation_node, 'WARNING_PERIOD', float('inf'))
+
+
+@pytest.mark.usefixtures('endless_throttle')
 @pytest.mark.parametrize('kind', ['encoding', 'step', 'truncated', 'size'])
 def test_a_bad_frame_is_dropped_counted_and_survived(
     harness: Harness, checkpoint: Any, kind: str, capfd: pytest.CaptureFixture[str]
@@ -556,6 +564,7 @@ def failing_node(harness: Harness, checkpoint: Any, fail: list[Exception]) -> An
     return node
 
 
+@pytest.mark.usefixtures('endless_throttle')
 def test_a_batch_is_tried_again_on_a_fresh_backend(
     harness: Harness, checkpoint: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,6 +29,7 @@ from lednet_ros.training.distributed import JointBatchNorm, Processes
 from lednet_ros.training.loop import train
 from lednet_ros.training.recipe import Recipe
 import pytest
+import tiny_network
 import torch
 from torch import nn
 import yaml
@@ -123,9 +124,10 @@ def test_two_processes_train_and_measure_as_one(
 ) -> None:
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     path, one, two = tmp_path / 'recipe.yaml', tmp_path / 'one', tmp_path / 'two'
-    path.write_text(yaml.safe_dump(CONTENT), encoding='utf-8')
-    metrics = train(Recipe.model_validate(CONTENT), root, one)
-    command = ['-m', 'lednet_ros.cli', 'train', path, '--data', root, '--output']
+    content = CONTENT | {'network': 'tiny'}
+    path.write_text(yaml.safe_dump(content), encoding='utf-8')
+    metrics = train(Recipe.model_validate(content), root, one)
+    command = [tiny_network.__file__, 'train', path, '--data', root, '--output']
     start_two(*command, two)
     losses = []
     for output in (one, two):

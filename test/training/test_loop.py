@@ -16,7 +16,6 @@
 
 from collections.abc import Callable
 import csv
-import os
 from pathlib import Path
 import resource
 import signal
@@ -26,13 +25,16 @@ import time
 from typing import Any
 
 from lednet_ros.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from lednet_ros.cli.main import main
 from lednet_ros.datasets import DatasetError
+from lednet_ros.evaluation.report import write_report
 from lednet_ros.labels import LabelMap
 from lednet_ros.training import loop
 from lednet_ros.training.loop import train, TrainingError
 from lednet_ros.training.recipe import Recipe
 import numpy as np
 import pytest
+import tiny_network
 import torch
 import yaml
 
@@ -44,13 +46,25 @@ STAGE: dict[str, Any] = {
     'optimizer': {'name': 'adamw', 'rate': 1e-3},
     'validate_every': 10,
 }
+# What `augmentation` must be for crops of a frame's size to be the frame.
+UNCHANGED: dict[str, Any] = {
+    'scale': [1, 1], 'flip': 0, 'gain': [1, 1], 'channel_gain': [1, 1], 'offset': [0, 0],
+    'gamma': [1, 1], 'saturation': [1, 1],
+}
 CONTENT: dict[str, Any] = {
+    'network': 'tiny',
     'input_size': [64, 96],
     'ema': 0.5,
     'train': [STREETS],
     'validation': {'same': STREETS},
     'stages': [STAGE],
 }
+
+
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the report: drawing it takes longer than the rest of such a small run."""
+    monkeypatch.setattr(loop, 'write_report', lambda *_: None)
 
 
 def make_recipe(stage: dict[str, Any] | None = None, **changes: Any) -> Recipe:
@@ -79,7 +93,7 @@ def command(recipe: Recipe, output: Path, *options: str) -> list[str]:
     path = output.parent / f'{output.name}.yaml'
     path.write_text(yaml.safe_dump(recipe.model_dump(mode='json')), encoding='utf-8')
     arguments = ['train', str(path), '--output', str(output), *options]
-    return [sys.executable, '-m', 'lednet_ros.cli', *arguments]
+    return [sys.executable, tiny_network.__file__, *arguments]
 
 
 # --- what a run computes --------------------------------------------------------------------
@@ -93,16 +107,19 @@ def test_training_from_nothing_fits_twenty_images(camvid: Path, tmp_path: Path) 
         'epochs': 80,
         'batch_size': 10,
         'crop': [128, 176],
-        'augmentation': {
-            'scale': [0.45, 0.55], 'flip': 0, 'gain': [1, 1], 'channel_gain': [1, 1],
-            'offset': [0, 0], 'gamma': [1, 1], 'saturation': [1, 1],
-        },
+        'augmentation': UNCHANGED | {'scale': [0.45, 0.55]},
         'optimizer': {'name': 'adamw', 'rate': 1e-2},
         'schedule': {'name': 'cosine', 'warm_up': 0.1},
         'validate_every': 1000,
     }
     recipe = make_recipe(
-        stage, input_size=[180, 240], ema=None, dropout=0, train=[few], validation={'few': few}
+        stage,
+        network='lednet',
+        input_size=[180, 240],
+        ema=None,
+        dropout=0,
+        train=[few],
+        validation={'few': few},
     )
     metrics = train(recipe, camvid, tmp_path)['few']
     assert metrics['frames'] == 20
@@ -112,13 +129,20 @@ def test_training_from_nothing_fits_twenty_images(camvid: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize('network', ['lednet', 'shufflenet_v2_deeplab', 'shufflenet_v2_dpc'])
 def test_the_loss_falls(tmp_path: Path, network: str) -> None:
-    stage = {'epochs': 12, 'optimizer': {'name': 'adamw', 'rate': 1e-2}}
-    recipe = make_recipe(stage, network=network)
+    # Each step sees the same two frames, so nothing but learning changes the loss.
+    stage = {
+        'epochs': 12,
+        'crop': [64, 96],
+        'augmentation': UNCHANGED,
+        'optimizer': {'name': 'adamw', 'rate': 1e-2},
+    }
+    recipe = make_recipe(
+        stage, network=network, dropout=0, train=[STREETS | {'frames': 2}], validation={}
+    )
     train(recipe, None, tmp_path)
     losses = [float(loss) for loss in read_losses(tmp_path)]
     assert len(losses) == 12
-    # Random crops make single losses differ by a tenth; the mean must fall by more.
-    assert np.mean(losses[-3:]) < 0.87 * np.mean(losses[:3])
+    assert losses[-1] < 0.7 * losses[0]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +188,7 @@ def test_stages_follow_each_other(tmp_path: Path) -> None:
 
 def test_an_encoder_stage_leaves_the_decoder(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    run = make_recipe({'epochs': 1, 'part': 'encoder'}, ema=None)
+    run = make_recipe({'epochs': 1, 'part': 'encoder'}, network='lednet', ema=None)
     train(run, None, tmp_path)
     state = torch.load(tmp_path / 'state.pt', weights_only=True)['model']
     # The same recipe draws the same weights again.
@@ -201,21 +225,22 @@ def test_every_optimizer_trains(name: str, tmp_path: Path) -> None:
 # --- what a run writes ----------------------------------------------------------------------
 
 
-def test_a_run_leaves_these_files(tmp_path: Path) -> None:
+def test_a_run_leaves_these_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, 'write_report', write_report)
     train(make_recipe(), None, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         'checkpoint.safetensors', 'history.csv', 'recipe.yaml', 'report.html', 'state.pt',
         'tensorboard',
     }
     report = (tmp_path / 'report.html').read_text(encoding='utf-8')
-    assert 'lednet' in report
+    assert 'Training of tiny' in report
     assert yaml.safe_load((tmp_path / 'recipe.yaml').read_text(encoding='utf-8')) == (
         make_recipe().model_dump(mode='json')
     )
 
 
 def test_the_checkpoint_says_what_it_is(tmp_path: Path) -> None:
-    recipe = make_recipe(seed=4)
+    recipe = make_recipe(network='lednet', seed=4)
     metrics = train(recipe, None, tmp_path)
     loaded = load_checkpoint(tmp_path / 'checkpoint.safetensors')
     assert loaded.network == 'lednet'
@@ -236,15 +261,16 @@ def test_the_metrics_are_those_of_the_file(
 ) -> None:
     root = make_folder_dataset(tmp_path / 'data', {'train': 4, 'val': 3})
     recipe = make_recipe(
-        train=[{'layout': 'folder'}], validation={'val': {'layout': 'folder', 'split': 'val'}}
+        network='lednet',
+        train=[{'layout': 'folder'}],
+        validation={'val': {'layout': 'folder', 'split': 'val'}},
     )
     metrics = train(recipe, root, tmp_path / 'out')['val']
     figures = tmp_path / 'figures.json'
     checkpoint = tmp_path / 'out' / 'checkpoint.safetensors'
     arguments = ['evaluate', root, '--checkpoint', checkpoint]
-    arguments += ['--backend', 'torch_eager', '--precision', 'fp32']
-    evaluate = [sys.executable, '-m', 'lednet_ros.cli', *map(str, arguments)]
-    subprocess.run([*evaluate, '--json', str(figures)], check=True)
+    arguments += ['--backend', 'torch_eager', '--precision', 'fp32', '--json', figures]
+    assert main([str(argument) for argument in arguments]) == 0
     assert yaml.safe_load(figures.read_text(encoding='utf-8'))['miou'] == metrics['miou']
 
 
@@ -253,7 +279,8 @@ def test_the_metrics_are_those_of_the_file(
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    recipe = make_recipe({'epochs': 4, 'loss': {'auxiliary': 0.4, 'weight_offset': 1.1}})
+    # Enough epochs for both kills.
+    recipe = make_recipe({'epochs': 100, 'loss': {'auxiliary': 0.4, 'weight_offset': 1.1}})
     train(recipe, None, tmp_path / 'unbroken')
     broken = tmp_path / 'broken'
     history = broken / 'history.csv'
@@ -267,7 +294,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         assert process.wait(60) == -signal.SIGKILL
-    assert len(read_history(broken)) < 4
+    assert len(read_history(broken)) < 100
     subprocess.run(command(recipe, broken, '--resume'), check=True)
     assert read_losses(broken) == read_losses(tmp_path / 'unbroken')
     assert same_weights(broken, tmp_path / 'unbroken')
@@ -346,15 +373,17 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_the_last_good_files(tmp_path: Path) -> None:
     output = tmp_path / 'out'
-    recipe = make_recipe({'epochs': 2, 'validate_every': 1})
+    # TensorBoard's file holds the pictures of a validation.
+    recipe = make_recipe({'epochs': 2, 'validate_every': 1}, validation={})
     train(recipe, None, tmp_path / 'unbroken')
     steps = command(recipe, output)
-    # Files may grow to 2.5 MB: enough for a checkpoint, not for the state of a second epoch.
     train(recipe, None, output)
+    # Enough for a checkpoint, not for the state of a first epoch, which holds the optimizer's.
+    limit = (output / 'state.pt').stat().st_size
     good = {name: (output / name).read_bytes() for name in ('state.pt', 'history.csv')}
     result = subprocess.run(
         steps,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2_500_000, 2_500_000)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
         stderr=subprocess.PIPE,
         text=True,
         check=False,
@@ -441,6 +470,7 @@ def test_other_classes_start_from_the_shipped_weights(
     root = make_folder_dataset(tmp_path / 'data', {'train': 4})
     recipe = make_recipe(
         {'epochs': 1},
+        network='lednet',
         label_map=str(own),
         initial=str(small_checkpoint),
         train=[{'layout': 'folder'}],
@@ -457,7 +487,11 @@ def test_other_classes_start_from_the_shipped_weights(
 
 
 def test_a_start_lowers_the_first_loss(tmp_path: Path) -> None:
-    train(make_recipe({'epochs': 8}), None, tmp_path / 'first')
+    train(
+        make_recipe({'epochs': 8, 'optimizer': {'name': 'adamw', 'rate': 1e-2}}),
+        None,
+        tmp_path / 'first',
+    )
     start = str(tmp_path / 'first' / 'checkpoint.safetensors')
     train(make_recipe({'epochs': 1}, initial=start), None, tmp_path / 'second')
     assert float(read_losses(tmp_path / 'second')[0]) < float(read_losses(tmp_path / 'first')[0])
@@ -471,7 +505,7 @@ def test_a_start_of_another_network_is_refused(tmp_path: Path, small_content: An
         type(small_content)(**{**vars(small_content), 'state_dict': tensors}), path
     )
     with pytest.raises(CheckpointError, match=r'encoder\.initial_block\.conv\.weight'):
-        train(make_recipe(initial=str(path)), None, tmp_path / 'out')
+        train(make_recipe(network='lednet', initial=str(path)), None, tmp_path / 'out')
 
 
 # --- classification -------------------------------------------------------------------------
@@ -505,15 +539,10 @@ def test_training_runs_on_a_gpu(tmp_path: Path) -> None:
     assert torch.cuda.get_device_name() in hardware
 
 
-def test_a_missing_recipe_is_one_line(tmp_path: Path) -> None:
-    arguments = ['train', 'none', '--output', str(tmp_path)]
-    result = subprocess.run(
-        [sys.executable, '-m', 'lednet_ros.cli', *arguments],
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-        env=os.environ,
-    )
-    assert result.returncode == 1
-    assert "no recipe 'none'" in result.stderr
-    assert 'camvid' in result.stderr
+def test_a_missing_recipe_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(['train', 'none', '--output', str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "no recipe 'none'" in line
+    assert 'camvid' in line

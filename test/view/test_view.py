@@ -57,7 +57,8 @@ def serve(small_content: Checkpoint) -> Iterator[Callable[[Path], int]]:
         player = Player(segmenter, source, None)
         app = make_app(player, segmenter.label_map, 'street', LOCAL)
         server = make_server(LOCAL, 0, app, threaded=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        # `shutdown` waits for as long as the server polls.
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         player.start()
         running.append((player, server))
         return int(server.server_port)

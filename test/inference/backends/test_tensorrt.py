@@ -76,7 +76,7 @@ def test_the_file_is_the_network(shipped: Checkpoint, precision: str, tolerance:
 def test_int8_has_signed_symmetric_pairs_and_nearly_the_same_labels(
     shipped: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibration, 'CALIBRATION_FRAMES', 12)
+    monkeypatch.setattr(calibration, 'CALIBRATION_FRAMES', 4)
     images = make_images(shipped, 1)
     content = make_source(shipped, 'int8').export(1)
     graph = onnx.load_from_string(content).graph

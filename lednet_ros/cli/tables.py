@@ -1,0 +1,117 @@
+# Copyright 2026 the lednet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Tables on the terminal, readable at 80 columns."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+# A file or a pipe has no width to keep to.
+FILE_WIDTH = 140
+NAME_WIDTH = 26
+TEXT_WIDTH = 32
+
+
+def make_console() -> Console:
+    """Return a console as wide as the terminal, or as a page where there is none."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=FILE_WIDTH)
+
+
+def print_rows(
+    console: Console,
+    rows: Sequence[Mapping[str, Any]],
+    title: str = '',
+    caption: str = '',
+    transposed: bool = False,
+) -> None:
+    """
+    Print rows as a table; columns that don't fit go into further tables below it.
+
+    Parameters
+    ----------
+    console
+        Where to print.
+    rows
+        Values by column; the first column names the row. None and missing values stay empty.
+    title, caption
+        Text above and below.
+    transposed
+        Print a row for each column instead: for few rows with many values.
+
+    """
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = [[column.replace('_', ' ') for column in columns]]
+    lines += [[_text(row.get(column)) for column in columns] for row in rows]
+    if transposed:
+        lines = [list(line) for line in zip(*lines, strict=True)]
+    widths = [_width(cells) for cells in zip(*lines, strict=True)]
+    widths[0] = min(max(len(line[0]) for line in lines), NAME_WIDTH)
+    if title:
+        console.print(f'[bold]{title}[/bold]')
+    for block in _split(widths, console.width):
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+        for index in (0, *block):
+            table.add_column(
+                lines[0][index],
+                width=widths[index],
+                justify='left' if not index or widths[index] == TEXT_WIDTH else 'right',
+            )
+        for line in lines[1:]:
+            table.add_row(*(line[index] for index in (0, *block)))
+        console.print(table)
+    if caption:
+        console.print(caption)
+
+
+def _width(cells: Sequence[str]) -> int:
+    """Return the characters that a column needs: a header breaks between words, a value doesn't."""
+    header, *values = cells
+    longest = max((len(value) for value in values), default=0)
+    needed = max(longest, *(len(word) for word in header.split() or ['']))
+    return min(needed, TEXT_WIDTH)
+
+
+def _split(widths: Sequence[int], available: int) -> list[list[int]]:
+    """Split the columns after the first into blocks that fit, as even as possible."""
+    blocks = _fill(widths, available)
+    # The same number of blocks, none of them wider than it must be.
+    while len(_fill(widths, available - 1)) == len(blocks):
+        available -= 1
+    return _fill(widths, available)
+
+
+def _fill(widths: Sequence[int], available: int) -> list[list[int]]:
+    blocks: list[list[int]] = [[]]
+    used = widths[0]
+    for index, width in enumerate(widths[1:], 1):
+        # Two spaces between columns, and the edges.
+        if blocks[-1] and used + width + 4 > available:
+            blocks.append([])
+            used = widths[0]
+        blocks[-1].append(index)
+        used += width + 2
+    return blocks
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ''
+    if isinstance(value, bool):
+        return 'yes' if value else 'no'
+    return f'{value:.4g}' if isinstance(value, float) else str(value)
