@@ -29,9 +29,9 @@ from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.files import atomic_path, make_folder
 from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.inference.onnx_export import export_onnx
+from lednet_ros.limits import MIN_SIZE
 from lednet_ros.models import load_network
 from lednet_ros.models.fused import FoldedNetwork
-from lednet_ros.limits import MIN_SIZE
 from lednet_ros.models.network import upsample
 import torch
 from torch import nn, Tensor

@@ -144,7 +144,7 @@ class Option:
             return Path(value)
         if self.type in (int, float):
             kind = Integral if self.type is int else Real
-            if isinstance(value, kind) and self.minimum <= value <= self.maximum:
+            if isinstance(value, kind) and self._has_in_range(value):
                 return self.type(value)
         elif self.type is str and (value in self.choices if self.choices else value is not None):
             return value
@@ -153,9 +153,14 @@ class Option:
             f'{self.name} is {shown}; allowed: {self.allowed or self.type.__name__}'
         )
 
+    def _has_in_range(self, value: Any) -> bool:
+        return self.minimum is None or self.maximum is None or (
+            self.minimum <= value <= self.maximum
+        )
+
     def _clean_size(self, value: Any) -> Size:
         height, width = value
-        if not all(self.minimum <= side <= self.maximum for side in (height, width)):
+        if not (self._has_in_range(height) and self._has_in_range(width)):
             raise ConfigurationError(
                 f'{self.name} is {height}x{width} (height x width); both must be {self.allowed}'
             )
@@ -251,7 +256,7 @@ class SegmenterOptions:
 
     def resolve(self) -> 'SegmenterOptions':
         """
-        Choose device, backend and precision where they are 'auto', and check that they go together.
+        Choose device, backend and precision where they are 'auto'; check that they go together.
 
         Returns
         -------

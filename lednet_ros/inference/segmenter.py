@@ -69,8 +69,8 @@ class Segmenter:
     """
     Segments frames with one network; buffers are allocated once and reused.
 
-    Not thread-safe: one thread at a time may call `segment` or `run`. Another one may call `update`
-    meanwhile.
+    Not thread-safe: one thread at a time may call `segment` or `run`; another one may call
+    `update` meanwhile.
 
     Parameters
     ----------
@@ -396,9 +396,14 @@ def _make_backend(
         from lednet_ros.inference.backends.torch_eager import TorchBackend
 
         return TorchBackend(network, checkpoint, options)
-    from lednet_ros.inference.backends.cuda_graph import CudaBackend
+    from lednet_ros.inference.backends.cuda_graph import DeviceBackend, make_device_network
 
-    return CudaBackend(network, checkpoint, options)
+    device = torch.device(options.device)
+    sized = replace(checkpoint, input_size=options.input_size or checkpoint.input_size)
+    run, dtype = make_device_network(
+        options.backend, network, sized, device, options.precision, options.calibration
+    )
+    return DeviceBackend(run, sized, device, dtype)
 
 
 def _check_frame(frame: Frame, index: int) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from lednet_ros.files import parse_yaml, share_directory
+from lednet_ros.limits import MAX_SIZE, MIN_SIZE
 from pydantic import BaseModel, ConfigDict, Field, model_validator, ValidationError
 import yaml
 

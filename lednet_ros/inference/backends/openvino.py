@@ -29,15 +29,16 @@ import functools
 import io
 import logging
 import os
-from pathlib import Path
 import warnings
 
 from lednet_ros import __version__
+from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.files import keep_in_cache
 from lednet_ros.inference.backends.base import Outputs, Style, Wanted
 from lednet_ros.inference.backends.calibration import Calibration
 from lednet_ros.inference.backends.compiled import compiled_path, digest_weights
 from lednet_ros.inference.encodings import Frame
+from lednet_ros.inference.options import SegmenterOptions
 from lednet_ros.inference.postprocess import classify_on_host, draw_on_host
 from lednet_ros.inference.preprocess import resize_on_host
 from lednet_ros.models import SegmentationNetwork
@@ -85,20 +86,11 @@ class OpenVINOBackend:
     Parameters
     ----------
     network
-        The network with its weights, float32, on the CPU.
-    num_classes
-        Outputs that may win a pixel; the network may have more.
-    input_size
-        Height and width of the network's input.
-    mean, std
-        Normalization per channel (red, green, blue).
-    precision
-        'fp32', 'bf16' or 'int8'.
-    num_threads
-        CPU threads; 0 leaves it to OpenVINO.
-    calibration
-        Folder with images like those that the network will see, for int8; None takes synthetic
-        streets.
+        The network with its weights, float32, on the CPU; it is changed.
+    checkpoint
+        Its classes and normalization; the network may have more outputs.
+    options
+        Resolved; precision, calibration, the size of the input and the number of threads count.
 
     Raises
     ------
@@ -108,17 +100,10 @@ class OpenVINOBackend:
     """
 
     def __init__(
-        self,
-        network: SegmentationNetwork,
-        *,
-        num_classes: int,
-        input_size: tuple[int, int],
-        mean: Sequence[float],
-        std: Sequence[float],
-        precision: str,
-        num_threads: int,
-        calibration: Path | None,
+        self, network: SegmentationNetwork, checkpoint: Checkpoint, options: SegmenterOptions
     ) -> None:
+        precision, num_threads = options.precision, options.num_threads
+        input_size = options.input_size or checkpoint.input_size
         self._input_size = input_size
         self._core = _core()
         low = 'bf16' if cpu_has_bf16() else 'f32'
@@ -131,11 +116,13 @@ class OpenVINOBackend:
             'ENABLE_CPU_PINNING': not 0 < num_threads < (os.cpu_count() or 1),
         }
         self._quantized = precision == 'int8'
-        self._calibration = Calibration(calibration if self._quantized else None, input_size)
-        scale = [1 / (255 * s) for s in std]
-        shift = [m / s for m, s in zip(mean, std, strict=True)]
-        self._network = fuse(network.eval(), scale, shift, num_classes)
-        self._num_classes = num_classes
+        self._calibration = Calibration(
+            options.calibration if self._quantized else None, input_size
+        )
+        scale = [1 / (255 * s) for s in checkpoint.std]
+        shift = [m / s for m, s in zip(checkpoint.mean, checkpoint.std, strict=True)]
+        self._num_classes = checkpoint.label_map.num_classes
+        self._network = fuse(network.eval(), scale, shift, self._num_classes)
         self._fingerprint = self._describe()
         self._requests: dict[int, _Request] = {}
 
