@@ -195,11 +195,7 @@ def _evaluate_folder(options: argparse.Namespace, folder: Path, gate: Any) -> Ma
         segmenter = Segmenter(checkpoint, settings, source=source)
     else:
         segmenter = MultiScaleSegmenter(
-            checkpoint,
-            source=source,
-            scales=options.scales,
-            flip=options.flip,
-            options=settings,
+            checkpoint, settings, source=source, scales=options.scales, flip=options.flip
         )
     layout = guess_layout(folder) if options.layout == 'auto' else options.layout
     what = (folder, options.split, segmenter.label_map, options.annotations)

@@ -64,6 +64,8 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
         details = {'type': lambda text: tuple(text.split(',')), 'metavar': 'NAME,NAME'}
     elif option.type is Path:
         details['metavar'] = 'DIR'
+    elif option.choices:
+        details['choices'] = option.choices
     default = option.without or option.default
     parser.add_argument(
         option.flag or f"--{option.name.replace('_', '-')}",

@@ -17,6 +17,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.inference.backends.torch_eager import PRECISIONS
@@ -45,14 +46,16 @@ class MultiScaleSegmenter:
     ----------
     checkpoint
         Weights and metadata.
+    options
+        How to run it; device, precision, the size of the input and the number of threads count.
     source
         Where the checkpoint is from, for messages.
     scales
         Sizes of the network's input, relative to the checkpoint's, 0.1 to 10.
     flip
         Add the mirrored view at every scale.
-    options
-        How to run it; device, precision, the size of the input and the number of threads count.
+    changes
+        Options by name, which replace those of `options`.
 
     Attributes
     ----------
@@ -75,13 +78,14 @@ class MultiScaleSegmenter:
     def __init__(
         self,
         checkpoint: Checkpoint,
+        options: SegmenterOptions | None = None,
         *,
         source: str | Path = 'checkpoint',
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
-        options: SegmenterOptions | None = None,
+        **changes: Any,
     ) -> None:
-        options = options or SegmenterOptions()
+        options = replace(options or SegmenterOptions(), **changes)
         if options.backend not in ('auto', 'torch_eager'):
             raise ConfigurationError(
                 f"backend is '{options.backend}'; with several views it must be 'torch_eager'"

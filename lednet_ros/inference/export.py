@@ -170,6 +170,8 @@ def export_network(
 
 
 def _write_openvino(network: nn.Module, example: Tensor, path: Path, output: str) -> None:
+    # Blocks OpenVINO's telemetry.
+    import lednet_ros.inference.backends.openvino  # noqa: F401
     import openvino
 
     model = openvino.convert_model(network, example_input=example, input=[tuple(example.shape)])

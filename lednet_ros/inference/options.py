@@ -213,7 +213,11 @@ class SegmenterOptions:
         maximum=MAX_SIZE,
     )
     num_threads: int = _option(
-        0, 'CPU threads of the network; 0 leaves it to the backend', minimum=0, maximum=256
+        0,
+        'CPU threads of the network; 0 leaves it to the backend',
+        minimum=0,
+        maximum=256,
+        flag='--threads',
     )
     output_size: Size | None = _option(
         None,
@@ -226,8 +230,8 @@ class SegmenterOptions:
     min_confidence: float = _option(
         0.0,
         'Pixels whose class is less probable than this become unlabeled (255)',
-        minimum=0,
-        maximum=1,
+        minimum=0.0,
+        maximum=1.0,
         run_time=True,
         group='results',
     )
@@ -240,8 +244,8 @@ class SegmenterOptions:
     overlay_alpha: float = _option(
         0.5,
         'Weight of the class colors in the overlay: 0 shows the frame, 1 the colors',
-        minimum=0,
-        maximum=1,
+        minimum=0.0,
+        maximum=1.0,
         run_time=True,
         group='drawing',
         flag='--alpha',

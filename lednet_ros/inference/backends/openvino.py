@@ -29,6 +29,7 @@ import functools
 import io
 import logging
 import os
+import sys
 import warnings
 
 from lednet_ros import __version__
@@ -45,8 +46,12 @@ from lednet_ros.models import SegmentationNetwork
 from lednet_ros.models.fused import fuse
 import numpy as np
 from numpy.typing import NDArray
-import openvino
 import torch
+
+# With this package OpenVINO and NNCF report their use to a server from a forked process. The fork
+# may hang in a lock of another thread; then the node never ends.
+sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]
+import openvino  # noqa: E402
 
 
 @functools.cache

@@ -204,7 +204,7 @@ def test_it_is_the_choice_on_x86_where_it_is_installed(
     monkeypatch.setattr('platform.machine', lambda: 'aarch64')
     assert Segmenter(small_content, device='cpu').backend == 'torch_eager'
     monkeypatch.setattr('platform.machine', lambda: 'x86_64')
-    monkeypatch.setattr('lednet_ros.inference.segmenter.find_spec', lambda name: None)
+    monkeypatch.setattr('lednet_ros.inference.options.find_spec', lambda name: None)
     assert Segmenter(small_content, device='cpu').backend == 'torch_eager'
     with pytest.raises(ConfigurationError, match='which needs openvino'):
         build(small_content)
@@ -286,7 +286,7 @@ def test_calibration_images_that_cannot_be_used_are_named(
 
 def test_int8_needs_nncf(small_content: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        'lednet_ros.inference.segmenter.find_spec', lambda name: None if name == 'nncf' else 1
+        'lednet_ros.inference.options.find_spec', lambda name: None if name == 'nncf' else 1
     )
     with pytest.raises(ConfigurationError, match="'int8', which needs nncf"):
         build(small_content, precision='int8')
