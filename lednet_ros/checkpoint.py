@@ -31,6 +31,7 @@ import zipfile
 
 from lednet_ros.files import atomic_path
 from lednet_ros.labels import LabelMap, LabelMapError
+from lednet_ros.limits import MAX_SIZE
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
 import torch
@@ -43,8 +44,6 @@ FORMAT_VERSION = 1
 # Biases with one value for each output, one of them in every network.
 OUTPUTS = ('encoder.output_conv.bias', 'classifier.bias')
 FOREIGN_SUFFIXES = ('.pth', '.tar', '.pt')
-# Side length limit: larger inputs than 8K frames are a damaged or hostile file.
-MAX_INPUT_SIDE = 8192
 
 
 class CheckpointError(RuntimeError):
@@ -146,7 +145,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path | str) -> None:
         temporary.chmod(0o644)
 
 
-def load_checkpoint(name_or_path: str | Path, label_map: LabelMap | None = None) -> Checkpoint:
+def load_checkpoint(
+    name_or_path: str | Path, label_map: LabelMap | str | Path | None = None
+) -> Checkpoint:
     """
     Read a checkpoint of this package or of the LEDNet authors' layout.
 
@@ -155,8 +156,8 @@ def load_checkpoint(name_or_path: str | Path, label_map: LabelMap | None = None)
     name_or_path
         A file, or the name of a shipped checkpoint.
     label_map
-        Classes to use instead of the checkpoint's own. Files without metadata (`.pth`) need it
-        unless they have the 19 or 20 outputs of Cityscapes.
+        Classes to use instead of the checkpoint's own; a label map, its name or file. Files
+        without metadata (`.pth`) need it unless they have the 19 or 20 outputs of Cityscapes.
 
     Returns
     -------
@@ -167,8 +168,12 @@ def load_checkpoint(name_or_path: str | Path, label_map: LabelMap | None = None)
     ------
     CheckpointError
         The file is missing, truncated, of another format, holds code, or its parts disagree.
+    LabelMapError
+        The label map can't be read.
 
     """
+    if isinstance(label_map, (str, Path)):
+        label_map = LabelMap.load(label_map)
     path = resolve_checkpoint(name_or_path)
     if path.suffix in FOREIGN_SUFFIXES:
         checkpoint = _load_foreign(path, label_map)
@@ -396,8 +401,8 @@ def _named(what: str, keys: list[str], shown: int = 5) -> list[str]:
 
 def _read_size(values: Any) -> tuple[int, int]:
     height, width = (int(value) for value in values)
-    if not (0 < height <= MAX_INPUT_SIDE and 0 < width <= MAX_INPUT_SIDE):
-        raise ValueError(f'input_size is {height}x{width}; allowed: 1 to {MAX_INPUT_SIDE}')
+    if not (0 < height <= MAX_SIZE and 0 < width <= MAX_SIZE):
+        raise ValueError(f'input_size is {height}x{width}; allowed: 1 to {MAX_SIZE}')
     return height, width
 
 

@@ -75,7 +75,7 @@ NEEDED_BY = {
         'ros/*', 'reliability/*', 'replay/*', 'benchmark/test_live.py', 'demo/test_demo.py',
         'fuzz/test_fuzz_node.py', 'fuzz/test_fuzz_configuration.py',
     ),
-    'triton': ('inference/test_device_*.py', 'inference/test_unit_kernels.py'),
+    'triton': ('inference/backends/test_cuda_*.py',),
     'flask': ('view/*',),
 }
 ABSENT = [package for package in NEEDED_BY if find_spec(package) is None]

@@ -24,15 +24,16 @@ import pytest
 PACKAGE = Path(lednet_ros.__file__).parent
 
 # Each part and the parts that it may import besides itself.
-BASE = {'labels', 'files', 'machine', 'synthetic', 'datasets', 'checkpoint'}
+BASE = {'limits', 'labels', 'files', 'machine', 'synthetic', 'datasets', 'checkpoint'}
 NODE_BASE = BASE - {'datasets'}
 ALLOWED = {
     'files': set(),
+    'limits': set(),
     'machine': set(),
     'labels': {'files'},
     'synthetic': {'labels'},
     'datasets': {'files', 'labels', 'synthetic'},
-    'checkpoint': {'files', 'labels'},
+    'checkpoint': {'files', 'labels', 'limits'},
     'models': BASE,
     'inference': BASE | {'models'},
     'recordings': BASE | {'models', 'inference'},

@@ -25,9 +25,10 @@ from lednet_ros.benchmark.workload import draw_frames, FRAMES
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint, shipped_checkpoints
 from lednet_ros.datasets import open_labeled
 from lednet_ros.evaluation.dataset import evaluate
-from lednet_ros.inference.backend import ConfigurationError
+from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.inference.encodings import Frame
-from lednet_ros.inference.segmenter import BACKENDS, Segmenter
+from lednet_ros.inference.options import BACKENDS
+from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap
 from lednet_ros.models import build_network, NETWORKS
 from lednet_ros.models.describe import describe_network
@@ -105,7 +106,7 @@ def run_models(
         elif data is not None:
             missing[f'{ACCURACY} of {name}'] = 'no weights are shipped'
         for backend in backends:
-            for precision in BACKENDS[backend]:
+            for precision in BACKENDS[backend].precisions:
                 way = f'{backend} {precision}'
                 if way == 'torch_eager fp16' and not torch.cuda.is_available():
                     missing[way] = 'emulated without a GPU, seconds a frame'

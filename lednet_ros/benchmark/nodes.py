@@ -28,8 +28,9 @@ import sys
 from lednet_ros.benchmark.baselines import EagerModule, Pixels
 from lednet_ros.benchmark.naive_node import NaiveNode
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
-from lednet_ros.inference.backend import draw_on_host, Outputs, Style, Wanted
+from lednet_ros.inference.backends.base import Outputs, Style, Wanted
 from lednet_ros.inference.encodings import Frame
+from lednet_ros.inference.postprocess import draw_on_host
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.ros.process import run_node
 from lednet_ros.ros.segmentation_node import make_node, SegmentationNode

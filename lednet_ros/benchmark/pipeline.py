@@ -24,7 +24,7 @@ from lednet_ros.benchmark.baselines import EagerModule, OnnxRuntime, Pipeline, P
 from lednet_ros.benchmark.measure import describe_machine, summarize, time_in_turns
 from lednet_ros.benchmark.workload import draw_frames, FRAMES, make_checkpoint
 from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.inference.backend import ConfigurationError, Outputs, Wanted
+from lednet_ros.inference.backends.base import ConfigurationError, Outputs, Wanted
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.postprocess import blend, classify_on_host
 from lednet_ros.inference.segmenter import Segmenter
@@ -297,7 +297,7 @@ def time_on_device(
         What can't run here, with the reason.
 
     """
-    from lednet_ros.inference.device_backend import DeviceBackend, make_device_network
+    from lednet_ros.inference.backends.cuda_graph import DeviceBackend, make_device_network
 
     device = torch.device('cuda')
     times = {BASELINE: EagerModule(checkpoint, 'cuda').time_on_device(rounds)}

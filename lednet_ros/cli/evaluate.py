@@ -16,12 +16,17 @@
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 import glob
 from pathlib import Path
 import sys
 from typing import Any
 
-from lednet_ros.cli.parsing import add_segmenter_arguments, Subparsers
+from lednet_ros.cli.parsing import (
+    add_segmenter_options,
+    read_segmenter_options,
+    Subparsers,
+)
 
 # Options for one kind of data, with their defaults.
 FOLDER_OPTIONS = {'scales': (1.0,), 'flip': False, 'submission': None}
@@ -49,7 +54,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help='folder with SPLIT/images and SPLIT/labels, Cityscapes, or bags (names or patterns)',
     )
     parser.add_argument('--json', metavar='FILE', help='also write the figures to FILE')
-    add_segmenter_arguments(parser)
+    add_segmenter_options(parser)
     _add_folder_arguments(parser.add_argument_group('folders'))
     _add_bag_arguments(parser.add_argument_group('bags'))
     gate = parser.add_argument_group(
@@ -178,31 +183,19 @@ def _evaluate_folder(options: argparse.Namespace, folder: Path, gate: Any) -> Ma
     from lednet_ros.evaluation.multi_scale import MultiScaleSegmenter
     from lednet_ros.files import make_folder
     from lednet_ros.inference.segmenter import Segmenter
-    from lednet_ros.labels import LabelMap
 
     if options.submission:
         make_folder(Path(options.submission))
-    checkpoint = load_checkpoint(
-        options.checkpoint, LabelMap.load(options.label_map) if options.label_map else None
-    )
+    checkpoint = load_checkpoint(options.checkpoint, options.label_map)
     gate.check_names(checkpoint.label_map.names)
-    settings = {
-        'source': options.checkpoint,
-        'device': options.device,
-        'precision': options.precision,
-    }
+    settings = read_segmenter_options(options)
+    source = options.checkpoint
     segmenter: Segmenter | MultiScaleSegmenter
     if options.scales == (1.0,) and not options.flip:
-        segmenter = Segmenter(
-            checkpoint, backend=options.backend, calibration=options.calibration, **settings
-        )
+        segmenter = Segmenter(checkpoint, settings, source=source)
     else:
-        if options.backend not in ('auto', 'torch_eager'):
-            raise ValueError(
-                f"backend is '{options.backend}'; with --scales or --flip it must be 'torch_eager'"
-            )
         segmenter = MultiScaleSegmenter(
-            checkpoint, scales=options.scales, flip=options.flip, **settings
+            checkpoint, settings, source=source, scales=options.scales, flip=options.flip
         )
     layout = guess_layout(folder) if options.layout == 'auto' else options.layout
     what = (folder, options.split, segmenter.label_map, options.annotations)
@@ -228,15 +221,14 @@ def _evaluate_bags(
         raise ValueError('--label-topic and --labels are given; only one may be')
     if options.labels:
         list_label_files(options.labels)
+    chosen = read_segmenter_options(options)
+    if not chosen.num_threads and (options.workers > 1 or options.ray_address):
+        # Each process of several takes one core.
+        chosen = replace(chosen, num_threads=1)
     settings = EvaluationSettings(
         options.checkpoint,
         options.label_map,
-        options.device,
-        options.backend,
-        options.precision,
-        options.calibration,
-        # Each process of several takes one core.
-        num_threads=1 if options.workers > 1 or options.ray_address else 0,
+        chosen,
         image_topic=options.image_topic,
         truth=TruthSource(options.label_topic, options.labels, round(options.slop * 1e9)),
     )

@@ -15,7 +15,10 @@
 """Pieces that several commands' parsers share."""
 
 import argparse
+from pathlib import Path
 from typing import Any, TYPE_CHECKING
+
+from lednet_ros.inference.options import Names, Option, OPTIONS, SegmenterOptions, Size
 
 if TYPE_CHECKING:
     from lednet_ros.inference.segmenter import Segmenter
@@ -30,47 +33,68 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--json', action='store_true', help='print JSON')
 
 
-def add_palette_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the choice of colors."""
-    parser.add_argument(
-        '--palette',
-        choices=('label_map', 'color_blind'),
-        default='label_map',
-        help="colors: the label map's, or some that stay apart for the color-blind",
-    )
+def add_segmenter_options(parser: argparse.ArgumentParser, *groups: str) -> None:
+    """
+    Add checkpoint, label map and the options of a segmenter.
 
+    Parameters
+    ----------
+    parser
+        Where to add them.
+    groups
+        Groups of `SegmenterOptions` that the command uses besides 'network'.
 
-def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the choice of checkpoint, device, backend and precision."""
+    """
     parser.add_argument(
         '--checkpoint',
         default='lednet',
         help='file or name of a shipped checkpoint (default: lednet)',
     )
-    parser.add_argument('--label-map', help="file or name; default: the checkpoint's own")
-    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    parser.add_argument('--label-map', help="file or name (default: the checkpoint's)")
+    for option in OPTIONS.values():
+        if option.group == 'network' or option.group in groups:
+            _add_option(parser, option)
+
+
+def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
+    details: dict[str, Any] = {'type': option.type}
+    if option.type == Size:
+        details = {'type': int, 'nargs': 2, 'metavar': ('H', 'W')}
+    elif option.type == Names:
+        details = {'type': lambda text: tuple(text.split(',')), 'metavar': 'NAME,NAME'}
+    elif option.type is Path:
+        details['metavar'] = 'DIR'
+    elif option.choices:
+        details['choices'] = option.choices
+    default = option.without or option.default
     parser.add_argument(
-        '--backend',
-        default='auto',
-        help='auto, torch_eager, openvino, cuda_graph or tensorrt',
-    )
-    parser.add_argument('--precision', default='auto', help='auto, fp32, fp16, bf16 or int8')
-    parser.add_argument(
-        '--calibration', metavar='DIR', help='images for int8; default: synthetic streets'
+        option.flag or f"--{option.name.replace('_', '-')}",
+        dest=option.name,
+        default=argparse.SUPPRESS,
+        help=option.description + (f' (default: {default})' if default else ''),
+        **details,
     )
 
 
-def make_segmenter(options: argparse.Namespace, **more: Any) -> 'Segmenter':
-    """Build the segmenter that the options of `add_segmenter_arguments` describe."""
+def read_segmenter_options(options: argparse.Namespace) -> SegmenterOptions:
+    """
+    Return the options of a segmenter that were given on the command line.
+
+    Raises
+    ------
+    ConfigurationError
+        One is not allowed.
+
+    """
+    return SegmenterOptions(
+        **{name: value for name, value in vars(options).items() if name in OPTIONS}
+    )
+
+
+def make_segmenter(options: argparse.Namespace) -> 'Segmenter':
+    """Build the segmenter that the options of `add_segmenter_options` describe."""
     from lednet_ros.inference.segmenter import Segmenter
-    from lednet_ros.labels import LabelMap
 
     return Segmenter.from_checkpoint(
-        options.checkpoint,
-        label_map=LabelMap.load(options.label_map) if options.label_map else None,
-        device=options.device,
-        backend=options.backend,
-        precision=options.precision,
-        calibration=options.calibration,
-        **more,
+        options.checkpoint, read_segmenter_options(options), label_map=options.label_map
     )

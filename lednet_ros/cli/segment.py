@@ -19,8 +19,7 @@ from pathlib import Path
 import sys
 
 from lednet_ros.cli.parsing import (
-    add_palette_argument,
-    add_segmenter_arguments,
+    add_segmenter_options,
     make_segmenter,
     Subparsers,
 )
@@ -57,24 +56,12 @@ def add_parser(subparsers: Subparsers) -> None:
         'otherwise labels)',
     )
     parser.add_argument('--image-topic', metavar='TOPIC', help='default: the only image topic')
-    parser.add_argument('--alpha', type=float, default=0.5, help='of the colors (default: 0.5)')
-    parser.add_argument(
-        '--min-confidence',
-        type=float,
-        default=0.0,
-        metavar='P',
-        help='pixels below become unlabeled, 0 to 1 (default: 0)',
-    )
-    parser.add_argument(
-        '--output-size', type=int, nargs=2, metavar=('H', 'W'), help="default: the frames' own"
-    )
     parser.add_argument('--legend', action='store_true', help='names of the classes below')
     parser.add_argument('--boundaries', action='store_true', help='lines where classes meet')
     parser.add_argument(
         '--compress', action='store_true', help='make bags smaller, which takes longer'
     )
-    add_palette_argument(parser)
-    add_segmenter_arguments(parser)
+    add_segmenter_options(parser, 'results', 'drawing')
     parser.set_defaults(run=run)
 
 
@@ -82,17 +69,7 @@ def run(options: argparse.Namespace) -> int:
     """Segment all inputs; gives 1 if something of them was lost."""
     from lednet_ros.recordings.segment import Look, segment_recording
 
-    for name in ('alpha', 'min_confidence'):
-        value = getattr(options, name)
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name.replace('_', '-')} is {value:g}; it must be 0 to 1")
-    segmenter = make_segmenter(
-        options,
-        output_size=options.output_size and tuple(options.output_size),
-        palette=options.palette,
-    )
-    segmenter.overlay_alpha = options.alpha
-    segmenter.min_confidence = options.min_confidence
+    segmenter = make_segmenter(options)
     problems = []
     for source in options.inputs:
         kind = options.kind or _choose_kind(source, options.output)

@@ -80,7 +80,7 @@ def print_rows(
 
 
 def _width(cells: Sequence[str]) -> int:
-    """Return the characters that a column needs: a header breaks between words, a value doesn't."""
+    """Return the characters that a column needs; only its header breaks between words."""
     header, *values = cells
     longest = max((len(value) for value in values), default=0)
     needed = max(longest, *(len(word) for word in header.split() or ['']))

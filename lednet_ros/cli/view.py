@@ -18,8 +18,7 @@ import argparse
 from pathlib import Path
 
 from lednet_ros.cli.parsing import (
-    add_palette_argument,
-    add_segmenter_arguments,
+    add_segmenter_options,
     make_segmenter,
     Subparsers,
 )
@@ -36,8 +35,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         '--port', type=int, default=8080, help='0 takes a free one (default: 8080)'
     )
-    add_palette_argument(parser)
-    add_segmenter_arguments(parser)
+    add_segmenter_options(parser, 'results', 'drawing')
     parser.set_defaults(run=run)
 
 
@@ -52,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
 
     # Fails now rather than on the page.
     next(iter(read_frames(options.input, options.image_topic)), None)
-    segmenter = make_segmenter(options, palette=options.palette)
+    segmenter = make_segmenter(options)
     # A line for every picture helps nobody.
     logging.getLogger('werkzeug').setLevel(logging.ERROR)
     player = Player(segmenter, options.input, options.image_topic)

@@ -36,10 +36,10 @@ from lednet_ros.evaluation.recording import (
     TruthSource,
 )
 from lednet_ros.files import write_json
+from lednet_ros.inference.options import SegmenterOptions
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap
 import numpy as np
-import torch
 from tqdm import tqdm
 
 
@@ -50,10 +50,8 @@ class EvaluationSettings:
 
     Attributes
     ----------
-    checkpoint, label_map, device, backend, precision, calibration
+    checkpoint, label_map, options
         See `Segmenter.from_checkpoint`; the label map by name or file.
-    num_threads
-        CPU threads of each process; 0 takes all.
     image_topic, truth
         See `evaluate_bag`.
 
@@ -61,26 +59,14 @@ class EvaluationSettings:
 
     checkpoint: str
     label_map: str | None = None
-    device: str = 'auto'
-    backend: str = 'auto'
-    precision: str = 'auto'
-    calibration: str | None = None
-    num_threads: int = 0
+    options: SegmenterOptions = field(default_factory=SegmenterOptions)
     image_topic: str | None = None
     truth: TruthSource = field(default_factory=TruthSource)
 
     def make_segmenter(self) -> Segmenter:
         """Build the segmenter; raises as `Segmenter.from_checkpoint`."""
-        if self.num_threads:
-            torch.set_num_threads(self.num_threads)
         return Segmenter.from_checkpoint(
-            self.checkpoint,
-            label_map=LabelMap.load(self.label_map) if self.label_map else None,
-            device=self.device,
-            backend=self.backend,
-            precision=self.precision,
-            calibration=self.calibration,
-            num_threads=self.num_threads,
+            self.checkpoint, self.options, label_map=self.label_map
         )
 
 
@@ -260,7 +246,8 @@ class _Store:
             # A file may have changed under its name; the number of threads changes nothing.
             files = [bag, Path(settings.checkpoint)]
             state = ' '.join(map(_state, files))
-            key = f'{__version__} {replace(settings, num_threads=0)} {label_map} {state}'
+            settings = replace(settings, options=replace(settings.options, num_threads=0))
+            key = f'{__version__} {settings} {label_map} {state}'
             digest = hashlib.sha256(key.encode()).hexdigest()[:16]
             self._path = folder / f'{bag.name}.{digest}.json'
 

@@ -15,15 +15,16 @@
 """Segmentation by several scaled and mirrored views of a frame: slower, a little more accurate."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.inference.backend import ConfigurationError
+from lednet_ros.inference.backends.torch_eager import PRECISIONS
+from lednet_ros.inference.options import ConfigurationError, SegmenterOptions
 from lednet_ros.inference.preprocess import normalize, resize_on_device, resize_on_host
-from lednet_ros.inference.segmenter import MAX_SIZE, Segmenter
-from lednet_ros.inference.torch_backend import PRECISIONS
+from lednet_ros.limits import MAX_SIZE, MIN_SIZE
 from lednet_ros.models import load_network
-from lednet_ros.models.network import MIN_SIZE
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -45,14 +46,16 @@ class MultiScaleSegmenter:
     ----------
     checkpoint
         Weights and metadata.
+    options
+        How to run it; device, precision, the size of the input and the number of threads count.
     source
         Where the checkpoint is from, for messages.
     scales
         Sizes of the network's input, relative to the checkpoint's, 0.1 to 10.
     flip
         Add the mirrored view at every scale.
-    device, precision
-        See `Segmenter`.
+    changes
+        Options by name, which replace those of `options`.
 
     Attributes
     ----------
@@ -75,27 +78,32 @@ class MultiScaleSegmenter:
     def __init__(
         self,
         checkpoint: Checkpoint,
+        options: SegmenterOptions | None = None,
         *,
         source: str | Path = 'checkpoint',
         scales: Sequence[float] = (1.0,),
         flip: bool = False,
-        device: str = 'auto',
-        precision: str = 'auto',
+        **changes: Any,
     ) -> None:
-        # Checks and resolves the settings that both share.
-        single = Segmenter(
-            checkpoint, source=source, device=device, backend='torch_eager', precision=precision
-        )
-        self.label_map = single.label_map
-        self.num_parameters = single.num_parameters
-        self.input_sizes = [_scaled(single.input_size, scale) for scale in scales]
+        options = replace(options or SegmenterOptions(), **changes)
+        if options.backend not in ('auto', 'torch_eager'):
+            raise ConfigurationError(
+                f"backend is '{options.backend}'; with several views it must be 'torch_eager'"
+            )
+        options = replace(options, backend='torch_eager').resolve()
+        if options.num_threads:
+            torch.set_num_threads(options.num_threads)
+        self.label_map = checkpoint.label_map
+        input_size = options.input_size or checkpoint.input_size
+        self.input_sizes = [_scaled(input_size, scale) for scale in scales]
         if not self.input_sizes:
             raise ConfigurationError('scales is empty; it must have one scale or more')
         self._flip = flip
         self._mean, self._std = checkpoint.mean, checkpoint.std
-        self._device = single.device
-        self._dtype = PRECISIONS[single.precision]
+        self._device = torch.device(options.device)
+        self._dtype = PRECISIONS[options.precision]
         network = load_network(checkpoint, source)
+        self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
         self._network = network.to(device=self._device, dtype=self._dtype).eval()
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

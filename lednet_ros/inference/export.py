@@ -27,11 +27,12 @@ import warnings
 
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.files import atomic_path, make_folder
-from lednet_ros.inference.backend import ConfigurationError
+from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.inference.onnx_export import export_onnx
+from lednet_ros.limits import MIN_SIZE
 from lednet_ros.models import load_network
 from lednet_ros.models.fused import FoldedNetwork
-from lednet_ros.models.network import MIN_SIZE, upsample
+from lednet_ros.models.network import upsample
 import torch
 from torch import nn, Tensor
 
@@ -169,6 +170,8 @@ def export_network(
 
 
 def _write_openvino(network: nn.Module, example: Tensor, path: Path, output: str) -> None:
+    # Blocks OpenVINO's telemetry.
+    import lednet_ros.inference.backends.openvino  # noqa: F401
     import openvino
 
     model = openvino.convert_model(network, example_input=example, input=[tuple(example.shape)])

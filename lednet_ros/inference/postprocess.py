@@ -12,9 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From class scores to labels and confidence, and from labels to pictures."""
+"""From logits to labels and confidence, and from labels to colored images."""
+
+from collections.abc import Sequence
 
 import cv2
+from lednet_ros.inference.backends.base import Outputs, Style, Wanted
+from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.host_kernels import (
     choose_classes,
     choose_classes_with_confidence,
@@ -166,3 +170,21 @@ def blend(
     )
     run_rows(paint_visible, height, data, step, labels, palette, visible, out)
     cv2.addWeighted(pixels, 1 - alpha, out, alpha, 0, dst=out)
+
+
+def draw_on_host(
+    frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted, style: Style
+) -> None:
+    """Draw the overlays and colors that are wanted; parameters as in `Backend.run`."""
+    for frame, output in zip(frames, outputs, strict=True):
+        if wanted.overlay:
+            blend(
+                frame.pixels,
+                output.array('labels'),
+                style.palettes[frame.color_order],
+                style.alpha,
+                style.visible,
+                output.array('overlay'),
+            )
+        if wanted.color:
+            colorize(output.array('labels'), style.palettes['rgb'], output.array('color'))

@@ -12,55 +12,30 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The segmenter: camera frames in; labels, confidence and pictures out."""
+"""The segmenter: camera frames in; labels, confidence and colored images out."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 import gc
-from importlib.util import find_spec
 from pathlib import Path
-import platform
 from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
-from lednet_ros.inference.backend import (
-    Backend,
-    ConfigurationError,
-    Outputs,
-    OverlappingBackend,
-    SLOTS,
-    Style,
-    Wanted,
-)
+from lednet_ros.inference.backends.base import Backend, Outputs, Style, Wanted
 from lednet_ros.inference.encodings import Frame, FrameError
-from lednet_ros.inference.torch_backend import TorchBackend
+from lednet_ros.inference.options import (
+    ConfigurationError,
+    OPTIONS,
+    resolve_device,
+    SegmenterOptions,
+)
 from lednet_ros.labels import LabelMap
-from lednet_ros.models import load_network
-from lednet_ros.models.network import MIN_SIZE
+from lednet_ros.models import load_network, SegmentationNetwork
 import numpy as np
 from numpy.typing import NDArray
 import torch
 
-MAX_SIZE = 8192
 COLOR_ORDERS = ('rgb', 'bgr')
-PALETTES = ('label_map', 'color_blind')
-DEVICES = ('auto', 'cpu', 'cuda', 'cuda:N')
-# What runs the network, with the precisions that it knows.
-BACKENDS = {
-    'torch_eager': ('fp32', 'fp16', 'bf16'),
-    'openvino': ('fp32', 'bf16', 'int8'),
-    'cuda_graph': ('fp32', 'fp16', 'bf16'),
-    'tensorrt': ('fp32', 'fp16', 'int8'),
-}
-# Where each one runs, and the packages that it needs besides PyTorch, for int8 some more.
-DEVICE_OF = {'openvino': 'cpu', 'cuda_graph': 'cuda', 'tensorrt': 'cuda'}
-PACKAGES_OF = {
-    'openvino': ('openvino',),
-    'cuda_graph': ('triton',),
-    'tensorrt': ('tensorrt', 'triton', 'onnxscript'),
-}
-INT8_PACKAGES_OF = {'openvino': ('nncf',), 'tensorrt': ('onnxruntime',)}
 
 
 @dataclass(frozen=True)
@@ -94,50 +69,43 @@ class Segmenter:
     """
     Segments frames with one network; buffers are allocated once and reused.
 
-    Not thread-safe: one thread at a time may call `segment`.
+    Not thread-safe: one thread at a time may call `segment` or `run`; another one may call
+    `update` meanwhile.
 
     Parameters
     ----------
     checkpoint
         Weights and metadata.
+    options
+        How to run it; None takes the defaults.
     source
         Where the checkpoint is from, for messages.
-    device
-        'auto' (CUDA if there is one), 'cpu', 'cuda' or 'cuda:N'.
     backend
-        'auto' (OpenVINO on an x86 CPU where it is installed, otherwise 'torch_eager'),
-        'torch_eager', 'openvino', 'cuda_graph' or 'tensorrt' (these two on CUDA); or what makes
-        an object that runs the network instead.
-    precision
-        'auto' (fp16 on CUDA, bf16 with OpenVINO on a CPU that has it, otherwise fp32), 'fp32',
-        'fp16' (not with OpenVINO), 'bf16' (not with TensorRT) or 'int8' (only with these two).
-    input_size
-        Height and width of the network's input; None takes the checkpoint's. Frames are resized
-        to it.
-    output_size
-        Height and width of the results; None gives each result the size of its frame.
-    num_threads
-        CPU threads of OpenVINO; 0 leaves it to OpenVINO. PyTorch's are set for the process, by
-        `torch.set_num_threads`.
-    calibration
-        Folder with images like those that the network will see, for int8; None takes synthetic
-        streets.
-    palette
-        Colors of the classes: 'label_map' or 'color_blind' (`LabelMap.for_color_blind`).
+        As in `SegmenterOptions`; or a callable that makes the object to run instead of a network.
+    changes
+        Options by name, which replace those of `options`.
 
     Attributes
     ----------
+    options : SegmenterOptions
+        Resolved, with the size of the network's input.
+    device : torch.device
+        Where the network runs.
+    backend : str
+        What runs it; 'custom' for an object that the caller made.
     label_map : LabelMap
         The classes, in the colors of the palette.
-    overlay_alpha : float
-        Weight of the colors in overlays, 0..1.
-    min_confidence : float
-        Pixels below this softmax probability (0..1) become 255.
+    network_name : str
+        Of the checkpoint.
+    num_parameters : int
+        Of the network.
 
     Raises
     ------
     ConfigurationError
-        A setting is not allowed or the device is not there.
+        An option is not allowed, or the device is not there.
+    LabelMapError
+        A class that overlays shall draw is not in the label map.
     CheckpointError
         The network is not known or the weights do not fit it.
 
@@ -146,69 +114,43 @@ class Segmenter:
     def __init__(
         self,
         checkpoint: Checkpoint,
+        options: SegmenterOptions | None = None,
         *,
         source: str | Path = 'checkpoint',
-        device: str = 'auto',
-        backend: str | Callable[[], Backend] = 'auto',
-        precision: str = 'auto',
-        input_size: tuple[int, int] | None = None,
-        output_size: tuple[int, int] | None = None,
-        num_threads: int = 0,
-        calibration: str | Path | None = None,
-        palette: str = 'label_map',
+        backend: str | Callable[[], Backend] | None = None,
+        **changes: Any,
     ) -> None:
-        self.device = _resolve_device(device)
-        self.label_map = _recolor(checkpoint.label_map, palette)
-        self.network_name = checkpoint.network
-        self.input_size = _check_size(
-            'input_size', input_size or checkpoint.input_size, MIN_SIZE
-        )
-        self.output_size = output_size and _check_size('output_size', output_size, 1)
-        self.overlay_alpha = 0.5
-        self.min_confidence = 0.0
-        self._visible = _visibility(self.label_map, self.label_map.names)
-        self._palettes = {
-            'rgb': self.label_map.palette,
-            'bgr': np.ascontiguousarray(self.label_map.palette[:, ::-1]),
-        }
-        network = load_network(checkpoint, source)
-        self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
         if isinstance(backend, str):
-            self.backend = _resolve_backend(backend, self.device)
-            self.precision = _resolve_precision(precision, self.backend, self.device)
-            # Not a bound method: a circle would keep the memory of the backend.
-            self._make_backend: Callable[[], Backend] = partial(
-                _make_known_backend,
-                self.backend,
-                self.precision,
-                self.device,
-                checkpoint,
-                source,
-                self.input_size,
-                num_threads,
-                Path(calibration) if calibration else None,
-            )
+            changes['backend'] = backend
+        options = replace(options or SegmenterOptions(), **changes)
+        options = replace(options, input_size=options.input_size or checkpoint.input_size)
+        if callable(backend):
+            self._factory: Callable[[], Backend] | None = backend
+            self.options = replace(options, device=resolve_device(options.device))
         else:
-            self.backend = 'custom'
-            self.precision = precision
-            self._make_backend = backend
+            self._factory = None
+            self.options = options.resolve()
+        self.backend = 'custom' if callable(backend) else self.options.backend
+        self.device = torch.device(self.options.device)
+        self.label_map = checkpoint.label_map
+        if options.palette == 'color_blind':
+            self.label_map = self.label_map.for_color_blind()
+        self.network_name = checkpoint.network
+        self._style = _make_style(self.label_map, self.options)
+        self._checkpoint, self._source = checkpoint, source
+        self._outputs: list[Outputs] = []
+        if options.num_threads:
+            torch.set_num_threads(options.num_threads)
         self._backend = self._make_backend()
-        self._outputs: list[list[Outputs]] = [[] for _ in range(SLOTS)]
 
     @classmethod
     def from_checkpoint(
         cls,
         path_or_name: str | Path,
+        options: SegmenterOptions | None = None,
         *,
-        label_map: LabelMap | None = None,
-        device: str = 'auto',
-        backend: str = 'auto',
-        precision: str = 'auto',
-        input_size: tuple[int, int] | None = None,
-        output_size: tuple[int, int] | None = None,
-        num_threads: int = 0,
-        calibration: str | Path | None = None,
-        palette: str = 'label_map',
+        label_map: LabelMap | str | Path | None = None,
+        **changes: Any,
     ) -> 'Segmenter':
         """
         Build a segmenter from a checkpoint file or the name of a shipped checkpoint.
@@ -217,27 +159,51 @@ class Segmenter:
         ----------
         path_or_name, label_map
             See `lednet_ros.checkpoint.load_checkpoint`.
-        device, backend, precision, input_size, output_size, num_threads, calibration, palette
+        options, changes
             See the class.
 
         Raises
         ------
-        CheckpointError, ConfigurationError
+        CheckpointError, ConfigurationError, LabelMapError
             See the class.
 
         """
-        return cls(
-            load_checkpoint(path_or_name, label_map),
-            source=path_or_name,
-            device=device,
-            backend=backend,
-            precision=precision,
-            input_size=input_size,
-            output_size=output_size,
-            num_threads=num_threads,
-            calibration=calibration,
-            palette=palette,
-        )
+        checkpoint = load_checkpoint(path_or_name, label_map)
+        return cls(checkpoint, options, source=path_or_name, **changes)
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic of the network."""
+        return self.options.precision
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the network's input."""
+        assert self.options.input_size is not None
+        return self.options.input_size
+
+    @property
+    def output_size(self) -> tuple[int, int] | None:
+        """Height and width of the results; None where each has the size of its frame."""
+        return self.options.output_size
+
+    @property
+    def overlay_alpha(self) -> float:
+        """Weight of the colors in overlays, 0..1; can be set."""
+        return self.options.overlay_alpha
+
+    @overlay_alpha.setter
+    def overlay_alpha(self, value: float) -> None:
+        self.update(overlay_alpha=value)
+
+    @property
+    def min_confidence(self) -> float:
+        """Pixels below this softmax probability (0..1) become 255; can be set."""
+        return self.options.min_confidence
+
+    @min_confidence.setter
+    def min_confidence(self, value: float) -> None:
+        self.update(min_confidence=value)
 
     def show_classes(self, names: Collection[str]) -> None:
         """
@@ -254,7 +220,34 @@ class Segmenter:
             A name is not in the label map.
 
         """
-        self._visible = _visibility(self.label_map, names or self.label_map.names)
+        self.update(overlay_classes=tuple(names))
+
+    def update(self, **changes: Any) -> None:
+        """
+        Change options while the segmenter runs; all of them or, after an error, none.
+
+        Parameters
+        ----------
+        changes
+            Options by name; those with `Option.run_time`.
+
+        Raises
+        ------
+        ConfigurationError
+            A value is not allowed, or an option can't change any more.
+        LabelMapError
+            A class is not in the label map.
+
+        """
+        options = replace(self.options, **changes)
+        for name in changes:
+            if not OPTIONS[name].run_time:
+                able = ', '.join(option.name for option in OPTIONS.values() if option.run_time)
+                raise ConfigurationError(
+                    f'{name} can not change any more; what can: {able}'
+                )
+        self._style = _make_style(self.label_map, options)
+        self.options = options
 
     def warm_up(self, frame_size: tuple[int, int], batch_size: int = 1) -> None:
         """
@@ -286,7 +279,7 @@ class Segmenter:
 
         """
         del self._backend
-        self._outputs = [[] for _ in range(SLOTS)]
+        self._outputs = []
         # What failed may hold itself in a circle, by its traceback for example.
         gc.collect()
         if self.device.type == 'cuda':
@@ -323,146 +316,94 @@ class Segmenter:
             A frame has another dtype or shape; nothing is computed.
 
         """
-        wait, result = self._start(0, frames, Wanted(confidence, overlay, color))
-        wait()
-        return result
-
-    def segment_in_turns(
-        self,
-        batches: Iterable[Sequence[NDArray[np.uint8] | Frame]],
-        *,
-        confidence: bool = True,
-        overlay: bool = True,
-        color: bool = False,
-    ) -> Iterator[Segmentation]:
-        """
-        Segment batches one after the other; for recordings, where latency doesn't matter.
-
-        A backend that can copies one batch while it computes another.
-
-        Parameters
-        ----------
-        batches
-            Each as for `segment`; the next one may be taken before a result is given.
-        confidence, overlay, color
-            Which results to compute besides the labels.
-
-        Yields
-        ------
-        Segmentation
-            Of each batch, in their order; valid until the next one is asked for.
-
-        Raises
-        ------
-        FrameError
-            As `segment`.
-
-        """
-        wanted = Wanted(confidence, overlay, color)
-        if not isinstance(self._backend, OverlappingBackend):
-            for batch in batches:
-                yield self._start(0, batch, wanted)[1]
-            return
-        pending: tuple[Callable[[], None], Segmentation] | None = None
-        for number, batch in enumerate(batches):
-            started = self._start(number % SLOTS, batch, wanted)
-            if pending is not None:
-                pending[0]()
-                yield pending[1]
-            pending = started
-        if pending is not None:
-            pending[0]()
-            yield pending[1]
-
-    def _start(
-        self,
-        slot: int,
-        frames: Sequence[NDArray[np.uint8] | Frame] | NDArray[np.uint8],
-        wanted: Wanted,
-    ) -> tuple[Callable[[], None], Segmentation]:
-        """Start a batch; gives what waits for its end, and its results."""
         if isinstance(frames, np.ndarray) and frames.ndim == 3:
             frames = [frames]
         batch = [
             frame if isinstance(frame, Frame) else Frame(frame, 'rgb') for frame in frames
         ]
-        for index, frame in enumerate(batch):
-            _check_frame(frame, index)
-        if not batch:
-            raise FrameError('the batch is empty; it needs one frame or more', reason='size')
-        outputs = self._prepare_outputs(slot, [frame.pixels.shape[:2] for frame in batch])
-        style = Style(
-            self._palettes, self._visible, self.overlay_alpha, self.min_confidence
-        )
-        if isinstance(self._backend, OverlappingBackend):
-            wait = self._backend.submit(slot, batch, outputs, wanted, style)
-        else:
-            self._backend.run(batch, outputs, wanted, style)
-            wait = _nothing
+        wanted = Wanted(confidence, overlay, color)
+        outputs = self.run(batch, wanted)
         results = {
             name: [output.array(name) for output in outputs] for name in wanted.names()
         }
-        return wait, Segmentation(
+        return Segmentation(
             labels=results['labels'],
             confidence=results.get('confidence'),
             overlay=results.get('overlay'),
             color=results.get('color'),
         )
 
-    def _prepare_outputs(
-        self, slot: int, frame_sizes: Sequence[tuple[int, ...]]
-    ) -> list[Outputs]:
+    def run(self, frames: Sequence[Frame], wanted: Wanted) -> list[Outputs]:
+        """
+        Segment a batch of frames; `segment` is a wrapper of this.
+
+        Parameters
+        ----------
+        frames
+            The batch; sizes and color orders may differ.
+        wanted
+            The results to compute besides the labels.
+
+        Returns
+        -------
+        list of Outputs
+            One for each frame, with the labels and what is wanted; the next call overwrites them.
+
+        Raises
+        ------
+        FrameError
+            A frame has another dtype, shape or color order; nothing is computed.
+
+        """
+        for index, frame in enumerate(frames):
+            _check_frame(frame, index)
+        if not frames:
+            raise FrameError('the batch is empty; it needs one frame or more', reason='size')
+        outputs = self._prepare_outputs([frame.pixels.shape[:2] for frame in frames])
+        self._backend.run(frames, outputs, wanted, self._style)
+        return outputs
+
+    def _make_backend(self) -> Backend:
+        network = load_network(self._checkpoint, self._source)
+        self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
+        if self._factory is not None:
+            return self._factory()
+        return _make_backend(network, self._checkpoint, self.options)
+
+    def _prepare_outputs(self, frame_sizes: Sequence[tuple[int, ...]]) -> list[Outputs]:
         """Reuse the buffers of each place in the batch unless its size has changed."""
         pinned = self.device.type == 'cuda'
-        all_outputs = self._outputs[slot]
+        fixed = self.options.output_size
         for index, (height, width) in enumerate(frame_sizes):
-            size = self.output_size or (height, width)
-            if index == len(all_outputs):
-                all_outputs.append(Outputs(size, pinned=pinned))
-            elif all_outputs[index].size != size:
-                all_outputs[index] = Outputs(size, pinned=pinned)
-        return all_outputs[: len(frame_sizes)]
+            size = fixed or (height, width)
+            if index == len(self._outputs):
+                self._outputs.append(Outputs(size, pinned=pinned))
+            elif self._outputs[index].size != size:
+                self._outputs[index] = Outputs(size, pinned=pinned)
+        return self._outputs[: len(frame_sizes)]
 
 
-def _make_known_backend(
-    name: str,
-    precision: str,
-    device: torch.device,
-    checkpoint: Checkpoint,
-    source: str | Path,
-    input_size: tuple[int, int],
-    num_threads: int,
-    calibration: Path | None,
+def _make_backend(
+    network: SegmentationNetwork, checkpoint: Checkpoint, options: SegmenterOptions
 ) -> Backend:
-    network = load_network(checkpoint, source)
-    # Optional packages are imported where they are used; that takes a while, too.
-    common: dict[str, Any] = {
-        'num_classes': checkpoint.label_map.num_classes,
-        'input_size': input_size,
-        'mean': checkpoint.mean,
-        'std': checkpoint.std,
-    }
-    if name == 'openvino':
-        from lednet_ros.inference.openvino_backend import OpenVINOBackend
+    """Make the backend of resolved options around a network, which it may change."""
+    # Imported where they are used: packages are optional, and take a while.
+    if options.backend == 'openvino':
+        from lednet_ros.inference.backends.openvino import OpenVINOBackend
 
-        return OpenVINOBackend(
-            network,
-            precision=precision,
-            num_threads=num_threads,
-            calibration=calibration,
-            **common,
-        )
-    if name == 'torch_eager':
-        return TorchBackend(network, device=device, precision=precision, **common)
-    from lednet_ros.inference.device_backend import DeviceBackend, make_device_network
+        return OpenVINOBackend(network, checkpoint, options)
+    if options.backend == 'torch_eager':
+        from lednet_ros.inference.backends.torch_eager import TorchBackend
 
-    sized = replace(checkpoint, input_size=input_size)
-    run, dtype = make_device_network(name, network, sized, device, precision, calibration)
+        return TorchBackend(network, checkpoint, options)
+    from lednet_ros.inference.backends.cuda_graph import DeviceBackend, make_device_network
+
+    device = torch.device(options.device)
+    sized = replace(checkpoint, input_size=options.input_size or checkpoint.input_size)
+    run, dtype = make_device_network(
+        options.backend, network, sized, device, options.precision, options.calibration
+    )
     return DeviceBackend(run, sized, device, dtype)
-
-
-def _nothing() -> None:
-    """Wait for what has ended already."""
 
 
 def _check_frame(frame: Frame, index: int) -> None:
@@ -485,83 +426,9 @@ def _check_frame(frame: Frame, index: int) -> None:
         )
 
 
-def _check_size(name: str, size: tuple[int, int], smallest: int) -> tuple[int, int]:
-    height, width = size
-    if not (smallest <= height <= MAX_SIZE and smallest <= width <= MAX_SIZE):
-        raise ConfigurationError(
-            f'{name} is {height}x{width} (height x width); '
-            f'both must be {smallest} to {MAX_SIZE}'
-        )
-    return height, width
-
-
-def _resolve_device(name: str) -> torch.device:
-    if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ('cpu', 'cuda'):
-        raise ConfigurationError(f"device is '{name}'; allowed: {', '.join(DEVICES)}")
-    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigurationError(
-            f"device is '{name}', but {torch.cuda.device_count()} CUDA devices are there; "
-            "allowed: 'auto', 'cpu' or a device that is there"
-        )
-    return device
-
-
-def _resolve_backend(name: str, device: torch.device) -> str:
-    if name == 'auto':
-        x86 = platform.machine() in ('x86_64', 'AMD64')
-        fits = device.type == 'cpu' and x86 and find_spec('openvino') is not None
-        return 'openvino' if fits else 'torch_eager'
-    if name not in BACKENDS:
-        raise ConfigurationError(f"backend is '{name}'; allowed: auto, {', '.join(BACKENDS)}")
-    needed = DEVICE_OF.get(name, device.type)
-    if device.type != needed:
-        raise ConfigurationError(
-            f"backend is '{name}' and device '{device}'; with it the device must be '{needed}'"
-        )
-    for package in PACKAGES_OF.get(name, ()):
-        if find_spec(package) is None:
-            raise ConfigurationError(
-                f"backend is '{name}', which needs {package} (pip install {package}); "
-                "allowed without it: 'auto' or 'torch_eager'"
-            )
-    return name
-
-
-def _resolve_precision(name: str, backend: str, device: torch.device) -> str:
-    if name == 'auto':
-        if backend == 'openvino':
-            from lednet_ros.inference.openvino_backend import cpu_has_bf16
-
-            return 'bf16' if cpu_has_bf16() else 'fp32'
-        return 'fp16' if device.type == 'cuda' else 'fp32'
-    if name not in BACKENDS[backend]:
-        raise ConfigurationError(
-            f"precision is '{name}'; allowed with backend '{backend}': "
-            f"auto, {', '.join(BACKENDS[backend])}"
-        )
-    for package in INT8_PACKAGES_OF[backend] if name == 'int8' else ():
-        if find_spec(package) is None:
-            others = ', '.join(other for other in BACKENDS[backend] if other != 'int8')
-            raise ConfigurationError(
-                f"precision is 'int8', which needs {package} (pip install {package}); "
-                f'allowed without it: auto, {others}'
-            )
-    return name
-
-
-def _recolor(label_map: LabelMap, palette: str) -> LabelMap:
-    if palette not in PALETTES:
-        raise ConfigurationError(f"palette is '{palette}'; allowed: {', '.join(PALETTES)}")
-    return label_map.for_color_blind() if palette == 'color_blind' else label_map
-
-
-def _visibility(label_map: LabelMap, names: Collection[str]) -> NDArray[np.uint8]:
+def _make_style(label_map: LabelMap, options: SegmenterOptions) -> Style:
     visible = np.zeros(256, np.uint8)
-    visible[[label_map.id_of(name) for name in names]] = 255
-    return visible
+    visible[[label_map.id_of(name) for name in options.overlay_classes or label_map.names]] = 255
+    palette = label_map.palette
+    palettes = {'rgb': palette, 'bgr': np.ascontiguousarray(palette[:, ::-1])}
+    return Style(palettes, visible, options.overlay_alpha, options.min_confidence)

@@ -17,12 +17,10 @@
 from abc import ABC, abstractmethod
 import itertools
 
+from lednet_ros.limits import MIN_SIZE
 from torch import nn, Tensor
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-
-MIN_SIZE = 64
-"""Smallest height and width of images: LEDNet's pyramid makes them 64 times smaller."""
 
 
 def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -27,7 +27,7 @@ import time
 
 from lednet_ros.benchmark.nodes import NullBackend
 from lednet_ros.checkpoint import load_checkpoint
-from lednet_ros.inference.backend import Outputs, Style, Wanted
+from lednet_ros.inference.backends.base import Outputs, Style, Wanted
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.ros.process import run_node

@@ -37,6 +37,7 @@ from lednet_ros.recordings.bags import COMPRESSED_TYPE, open_bag
 from lednet_ros.recordings.threads import prefetch
 from lednet_ros.ros.camera import output_qos
 from lednet_ros.ros.codec import fill_image
+from lednet_ros.ros.parameters import to_parameters
 from lednet_ros.ros.process import keep_large_buffers, run_module, use_shipped_profile
 import numpy as np
 import rclpy
@@ -243,10 +244,7 @@ def _live_node(settings: EvaluationSettings, transport: str) -> Iterator[_Link]:
     values = {
         'checkpoint': settings.checkpoint,
         'label_map': settings.label_map or '',
-        'device': settings.device,
-        'backend': settings.backend,
-        'precision': settings.precision,
-        'calibration': settings.calibration or '',
+        **to_parameters(settings.options),
         'image_transport': transport,
         # Nothing may be lost on the way.
         f'qos_overrides.{topic}.subscription.reliability': 'reliable',

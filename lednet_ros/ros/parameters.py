@@ -23,9 +23,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 import difflib
 import math
+from pathlib import Path
 from typing import Any
 
-from lednet_ros.inference.segmenter import BACKENDS, PALETTES
+from lednet_ros.inference.options import Names, Option, OPTIONS, SegmenterOptions, Size
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
@@ -143,6 +144,73 @@ class NodeParameter:
         return descriptor
 
 
+# Parameters have no None: an empty text or array, or a size of zeros, stands for it.
+ROS_TYPES: Mapping[Any, tuple[ParameterType, Any, str]] = {
+    str: (ParameterType.STRING, '', 'empty'),
+    Path: (ParameterType.STRING, '', 'empty'),
+    int: (ParameterType.INTEGER, 0, '0'),
+    float: (ParameterType.DOUBLE, 0.0, '0'),
+    Size: (ParameterType.INTEGER_ARRAY, [0, 0], '[0, 0]'),
+    Names: (ParameterType.STRING_ARRAY, [], 'empty'),
+}
+
+
+def _parameter_of(option: Option) -> NodeParameter:
+    """Return the node parameter of a segmenter's option."""
+    kind, nothing, name = ROS_TYPES[option.type]
+    ending = f'; {name} takes {option.without}.' if option.without else '.'
+    return NodeParameter(
+        option.name,
+        kind,
+        option.default if option.default else nothing,
+        option.description + ending,
+        run_time=option.run_time,
+        minimum=0 if option.default is None and option.minimum else option.minimum,
+        maximum=option.maximum,
+        choices=option.choices,
+        length=2 if option.type is Size else None,
+    )
+
+
+def to_options(values: Mapping[str, Any]) -> SegmenterOptions:
+    """
+    Return the segmenter's options among the node's parameters.
+
+    Parameters
+    ----------
+    values
+        As `read_parameters` returns them.
+
+    Raises
+    ------
+    ConfigurationError
+        A size is too small or too large.
+
+    """
+    return SegmenterOptions(
+        **{
+            name: None if option.default is None and not _is_set(values[name]) else values[name]
+            for name, option in OPTIONS.items()
+        }
+    )
+
+
+def to_parameters(options: SegmenterOptions) -> dict[str, Any]:
+    """Return the node's parameters, by name, that stand for a segmenter's options."""
+    values = {}
+    for name, option in OPTIONS.items():
+        value = getattr(options, name)
+        value = ROS_TYPES[option.type][1] if value is None else value
+        values[name] = list(value) if isinstance(value, tuple) else value
+        if isinstance(value, Path):
+            values[name] = str(value)
+    return values
+
+
+def _is_set(value: Any) -> bool:
+    return any(value) if isinstance(value, list) else bool(value)
+
+
 PARAMETERS: tuple[NodeParameter, ...] = (
     NodeParameter(
         'checkpoint',
@@ -156,61 +224,7 @@ PARAMETERS: tuple[NodeParameter, ...] = (
         '',
         "Label map file or name; empty takes the checkpoint's own.",
     ),
-    NodeParameter(
-        'device',
-        ParameterType.STRING,
-        'auto',
-        "Where the network runs: 'auto' (CUDA if there is one), 'cpu', 'cuda' or 'cuda:N'.",
-    ),
-    NodeParameter(
-        'backend',
-        ParameterType.STRING,
-        'auto',
-        "What runs the network; 'auto' is OpenVINO on an x86 CPU where it is installed, otherwise "
-        "eager PyTorch. 'cuda_graph' and 'tensorrt' are for GPUs.",
-        choices=('auto', *BACKENDS),
-    ),
-    NodeParameter(
-        'precision',
-        ParameterType.STRING,
-        'auto',
-        "Arithmetic of the network; 'auto' is fp16 on CUDA, bf16 with OpenVINO on a CPU that has "
-        "it, otherwise fp32. 'fp16' isn't for OpenVINO, 'bf16' not for TensorRT, 'int8' for these "
-        'two alone.',
-        choices=('auto', 'fp32', 'fp16', 'bf16', 'int8'),
-    ),
-    NodeParameter(
-        'calibration',
-        ParameterType.STRING,
-        '',
-        "For 'int8': folder with images like those of the camera; empty takes synthetic streets.",
-    ),
-    NodeParameter(
-        'input_size',
-        ParameterType.INTEGER_ARRAY,
-        [0, 0],
-        "Height and width of the network's input; [0, 0] takes the checkpoint's.",
-        minimum=0,
-        maximum=8192,
-        length=2,
-    ),
-    NodeParameter(
-        'output_size',
-        ParameterType.INTEGER_ARRAY,
-        [0, 0],
-        'Height and width of all outputs; [0, 0] takes those of each frame.',
-        minimum=0,
-        maximum=8192,
-        length=2,
-    ),
-    NodeParameter(
-        'num_threads',
-        ParameterType.INTEGER,
-        0,
-        'CPU threads of the network; 0 leaves it to the backend.',
-        minimum=0,
-        maximum=256,
-    ),
+    *map(_parameter_of, OPTIONS.values()),
     NodeParameter(
         'cameras',
         ParameterType.STRING_ARRAY,
@@ -246,38 +260,6 @@ PARAMETERS: tuple[NodeParameter, ...] = (
         run_time=True,
         minimum=0.0,
         maximum=1000.0,
-    ),
-    NodeParameter(
-        'min_confidence',
-        ParameterType.DOUBLE,
-        0.0,
-        'Pixels whose class is less probable than this become unlabeled (255).',
-        run_time=True,
-        minimum=0.0,
-        maximum=1.0,
-    ),
-    NodeParameter(
-        'palette',
-        ParameterType.STRING,
-        'label_map',
-        "Colors of the classes: the label map's, or some that stay apart for the color-blind.",
-        choices=PALETTES,
-    ),
-    NodeParameter(
-        'overlay_alpha',
-        ParameterType.DOUBLE,
-        0.5,
-        'Weight of the class colors in the overlay: 0 shows the frame, 1 the colors.',
-        run_time=True,
-        minimum=0.0,
-        maximum=1.0,
-    ),
-    NodeParameter(
-        'overlay_classes',
-        ParameterType.STRING_ARRAY,
-        [],
-        'Classes that the overlay draws; empty draws all.',
-        run_time=True,
     ),
     NodeParameter(
         'jpeg_quality',

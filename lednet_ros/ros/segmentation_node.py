@@ -23,9 +23,10 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lednet_ros.checkpoint import CheckpointError
-from lednet_ros.inference.backend import ConfigurationError
+from lednet_ros.inference.backends.base import ConfigurationError
+from lednet_ros.inference.options import OPTIONS
 from lednet_ros.inference.segmenter import Segmenter
-from lednet_ros.labels import LabelMap, LabelMapError
+from lednet_ros.labels import LabelMapError
 from lednet_ros.ros.camera import Camera
 from lednet_ros.ros.diagnostics import make_diagnostics
 from lednet_ros.ros.parameters import (
@@ -34,6 +35,7 @@ from lednet_ros.ros.parameters import (
     declare_parameters,
     ParameterError,
     read_parameters,
+    to_options,
     unknown_parameters,
 )
 from lednet_ros.ros.process import run_node
@@ -195,22 +197,9 @@ class SegmentationNode(LifecycleNode):
     def build_segmenter(self) -> Segmenter:
         """Make the segmenter that the parameters describe."""
         values = self._values
-        if values['num_threads']:
-            torch.set_num_threads(values['num_threads'])
-        segmenter = Segmenter.from_checkpoint(
-            values['checkpoint'],
-            label_map=LabelMap.load(values['label_map']) if values['label_map'] else None,
-            device=values['device'],
-            backend=values['backend'],
-            precision=values['precision'],
-            input_size=_size(values['input_size']),
-            output_size=_size(values['output_size']),
-            num_threads=values['num_threads'],
-            calibration=values['calibration'] or None,
-            palette=values['palette'],
+        return Segmenter.from_checkpoint(
+            values['checkpoint'], to_options(values), label_map=values['label_map'] or None
         )
-        _apply(segmenter, values)
-        return segmenter
 
     def _stop(self, timeout: float) -> bool:
         """Stop to receive and to segment; gives whether the worker has ended in time."""
@@ -299,7 +288,9 @@ class SegmentationNode(LifecycleNode):
                 p.name: BY_NAME[p.name].clean(p.value) for p in parameters if p.name in BY_NAME
             }
             if self._segmenter is not None:
-                _apply(self._segmenter, self._values | changes)
+                self._segmenter.update(
+                    **{name: value for name, value in changes.items() if name in OPTIONS}
+                )
         except (ParameterError, LabelMapError) as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._values |= changes
@@ -397,13 +388,6 @@ class SegmentationNode(LifecycleNode):
         return True
 
 
-def _apply(segmenter: Segmenter, values: dict[str, Any]) -> None:
-    # The only call that can fail comes first, so that nothing is half applied.
-    segmenter.show_classes(values['overlay_classes'])
-    segmenter.overlay_alpha = values['overlay_alpha']
-    segmenter.min_confidence = values['min_confidence']
-
-
 def _check_cameras(names: Sequence[str]) -> None:
     for name in names:
         if not CAMERA_NAME.fullmatch(name):
@@ -412,11 +396,6 @@ def _check_cameras(names: Sequence[str]) -> None:
             )
         if names.count(name) > 1:
             raise ParameterError(f"parameter 'cameras' has {name!r} twice; names must differ")
-
-
-def _size(values: Sequence[int]) -> tuple[int, int] | None:
-    height, width = values
-    return (height, width) if height or width else None
 
 
 def make_node(kind: type[SegmentationNode] = SegmentationNode) -> SegmentationNode:

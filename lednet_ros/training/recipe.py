@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from lednet_ros.files import parse_yaml, share_directory
+from lednet_ros.limits import MAX_SIZE, MIN_SIZE
 from pydantic import BaseModel, ConfigDict, Field, model_validator, ValidationError
 import yaml
 
@@ -31,7 +32,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 # Smallest side that the networks take.
-Side = Annotated[int, Field(ge=64, le=8192)]
+Side = Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE)]
 Size = tuple[Side, Side]
 Range = tuple[PositiveFloat, PositiveFloat]
 

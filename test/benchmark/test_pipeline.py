@@ -35,7 +35,7 @@ def little_calibration() -> Iterator[None]:
     """Calibrate int8 with few frames, for speed."""
     with pytest.MonkeyPatch.context() as patch:
         if find_spec('openvino') is not None:
-            from lednet_ros.inference import calibration
+            from lednet_ros.inference.backends import calibration
 
             patch.setattr(calibration, 'CALIBRATION_FRAMES', 4)
         yield

@@ -21,7 +21,7 @@ import subprocess
 import sys
 
 from lednet_ros import __version__, checkpoint
-from lednet_ros.cli.main import build_parser, main
+from lednet_ros.cli.main import main
 import pytest
 
 # What must not be loaded for an import or for help: large, or there only with ROS.
@@ -199,15 +199,8 @@ def test_errors_of_train_are_one_line(
 
 
 def test_choices_are_those_of_the_code_behind_the_command() -> None:
-    # Written out in the commands, because importing that code takes seconds.
+    # Written out in the command, because importing that code takes seconds.
     from lednet_ros.cli.segment import KINDS
-    from lednet_ros.inference.segmenter import BACKENDS, PALETTES
     from lednet_ros.recordings import segment
 
     assert KINDS == segment.KINDS
-    actions = {
-        action.dest: action
-        for action in build_parser()._subparsers._group_actions[0].choices['segment']._actions
-    }
-    assert tuple(actions['palette'].choices) == PALETTES
-    assert all(name in actions['backend'].help for name in BACKENDS)

@@ -20,6 +20,7 @@ from bag_files import Entry, write_bag
 from lednet_ros.evaluation import many_bags
 from lednet_ros.evaluation.many_bags import BagsResult, evaluate_bags, EvaluationSettings
 from lednet_ros.evaluation.recording import recording_to_dict, TruthSource
+from lednet_ros.inference.options import SegmenterOptions
 from lednet_ros.synthetic import StreetScene
 import numpy as np
 import pytest
@@ -28,7 +29,8 @@ import pytest
 @pytest.fixture
 def settings(small_checkpoint: Path) -> EvaluationSettings:
     return EvaluationSettings(
-        str(small_checkpoint), device='cpu', backend='torch_eager', num_threads=1,
+        str(small_checkpoint),
+        options=SegmenterOptions(device='cpu', backend='torch_eager', num_threads=1),
         image_topic='/image', truth=TruthSource(topic='/truth'),
     )
 

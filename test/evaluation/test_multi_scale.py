@@ -20,7 +20,7 @@ from dataclasses import replace
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.datasets import synthetic_frames
 from lednet_ros.evaluation.multi_scale import MultiScaleSegmenter
-from lednet_ros.inference.backend import ConfigurationError
+from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.inference.preprocess import normalize, resize_on_host
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.models import build_network, load_network

@@ -21,7 +21,7 @@ from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.cli.main import main
-from lednet_ros.inference.backend import ConfigurationError
+from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.inference.export import export_network, ExportedNetwork, SUFFIXES
 from lednet_ros.models import NETWORKS
 from lednet_ros.synthetic import StreetScene

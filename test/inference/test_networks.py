@@ -18,11 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from lednet_ros.inference import calibration, device_backend, device_kernels
-from lednet_ros.inference.device_backend import choose_network, DeviceBackend
+from lednet_ros.inference.backends import calibration, cuda_graph, cuda_kernels
+from lednet_ros.inference.backends.cuda_graph import choose_network, DeviceBackend
+from lednet_ros.inference.backends.tensorrt import IMAGES, OnnxSource, SCORES
 from lednet_ros.inference.preprocess import normalize
 from lednet_ros.inference.segmenter import Segmenter
-from lednet_ros.inference.tensorrt_network import IMAGES, OnnxSource, SCORES
 from lednet_ros.models import load_network
 from lednet_ros.synthetic import StreetScene
 import numpy as np
@@ -90,8 +90,8 @@ def test_cuda_graphs_and_kernels_give_the_same(
     # Triton's interpreter stands for a GPU, with large blocks; LEDNet's units have tests of their
     # own.
     pytest.importorskip('triton')
-    monkeypatch.setattr(device_kernels, 'BLOCK', 8192)
-    monkeypatch.setattr(device_backend, 'use_triton_units', lambda network: None)
+    monkeypatch.setattr(cuda_kernels, 'BLOCK', 8192)
+    monkeypatch.setattr(cuda_graph, 'use_triton_units', lambda network: None)
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     network = choose_network(load_network(content, 'test').eval(), SIZE, device, 'fp32')
     backend = DeviceBackend(network, content, device, torch.float32)

@@ -23,7 +23,7 @@ import weakref
 
 import cv2
 from lednet_ros.checkpoint import Checkpoint, CheckpointError, save_checkpoint
-from lednet_ros.inference.backend import ConfigurationError
+from lednet_ros.inference.backends.base import ConfigurationError, Wanted
 from lednet_ros.inference.encodings import Frame, FrameError
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMapError, UNLABELED
@@ -348,6 +348,18 @@ def test_results_are_views_of_buffers_that_are_reused(segmenter: Segmenter) -> N
         assert not any(np.shares_memory(one, other) for other in first[index + 1:])
 
 
+def test_run_gives_one_result_for_each_frame_in_the_same_buffers(segmenter: Segmenter) -> None:
+    frames = [Frame(make_frame(64, 96), 'rgb'), Frame(make_frame(97, 65), 'bgr')]
+    expected = segmenter.segment(frames, color=True)
+    outputs = segmenter.run(frames, Wanted(confidence=True, overlay=True, color=True))
+    assert [output.size for output in outputs] == [(64, 96), (97, 65)]
+    for name in ('labels', 'confidence', 'overlay', 'color'):
+        for output, array in zip(outputs, getattr(expected, name), strict=True):
+            assert np.shares_memory(output.array(name), array)
+    with pytest.raises(FrameError, match='the batch is empty'):
+        segmenter.run([], Wanted())
+
+
 def test_frames_of_another_size_get_other_buffers(segmenter: Segmenter) -> None:
     first = segmenter.segment(make_frame(64, 96)).labels[0]
     second = segmenter.segment(make_frame(97, 65)).labels[0]
@@ -365,7 +377,7 @@ def test_warm_up_allocates_what_frames_need(
         pytest.fail('allocates after warm-up')
 
     monkeypatch.setattr('lednet_ros.inference.segmenter.Outputs', fail)
-    for output in segmenter._outputs[0]:
+    for output in segmenter._outputs:
         assert set(output._tensors) == {'labels', 'confidence', 'overlay'}
     assert len(segmenter.segment([make_frame(97, 65)] * 2).labels) == 2
     with pytest.raises(pytest.fail.Exception, match='allocates'):

@@ -349,7 +349,7 @@ def test_what_it_cannot_do_is_one_clear_error(
         ([str(path), '-o', str(out), '--image-topic', '/up'], "image topic '/up'"),
         ([str(empty), '-o', str(out)], 'a single image topic'),
         ([str(path), '-o', '/proc/none/out'], '/proc/none'),
-        ([str(path), '-o', str(out), '--alpha', '2'], 'alpha is 2; it must be 0 to 1'),
+        ([str(path), '-o', str(out), '--alpha', '2'], 'overlay_alpha is 2.0; allowed: 0 to 1'),
     ):
         command = ['segment', *arguments, '--checkpoint', str(small_checkpoint)]
         assert main([*command, '--device', 'cpu', '--backend', 'torch_eager']) == 1

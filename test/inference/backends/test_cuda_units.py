@@ -21,7 +21,7 @@ rounding); `test/conftest.py` chooses it.
 
 from typing import Any
 
-from lednet_ros.inference.unit_kernels import TritonUnit, use_triton_units
+from lednet_ros.inference.backends.cuda_units import TritonUnit, use_triton_units
 from lednet_ros.models import build_network, LEDNet
 from lednet_ros.models.lednet import SSnbtUnit
 import pytest

@@ -20,16 +20,16 @@ ONNX file; for int8, pairs of quantization and dequantization are put into it.
 """
 
 import contextlib
-import hashlib
 from pathlib import Path
 import tempfile
 from typing import Any
 
 from lednet_ros import __version__
 from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.files import cache_folder, keep_in_cache
-from lednet_ros.inference.backend import ConfigurationError, digest_weights
-from lednet_ros.inference.calibration import Calibration
+from lednet_ros.files import keep_in_cache
+from lednet_ros.inference.backends.base import ConfigurationError
+from lednet_ros.inference.backends.calibration import Calibration
+from lednet_ros.inference.backends.compiled import compiled_path, digest_weights
 from lednet_ros.inference.onnx_export import export_onnx
 from lednet_ros.inference.preprocess import normalize
 from lednet_ros.models import SegmentationNetwork
@@ -212,8 +212,7 @@ class TensorRTNetwork:
 
     def _load(self, count: int) -> Any:
         """Take the engine from the cache, or build it and put it there."""
-        name = hashlib.sha256(f'{self._fingerprint} {count}'.encode()).hexdigest()[:32]
-        path = cache_folder() / f'{name}.tensorrt'
+        path = compiled_path(f'{self._fingerprint} {count}', 'tensorrt')
         engine = None
         with contextlib.suppress(OSError):
             # None if the file is damaged; it is made anew then.

@@ -16,9 +16,8 @@
 Runs a network on a CUDA device, a whole batch as one CUDA graph in memory that never moves.
 
 The graph uploads frames and style from pinned memory, prepares the network's input, runs the
-network, makes labels and pictures of its scores, and downloads what is wanted. It is captured once
-for each combination of sizes, color orders and wanted results. Each slot has its own memory and
-stream, so the copies of one batch can overlap the computing of another.
+network, computes labels and colored images from its logits, and downloads what is wanted. It is
+captured once for each combination of sizes, color orders and wanted results.
 
 On the CPU, in Triton's interpreter, the same steps run one by one: for tests.
 """
@@ -31,11 +30,11 @@ import logging
 from pathlib import Path
 
 from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.inference import device_kernels
-from lednet_ros.inference.backend import Outputs, SLOTS, Style, Wanted
+from lednet_ros.inference.backends import cuda_kernels
+from lednet_ros.inference.backends.base import Outputs, Style, Wanted
+from lednet_ros.inference.backends.cuda_units import use_triton_units
+from lednet_ros.inference.backends.torch_eager import PRECISIONS
 from lednet_ros.inference.encodings import Frame
-from lednet_ros.inference.torch_backend import PRECISIONS
-from lednet_ros.inference.unit_kernels import use_triton_units
 from lednet_ros.models import LEDNet, SegmentationNetwork
 import numpy as np
 import torch
@@ -88,7 +87,6 @@ class _DeviceStyle:
 class _Key:
     """What a program is made for; outputs by their addresses, because graphs write to them."""
 
-    slot: int
     frames: tuple[tuple[tuple[int, ...], str], ...]
     outputs: tuple[tuple[tuple[int, int], tuple[int, ...]], ...]
     wanted: Wanted
@@ -102,17 +100,14 @@ class _Program:
     ----------
     backend
         Network, device, stream and normalization.
-    key
-        Kind of the batch.
     frames, outputs, wanted
-        The first one of it; the outputs are those of all.
+        The first batch of this kind; the outputs are those of all.
 
     """
 
     def __init__(
         self,
         backend: 'DeviceBackend',
-        key: _Key,
         frames: Sequence[Frame],
         outputs: Sequence[Outputs],
         wanted: Wanted,
@@ -132,28 +127,28 @@ class _Program:
         self._images = torch.zeros(
             (len(frames), *backend.input_size, 3), dtype=backend.dtype, device=device
         )
-        self._stream = backend.streams[key.slot]
-        self._graph = _capture(self._all, self._stream, device)
+        self._graph = _capture(self._all, backend.stream, device)
 
-    def launch(self) -> Callable[[], None]:
-        """Start the steps; gives what waits for their end."""
-        if self._graph is None or self._stream is None:
+    def run(self) -> None:
+        """Do the steps; returns when the outputs are valid."""
+        stream = self._backend.stream
+        if self._graph is None or stream is None:
             self._all()
-            return lambda: None
-        with torch.cuda.device(self._backend.device), torch.cuda.stream(self._stream):
+            return
+        with torch.cuda.device(self._backend.device), torch.cuda.stream(stream):
             self._graph.replay()
-        return self._stream.synchronize
+        stream.synchronize()
 
     def compute(self) -> None:
         """Do what lies between upload and download."""
         for frame, image, swap in zip(self._frames, self._images, self._swaps, strict=True):
-            device_kernels.prepare(frame, swap, self._backend.factors, image)
+            cuda_kernels.prepare(frame, swap, self._backend.factors, image)
         scores = self._backend.network(self._images.permute(0, 3, 1, 2))
         for own, frame, swap, output in zip(
             scores[:, : self._backend.num_classes], self._frames, self._swaps, self._outputs,
             strict=True,
         ):
-            device_kernels.finish(
+            cuda_kernels.finish(
                 own, frame, swap, self.style.palette, self.style.visible, self.style.settings,
                 self._wanted, output,
             )
@@ -200,30 +195,19 @@ class DeviceBackend:
         mean, std = checkpoint.mean, checkpoint.std
         factors = [1 / (255 * s) for s in std] + [m / s for m, s in zip(mean, std, strict=True)]
         self.factors = torch.tensor(factors, device=device)
-        self.streams = [_make_stream(device) for _ in range(SLOTS)]
+        self.stream = _make_stream(device)
         self._programs: OrderedDict[_Key, _Program] = OrderedDict()
 
+    @torch.inference_mode()
     def run(
         self, frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted, style: Style
     ) -> None:
         """Segment a batch; see `Backend.run`."""
-        self.submit(0, frames, outputs, wanted, style)()
-
-    @torch.inference_mode()
-    def submit(
-        self,
-        slot: int,
-        frames: Sequence[Frame],
-        outputs: Sequence[Outputs],
-        wanted: Wanted,
-        style: Style,
-    ) -> Callable[[], None]:
-        """Start a batch; see `OverlappingBackend.submit`."""
-        program = self._find_program(slot, frames, outputs, wanted)
+        program = self._find_program(frames, outputs, wanted)
         for upload, frame in zip(program.uploads, frames, strict=True):
             np.copyto(upload.numpy(), frame.pixels)
         program.style.write(style)
-        return program.launch()
+        program.run()
 
     @torch.inference_mode()
     def time_on_device(
@@ -234,7 +218,7 @@ class DeviceBackend:
         rounds: int,
     ) -> dict[str, list[float]]:
         """
-        Time parts of the graph by the device's own clock, in turns, after a warm-up.
+        Time parts of the graph by the device's own clock, interleaved, after a warm-up.
 
         Parameters
         ----------
@@ -249,7 +233,7 @@ class DeviceBackend:
             Milliseconds of 'graph without copies' and 'network'.
 
         """
-        program = self._find_program(0, frames, outputs, wanted)
+        program = self._find_program(frames, outputs, wanted)
         images = torch.zeros(
             (len(frames), *self.input_size, 3), dtype=self.dtype, device=self.device
         ).permute(0, 3, 1, 2)
@@ -257,26 +241,20 @@ class DeviceBackend:
         def network() -> None:
             self.network(images)
 
-        stream = self.streams[0]
         parts = {'graph without copies': program.compute, 'network': network}
-        graphs = {name: _capture(steps, stream, self.device) for name, steps in parts.items()}
+        graphs = {name: _capture(steps, self.stream, self.device) for name, steps in parts.items()}
         times: dict[str, list[float]] = {name: [] for name in parts}
         for number in range(rounds + 3):
             for name, graph in graphs.items():
-                elapsed = _time_on_device(graph, stream)
+                elapsed = _time_on_device(graph, self.stream)
                 if number >= 3:
                     times[name].append(elapsed)
         return times
 
     def _find_program(
-        self,
-        slot: int,
-        frames: Sequence[Frame],
-        outputs: Sequence[Outputs],
-        wanted: Wanted,
+        self, frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted
     ) -> _Program:
         key = _Key(
-            slot,
             tuple((frame.pixels.shape, frame.color_order) for frame in frames),
             tuple(
                 (output.size, tuple(output.tensor(name).data_ptr() for name in wanted.names()))
@@ -286,10 +264,8 @@ class DeviceBackend:
         )
         if key not in self._programs:
             while len(self._programs) >= MAX_PROGRAMS:
-                # It may still run in the other slot.
-                _synchronize(self.device)
                 self._programs.popitem(last=False)
-            self._programs[key] = _Program(self, key, frames, outputs, wanted)
+            self._programs[key] = _Program(self, frames, outputs, wanted)
         self._programs.move_to_end(key)
         return self._programs[key]
 
@@ -337,7 +313,7 @@ def make_device_network(
     """
     if backend == 'tensorrt':
         # Optional, and slow to import.
-        from lednet_ros.inference.tensorrt_network import OnnxSource, TensorRTNetwork
+        from lednet_ros.inference.backends.tensorrt import OnnxSource, TensorRTNetwork
 
         engines = TensorRTNetwork(OnnxSource(network, checkpoint, precision, calibration), device)
         return engines, engines.dtype
@@ -447,11 +423,6 @@ def _time_on_device(
         end.record(stream)
     end.synchronize()
     return float(start.elapsed_time(end))
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
 
 
 def _make_stream(device: torch.device) -> 'torch.cuda.Stream | None':

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import itertools
 from pathlib import Path
 
-from lednet_ros.inference.backend import ConfigurationError
+from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.inference.preprocess import resize_on_host
 from lednet_ros.synthetic import StreetScene
 import numpy as np

@@ -19,8 +19,8 @@ Where there is no CUDA device they run in Triton's interpreter (a mock of the GP
 rounding); `test/conftest.py` chooses it.
 """
 
-from lednet_ros.inference import device_kernels
-from lednet_ros.inference.backend import Outputs, Wanted
+from lednet_ros.inference.backends import cuda_kernels
+from lednet_ros.inference.backends.base import Outputs, Wanted
 from lednet_ros.inference.postprocess import blend, classify_on_host, colorize
 from lednet_ros.inference.preprocess import resize_on_host
 from lednet_ros.labels import LabelMap, UNLABELED
@@ -63,7 +63,7 @@ def resize_exactly(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def test_preparation(frame_size: tuple[int, int], size: tuple[int, int], swap: bool) -> None:
     frame = make_frame(*frame_size)
     out = torch.full((*size, 3), 77.0, device=DEVICE)
-    device_kernels.prepare(on_device(frame), swap, torch.tensor(FACTORS, device=DEVICE), out)
+    cuda_kernels.prepare(on_device(frame), swap, torch.tensor(FACTORS, device=DEVICE), out)
     # Back to bytes.
     found = (out.cpu().numpy() * STD + MEAN) * 255
     if swap:
@@ -101,7 +101,7 @@ def test_results_are_those_of_the_host(
     palette = np.ascontiguousarray(PALETTE[:, ::-1]) if swap else PALETTE
     overlay, color = (np.empty((*size, 3), np.uint8) for _ in range(2))
     out = Outputs(size, DEVICE)
-    device_kernels.finish(
+    cuda_kernels.finish(
         on_device(scores), on_device(frame), swap, on_device(PALETTE), on_device(VISIBLE),
         torch.tensor([0.3, minimum], device=DEVICE), Wanted(True, True, True), out,
     )
@@ -122,7 +122,7 @@ def test_scores_may_lie_channels_last_and_in_half_precision() -> None:
     results = []
     for given in (scores, scores.permute(1, 2, 0).contiguous().permute(2, 0, 1), scores.half()):
         out = Outputs((16, 20), DEVICE)
-        device_kernels.finish(
+        cuda_kernels.finish(
             given.to(DEVICE), on_device(frame), False, on_device(PALETTE), on_device(VISIBLE),
             torch.tensor([0.5, 0.0], device=DEVICE), Wanted(False, False, False), out,
         )

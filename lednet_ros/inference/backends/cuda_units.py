@@ -21,7 +21,7 @@ stays on the chip, computed once for each of the second one's taps. The second k
 also adds the unit's input and stores the channels shuffled, so that split, concatenation, addition
 and shuffle never touch memory.
 
-`TRITON_INTERPRET=1` runs them on the CPU, as in `device_kernels`.
+`TRITON_INTERPRET=1` runs them on the CPU, as in `cuda_kernels`.
 """
 
 from collections.abc import Sequence

@@ -12,37 +12,31 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the segmenter asks of a backend: frames in, labels and pictures out."""
+"""The protocol of backends: frames in; labels, confidence and colored images out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-import hashlib
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from lednet_ros.inference.encodings import Frame
-from lednet_ros.inference.postprocess import blend, colorize
+from lednet_ros.inference.options import ConfigurationError
 import numpy as np
 from numpy.typing import NDArray
 import torch
-from torch import nn, Tensor
+from torch import Tensor
 
-SLOTS = 2
-"""How many batches can be under way in a backend that overlaps them."""
+__all__ = ['Backend', 'ConfigurationError', 'Outputs', 'Style', 'Wanted']
 
 CHANNELS = {'labels': 1, 'confidence': 1, 'overlay': 3, 'color': 3}
 
 
-class ConfigurationError(ValueError):
-    """A segmenter that can't be built; the message names the setting and what is allowed."""
-
-
 @dataclass(frozen=True)
 class Wanted:
-    """The results to compute besides the labels."""
+    """The results to compute besides the labels, which are always computed."""
 
-    confidence: bool
-    overlay: bool
-    color: bool
+    confidence: bool = False
+    overlay: bool = False
+    color: bool = False
 
     def names(self) -> list[str]:
         """List all results to compute, the labels first."""
@@ -52,7 +46,7 @@ class Wanted:
 @dataclass(frozen=True)
 class Style:
     """
-    What decides how scores become labels and labels become pictures.
+    How logits become labels, and labels become colored images.
 
     Attributes
     ----------
@@ -75,7 +69,7 @@ class Style:
 
 class Outputs:
     """
-    Memory for the results of one place in the batch, each allocated once, when first wanted.
+    The results of one frame, in memory that is allocated once, when a result is first wanted.
 
     Parameters
     ----------
@@ -97,7 +91,7 @@ class Outputs:
         self._tensors: dict[str, Tensor] = {}
 
     def tensor(self, name: str) -> Tensor:
-        """Give a result by name: (*size,) uint8, or (*size, 3) uint8 for pictures."""
+        """Return a result by name: (*size,) uint8, or (*size, 3) uint8 for colored images."""
         if name not in self._tensors:
             shape = self.size if CHANNELS[name] == 1 else (*self.size, CHANNELS[name])
             self._tensors[name] = torch.empty(
@@ -106,13 +100,13 @@ class Outputs:
         return self._tensors[name]
 
     def array(self, name: str) -> NDArray[np.uint8]:
-        """Give a result in host memory as an array."""
+        """Return a result in host memory as an array; a view, valid until the next batch."""
         array: NDArray[np.uint8] = self.tensor(name).numpy()
         return array
 
 
 class Backend(Protocol):
-    """What runs a network; one thread at a time may call it."""
+    """An object that runs a network; one thread at a time may call it."""
 
     def run(
         self, frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted, style: Style
@@ -133,60 +127,3 @@ class Backend(Protocol):
             How.
 
         """
-
-
-@runtime_checkable
-class OverlappingBackend(Backend, Protocol):
-    """A backend that copies one batch while it computes another."""
-
-    def submit(
-        self,
-        slot: int,
-        frames: Sequence[Frame],
-        outputs: Sequence[Outputs],
-        wanted: Wanted,
-        style: Style,
-    ) -> Callable[[], None]:
-        """
-        Start a batch.
-
-        Parameters
-        ----------
-        slot
-            0 to `SLOTS` - 1; nothing may be under way in it.
-        frames, outputs, wanted, style
-            As for `Backend.run`; the frames may be changed as soon as this returns.
-
-        Returns
-        -------
-        callable
-            Waits until the outputs are valid.
-
-        """
-
-
-def digest_weights(network: nn.Module) -> str:
-    """Give a text that changes with the names, shapes and values of a network's tensors."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f'{name} {tuple(tensor.shape)}'.encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def draw_on_host(
-    frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted, style: Style
-) -> None:
-    """Draw the pictures that are wanted from the labels; parameters as in `Backend.run`."""
-    for frame, output in zip(frames, outputs, strict=True):
-        if wanted.overlay:
-            blend(
-                frame.pixels,
-                output.array('labels'),
-                style.palettes[frame.color_order],
-                style.alpha,
-                style.visible,
-                output.array('overlay'),
-            )
-        if wanted.color:
-            colorize(output.array('labels'), style.palettes['rgb'], output.array('color'))

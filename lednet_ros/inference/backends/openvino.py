@@ -26,26 +26,32 @@ without matrix units (AMX), whose int8 instructions do twice the work of the bf1
 from collections.abc import Sequence
 import contextlib
 import functools
-import hashlib
 import io
 import logging
 import os
-from pathlib import Path
+import sys
 import warnings
 
 from lednet_ros import __version__
-from lednet_ros.files import cache_folder, keep_in_cache
-from lednet_ros.inference.backend import digest_weights, draw_on_host, Outputs, Style, Wanted
-from lednet_ros.inference.calibration import Calibration
+from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.files import keep_in_cache
+from lednet_ros.inference.backends.base import Outputs, Style, Wanted
+from lednet_ros.inference.backends.calibration import Calibration
+from lednet_ros.inference.backends.compiled import compiled_path, digest_weights
 from lednet_ros.inference.encodings import Frame
-from lednet_ros.inference.postprocess import classify_on_host
+from lednet_ros.inference.options import SegmenterOptions
+from lednet_ros.inference.postprocess import classify_on_host, draw_on_host
 from lednet_ros.inference.preprocess import resize_on_host
 from lednet_ros.models import SegmentationNetwork
 from lednet_ros.models.fused import fuse
 import numpy as np
 from numpy.typing import NDArray
-import openvino
 import torch
+
+# With this package OpenVINO and NNCF report their use to a server from a forked process. The fork
+# may hang in a lock of another thread; then the node never ends.
+sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]
+import openvino  # noqa: E402
 
 
 @functools.cache
@@ -85,20 +91,11 @@ class OpenVINOBackend:
     Parameters
     ----------
     network
-        The network with its weights, float32, on the CPU.
-    num_classes
-        Outputs that may win a pixel; the network may have more.
-    input_size
-        Height and width of the network's input.
-    mean, std
-        Normalization per channel (red, green, blue).
-    precision
-        'fp32', 'bf16' or 'int8'.
-    num_threads
-        CPU threads; 0 leaves it to OpenVINO.
-    calibration
-        Folder with images like those that the network will see, for int8; None takes synthetic
-        streets.
+        The network with its weights, float32, on the CPU; it is changed.
+    checkpoint
+        Its classes and normalization; the network may have more outputs.
+    options
+        Resolved; precision, calibration, the size of the input and the number of threads count.
 
     Raises
     ------
@@ -108,17 +105,10 @@ class OpenVINOBackend:
     """
 
     def __init__(
-        self,
-        network: SegmentationNetwork,
-        *,
-        num_classes: int,
-        input_size: tuple[int, int],
-        mean: Sequence[float],
-        std: Sequence[float],
-        precision: str,
-        num_threads: int,
-        calibration: Path | None,
+        self, network: SegmentationNetwork, checkpoint: Checkpoint, options: SegmenterOptions
     ) -> None:
+        precision, num_threads = options.precision, options.num_threads
+        input_size = options.input_size or checkpoint.input_size
         self._input_size = input_size
         self._core = _core()
         low = 'bf16' if cpu_has_bf16() else 'f32'
@@ -131,11 +121,13 @@ class OpenVINOBackend:
             'ENABLE_CPU_PINNING': not 0 < num_threads < (os.cpu_count() or 1),
         }
         self._quantized = precision == 'int8'
-        self._calibration = Calibration(calibration if self._quantized else None, input_size)
-        scale = [1 / (255 * s) for s in std]
-        shift = [m / s for m, s in zip(mean, std, strict=True)]
-        self._network = fuse(network.eval(), scale, shift, num_classes)
-        self._num_classes = num_classes
+        self._calibration = Calibration(
+            options.calibration if self._quantized else None, input_size
+        )
+        scale = [1 / (255 * s) for s in checkpoint.std]
+        shift = [m / s for m, s in zip(checkpoint.mean, checkpoint.std, strict=True)]
+        self._num_classes = checkpoint.label_map.num_classes
+        self._network = fuse(network.eval(), scale, shift, self._num_classes)
         self._fingerprint = self._describe()
         self._requests: dict[int, _Request] = {}
 
@@ -171,8 +163,7 @@ class OpenVINOBackend:
 
     def _compile(self, shape: tuple[int, ...]) -> openvino.CompiledModel:
         """Take the compiled model from the cache, or make it and put it there."""
-        key = hashlib.sha256(f'{self._fingerprint} {shape}'.encode()).hexdigest()[:32]
-        path = cache_folder() / f'{key}.openvino'
+        path = compiled_path(f'{self._fingerprint} {shape}', 'openvino')
         try:
             return self._core.import_model(path.read_bytes(), 'CPU', self._options)
         except (OSError, RuntimeError):

@@ -19,9 +19,8 @@ With `TRITON_INTERPRET=1` in the environment before the first import they run on
 which is how they are tested where there is no GPU.
 """
 
-from lednet_ros.inference.backend import Outputs, Wanted
+from lednet_ros.inference.backends.base import Outputs, Wanted
 from lednet_ros.labels import UNLABELED
-import torch
 from torch import Tensor
 import triton
 import triton.language as tl
@@ -214,8 +213,3 @@ def finish(
         CONFIDENCE=wanted.confidence, OVERLAY=wanted.overlay, COLOR=wanted.color,
         UNLABELED=UNLABELED, BLOCK=BLOCK,
     )
-
-
-def can_run_on(device: torch.device) -> bool:
-    """Tell whether the kernels run on a device: CUDA, or anything in Triton's interpreter."""
-    return device.type == 'cuda' or bool(triton.knobs.runtime.interpret)

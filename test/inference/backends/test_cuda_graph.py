@@ -24,9 +24,9 @@ import logging
 from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
-from lednet_ros.inference import device_backend, device_kernels
-from lednet_ros.inference.backend import Outputs, OverlappingBackend, Wanted
-from lednet_ros.inference.device_backend import choose_network, DeviceBackend
+from lednet_ros.inference.backends import cuda_graph, cuda_kernels
+from lednet_ros.inference.backends.base import Outputs, Wanted
+from lednet_ros.inference.backends.cuda_graph import choose_network, DeviceBackend
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.models import load_network
@@ -44,9 +44,9 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a C
 def quick_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the interpreter, to which all blocks take the same time, large ones and no units."""
     if DEVICE.type == 'cpu':
-        monkeypatch.setattr(device_kernels, 'BLOCK', 8192)
+        monkeypatch.setattr(cuda_kernels, 'BLOCK', 8192)
         # On the CPU they are never the faster choice; they have tests of their own.
-        monkeypatch.setattr(device_backend, 'use_triton_units', lambda network: None)
+        monkeypatch.setattr(cuda_graph, 'use_triton_units', lambda network: None)
 
 
 @pytest.fixture(scope='module')
@@ -135,7 +135,7 @@ def test_parts_are_timed(content: Checkpoint) -> None:
 def test_programs_do_not_pile_up(
     content: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device_backend, 'MAX_PROGRAMS', 2)
+    monkeypatch.setattr(cuda_graph, 'MAX_PROGRAMS', 2)
     segmenter = build(content)
     for height in (50, 51, 52, 50):
         labels = segmenter.segment([make_frame(height, 40)], confidence=False, overlay=False)
@@ -152,19 +152,6 @@ def test_padded_rows_are_taken_as_they_are(content: Checkpoint) -> None:
     np.testing.assert_array_equal(found, segmenter.segment([copied]).labels[0])
 
 
-@pytest.mark.parametrize('make', [build, plain])
-def test_batches_in_turns_are_those_one_by_one(content: Checkpoint, make: Any) -> None:
-    segmenter = make(content)
-    assert isinstance(segmenter._backend, OverlappingBackend) == (make is build)
-    batches = [[make_frame(40, 48, seed=seed)] for seed in range(5)]
-    expected = [segmenter.segment(batch).labels[0].copy() for batch in batches]
-    results = segmenter.segment_in_turns(iter(batches))
-    found = [result.labels[0].copy() for result in results]
-    assert len({labels.tobytes() for labels in found}) == 5
-    np.testing.assert_array_equal(found, expected)
-    assert list(segmenter.segment_in_turns([])) == []
-
-
 def test_units_that_give_other_scores_are_left_out(
     content: Checkpoint, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -175,13 +162,13 @@ def test_units_that_give_other_scores_are_left_out(
         raise RuntimeError('no compiler')
 
     network = load_network(content, 'test')
-    monkeypatch.setattr(device_backend, 'use_triton_units', spoil)
+    monkeypatch.setattr(cuda_graph, 'use_triton_units', spoil)
     with caplog.at_level(logging.WARNING):
         chosen = choose_network(network, SIZE, DEVICE, 'fp32')
     assert chosen.__self__ is network  # type: ignore[attr-defined]
     assert 'differ by' in caplog.text
     network = load_network(content, 'test')
-    monkeypatch.setattr(device_backend, 'use_triton_units', fail)
+    monkeypatch.setattr(cuda_graph, 'use_triton_units', fail)
     with caplog.at_level(logging.WARNING):
         chosen = choose_network(network, SIZE, DEVICE, 'fp32')
     assert chosen.__self__ is network  # type: ignore[attr-defined]

@@ -16,9 +16,11 @@
 
 from collections.abc import Sequence
 
-from lednet_ros.inference.backend import draw_on_host, Outputs, Style, Wanted
+from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.inference.backends.base import Outputs, Style, Wanted
 from lednet_ros.inference.encodings import Frame
-from lednet_ros.inference.postprocess import classify
+from lednet_ros.inference.options import SegmenterOptions
+from lednet_ros.inference.postprocess import classify, draw_on_host
 from lednet_ros.inference.preprocess import normalize, resize_on_device, resize_on_host
 from lednet_ros.models import SegmentationNetwork
 import numpy as np
@@ -46,42 +48,30 @@ class TorchBackend:
     Parameters
     ----------
     network
-        The network with its weights.
-    num_classes
-        Outputs that may win a pixel; the network may have more.
-    input_size
-        Height and width of the network's input.
-    mean, std
-        Normalization per channel (red, green, blue).
-    device
-        Where to run.
-    precision
-        One of `PRECISIONS`.
+        The network with its weights, float32; it is changed.
+    checkpoint
+        Its classes and normalization; the network may have more outputs.
+    options
+        Resolved; device, precision and the size of the input count.
 
     """
 
     def __init__(
-        self,
-        network: SegmentationNetwork,
-        *,
-        num_classes: int,
-        input_size: tuple[int, int],
-        mean: Sequence[float],
-        std: Sequence[float],
-        device: torch.device,
-        precision: str,
+        self, network: SegmentationNetwork, checkpoint: Checkpoint, options: SegmenterOptions
     ) -> None:
+        device = torch.device(options.device)
+        input_size = options.input_size or checkpoint.input_size
         self.device = device
-        self._dtype = PRECISIONS[precision]
+        self._dtype = PRECISIONS[options.precision]
         # Channels-last is the faster layout on tensor cores and on the CPU alike.
         network.eval()
         network.fold_batch_norm()
         self._network = network.to(device=device, dtype=self._dtype)
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._num_classes = num_classes
+        self._num_classes = checkpoint.label_map.num_classes
         self._input_size = input_size
-        self._mean = tuple(mean)
-        self._std = tuple(std)
+        self._mean = tuple(checkpoint.mean)
+        self._std = tuple(checkpoint.std)
         self._images = torch.empty((0, *input_size, 3), dtype=torch.uint8, device=device)
         self._uploads: list[_Upload] = []
         self._outputs: list[Outputs] = []

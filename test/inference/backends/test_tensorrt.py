@@ -22,10 +22,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
-from lednet_ros.inference import calibration
+from lednet_ros.inference.backends import calibration
+from lednet_ros.inference.backends.tensorrt import IMAGES, OnnxSource, SCORES
 from lednet_ros.inference.preprocess import normalize
 from lednet_ros.inference.segmenter import Segmenter
-from lednet_ros.inference.tensorrt_network import IMAGES, OnnxSource, SCORES
 from lednet_ros.models import load_network
 from lednet_ros.synthetic import StreetScene
 import numpy as np

@@ -23,8 +23,9 @@ import sys
 import cv2
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
 from lednet_ros.files import cache_folder
-from lednet_ros.inference import calibration, openvino_backend
-from lednet_ros.inference.backend import ConfigurationError
+from lednet_ros.inference.backends import calibration
+from lednet_ros.inference.backends import openvino as openvino_backend
+from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap
@@ -162,7 +163,7 @@ def test_signals_are_handled_after_backends_have_gone(small_checkpoint: Path) ->
     """Two cores of OpenVINO would leave the process without a stack for signal handlers."""
     script = f"""
 import gc, signal
-from lednet_ros.inference.openvino_backend import cpu_has_bf16
+from lednet_ros.inference.backends.openvino import cpu_has_bf16
 from lednet_ros.inference.segmenter import Segmenter
 
 seen = []
@@ -203,7 +204,7 @@ def test_it_is_the_choice_on_x86_where_it_is_installed(
     monkeypatch.setattr('platform.machine', lambda: 'aarch64')
     assert Segmenter(small_content, device='cpu').backend == 'torch_eager'
     monkeypatch.setattr('platform.machine', lambda: 'x86_64')
-    monkeypatch.setattr('lednet_ros.inference.segmenter.find_spec', lambda name: None)
+    monkeypatch.setattr('lednet_ros.inference.options.find_spec', lambda name: None)
     assert Segmenter(small_content, device='cpu').backend == 'torch_eager'
     with pytest.raises(ConfigurationError, match='which needs openvino'):
         build(small_content)
@@ -285,7 +286,7 @@ def test_calibration_images_that_cannot_be_used_are_named(
 
 def test_int8_needs_nncf(small_content: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        'lednet_ros.inference.segmenter.find_spec', lambda name: None if name == 'nncf' else 1
+        'lednet_ros.inference.options.find_spec', lambda name: None if name == 'nncf' else 1
     )
     with pytest.raises(ConfigurationError, match="'int8', which needs nncf"):
         build(small_content, precision='int8')

@@ -1,0 +1,372 @@
+# Copyright 2026 the lednet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+The options of a segmenter, each declared once: type, default, range and description.
+
+The node's parameters, the options of the commands and their documentation are made from `OPTIONS`.
+PyTorch is imported only to resolve options, so that parsers can be built without it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from importlib.util import find_spec
+from numbers import Integral, Real
+from pathlib import Path
+import platform
+from types import NoneType
+from typing import Any, get_args
+
+from lednet_ros.limits import MAX_SIZE, MIN_SIZE
+
+DEVICES = ('auto', 'cpu', 'cuda', 'cuda:N')
+PALETTES = ('label_map', 'color_blind')
+
+Size = tuple[int, int]
+"""Height and width."""
+
+Names = tuple[str, ...]
+
+
+class ConfigurationError(ValueError):
+    """An option that can't be used; the message names it, its value and what is allowed."""
+
+
+@dataclass(frozen=True)
+class BackendSpec:
+    """
+    What a backend needs and can do.
+
+    Attributes
+    ----------
+    precisions
+        The precisions that it knows.
+    device
+        The only type of device that it runs on; empty for any.
+    packages
+        What it needs besides PyTorch.
+    int8_packages
+        What int8 needs besides.
+
+    """
+
+    precisions: Names
+    device: str = ''
+    packages: Names = ()
+    int8_packages: Names = ()
+
+
+BACKENDS = {
+    'torch_eager': BackendSpec(('fp32', 'fp16', 'bf16')),
+    'openvino': BackendSpec(('fp32', 'bf16', 'int8'), 'cpu', ('openvino',), ('nncf',)),
+    'cuda_graph': BackendSpec(('fp32', 'fp16', 'bf16'), 'cuda', ('triton',)),
+    'tensorrt': BackendSpec(
+        ('fp32', 'fp16', 'int8'), 'cuda', ('tensorrt', 'triton', 'onnxscript'), ('onnxruntime',)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Option:
+    """
+    One option, as parameters, parsers and documentation are made from it.
+
+    Attributes
+    ----------
+    name, default
+        Of the field of `SegmenterOptions`.
+    type
+        str, int, float, Path, `Size` or `Names`; an option whose default is None takes None, too.
+    description
+        A sentence without its period.
+    without
+        What is taken where the value is None.
+    choices
+        Allowed texts; empty allows any.
+    minimum, maximum
+        Allowed range of a number, or of each side of a size.
+    run_time
+        Whether `Segmenter.update` takes it.
+    group
+        'network', 'results' or 'drawing': commands offer the groups that they use.
+    flag
+        Of the command line; empty makes it of the name.
+
+    """
+
+    name: str
+    type: Any  # noqa: A003
+    default: Any
+    description: str
+    without: str = ''
+    choices: Names = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    run_time: bool = False
+    group: str = 'network'
+    flag: str = ''
+
+    @property
+    def allowed(self) -> str:
+        """Say in words which values are allowed; empty if any of the type is."""
+        if self.minimum is not None:
+            return f'{self.minimum:g} to {self.maximum:g}'
+        return ', '.join(self.choices)
+
+    def clean(self, value: Any) -> Any:
+        """
+        Return a value as the option's type.
+
+        Raises
+        ------
+        ConfigurationError
+            It is out of range, not among the choices or of another type.
+
+        """
+        if value is None and self.default is None:
+            return None
+        if self.type == Size:
+            return self._clean_size(value)
+        if self.type == Names and not isinstance(value, str):
+            return tuple(value)
+        if self.type is Path and isinstance(value, (str, Path)):
+            return Path(value)
+        if self.type in (int, float):
+            kind = Integral if self.type is int else Real
+            if isinstance(value, kind) and self._has_in_range(value):
+                return self.type(value)
+        elif self.type is str and (value in self.choices if self.choices else value is not None):
+            return value
+        shown = f"'{value}'" if isinstance(value, str) else value
+        raise ConfigurationError(
+            f'{self.name} is {shown}; allowed: {self.allowed or self.type.__name__}'
+        )
+
+    def _has_in_range(self, value: Any) -> bool:
+        return self.minimum is None or self.maximum is None or (
+            self.minimum <= value <= self.maximum
+        )
+
+    def _clean_size(self, value: Any) -> Size:
+        height, width = value
+        if not (self._has_in_range(height) and self._has_in_range(width)):
+            raise ConfigurationError(
+                f'{self.name} is {height}x{width} (height x width); both must be {self.allowed}'
+            )
+        return int(height), int(width)
+
+
+def _option(default: Any, description: str, **traits: Any) -> Any:
+    """Declare an option; traits are attributes of `Option`."""
+    return field(default=default, metadata={'description': description, **traits})
+
+
+@dataclass(frozen=True)
+class SegmenterOptions:
+    """
+    All options of a segmenter besides its checkpoint.
+
+    Raises
+    ------
+    ConfigurationError
+        An option is out of range or not among its choices.
+
+    """
+
+    device: str = _option(
+        'auto', "Where the network runs: 'auto' (CUDA if there is one), 'cpu', 'cuda' or 'cuda:N'"
+    )
+    backend: str = _option(
+        'auto',
+        "What runs the network; 'auto' is OpenVINO on an x86 CPU where it is installed, otherwise "
+        "eager PyTorch. 'cuda_graph' and 'tensorrt' are for GPUs",
+        choices=('auto', *BACKENDS),
+    )
+    precision: str = _option(
+        'auto',
+        "Arithmetic of the network; 'auto' is fp16 on CUDA, bf16 with OpenVINO on a CPU that has "
+        "it, otherwise fp32. 'fp16' isn't for OpenVINO, 'bf16' not for TensorRT, 'int8' for these "
+        'two alone',
+        choices=('auto', 'fp32', 'fp16', 'bf16', 'int8'),
+    )
+    calibration: Path | None = _option(
+        None,
+        "For 'int8': folder with images like those of the camera",
+        without='synthetic streets',
+    )
+    input_size: Size | None = _option(
+        None,
+        "Height and width of the network's input",
+        without="the checkpoint's",
+        minimum=MIN_SIZE,
+        maximum=MAX_SIZE,
+    )
+    num_threads: int = _option(
+        0,
+        'CPU threads of the network; 0 leaves it to the backend',
+        minimum=0,
+        maximum=256,
+        flag='--threads',
+    )
+    output_size: Size | None = _option(
+        None,
+        'Height and width of all outputs',
+        without='those of each frame',
+        minimum=1,
+        maximum=MAX_SIZE,
+        group='results',
+    )
+    min_confidence: float = _option(
+        0.0,
+        'Pixels whose class is less probable than this become unlabeled (255)',
+        minimum=0.0,
+        maximum=1.0,
+        run_time=True,
+        group='results',
+    )
+    palette: str = _option(
+        'label_map',
+        "Colors of the classes: the label map's, or some that stay apart for the color-blind",
+        choices=PALETTES,
+        group='drawing',
+    )
+    overlay_alpha: float = _option(
+        0.5,
+        'Weight of the class colors in the overlay: 0 shows the frame, 1 the colors',
+        minimum=0.0,
+        maximum=1.0,
+        run_time=True,
+        group='drawing',
+        flag='--alpha',
+    )
+    overlay_classes: Names = _option(
+        (), 'Classes that the overlay draws; empty draws all', run_time=True, group='drawing'
+    )
+
+    def __post_init__(self) -> None:
+        for name, option in OPTIONS.items():
+            object.__setattr__(self, name, option.clean(getattr(self, name)))
+
+    def resolve(self) -> 'SegmenterOptions':
+        """
+        Choose device, backend and precision where they are 'auto'; check that they go together.
+
+        Returns
+        -------
+        SegmenterOptions
+            With nothing left to choose: what this machine runs.
+
+        Raises
+        ------
+        ConfigurationError
+            The device isn't there, a package isn't installed, or the three don't go together.
+
+        """
+        device = resolve_device(self.device)
+        backend = _resolve_backend(self.backend, device)
+        precision = _resolve_precision(self.precision, backend, device)
+        return replace(self, device=device, backend=backend, precision=precision)
+
+
+def _plain_type(annotation: Any) -> Any:
+    """Return an annotation without its None."""
+    members = get_args(annotation)
+    return members[0] if NoneType in members else annotation
+
+
+OPTIONS: Mapping[str, Option] = {
+    each.name: Option(each.name, _plain_type(each.type), each.default, **each.metadata)
+    for each in fields(SegmenterOptions)
+}
+
+
+def resolve_device(name: str) -> str:
+    """
+    Return the device that a name stands for.
+
+    Parameters
+    ----------
+    name
+        One of `DEVICES`.
+
+    Returns
+    -------
+    str
+        'cpu', 'cuda' or 'cuda:N', of a device that is there.
+
+    Raises
+    ------
+    ConfigurationError
+        The name is not known, or the device isn't there.
+
+    """
+    import torch
+
+    if name == 'auto':
+        return 'cuda' if torch.cuda.is_available() else 'cpu'
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ('cpu', 'cuda'):
+        raise ConfigurationError(f"device is '{name}'; allowed: {', '.join(DEVICES)}")
+    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigurationError(
+            f"device is '{name}', but {torch.cuda.device_count()} CUDA devices are there; "
+            "allowed: 'auto', 'cpu' or a device that is there"
+        )
+    return name
+
+
+def _resolve_backend(name: str, device: str) -> str:
+    device_type = device.partition(':')[0]
+    if name == 'auto':
+        x86 = platform.machine() in ('x86_64', 'AMD64')
+        fits = device_type == 'cpu' and x86 and find_spec('openvino') is not None
+        return 'openvino' if fits else 'torch_eager'
+    needed = BACKENDS[name].device or device_type
+    if device_type != needed:
+        raise ConfigurationError(
+            f"backend is '{name}' and device '{device}'; with it the device must be '{needed}'"
+        )
+    for package in BACKENDS[name].packages:
+        if find_spec(package) is None:
+            raise ConfigurationError(
+                f"backend is '{name}', which needs {package} (pip install {package}); "
+                "allowed without it: 'auto' or 'torch_eager'"
+            )
+    return name
+
+
+def _resolve_precision(name: str, backend: str, device: str) -> str:
+    if name == 'auto':
+        if backend == 'openvino':
+            from lednet_ros.inference.backends.openvino import cpu_has_bf16
+
+            return 'bf16' if cpu_has_bf16() else 'fp32'
+        return 'fp16' if device.startswith('cuda') else 'fp32'
+    precisions = BACKENDS[backend].precisions
+    if name not in precisions:
+        raise ConfigurationError(
+            f"precision is '{name}'; allowed with backend '{backend}': "
+            f"auto, {', '.join(precisions)}"
+        )
+    for package in BACKENDS[backend].int8_packages if name == 'int8' else ():
+        if find_spec(package) is None:
+            others = ', '.join(other for other in precisions if other != 'int8')
+            raise ConfigurationError(
+                f"precision is 'int8', which needs {package} (pip install {package}); "
+                f'allowed without it: auto, {others}'
+            )
+    return name

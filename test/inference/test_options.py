@@ -1,0 +1,112 @@
+# Copyright 2026 the lednet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Tests of the segmenter's options and of what is made from them."""
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+
+from lednet_ros.cli.parsing import add_segmenter_options, read_segmenter_options
+from lednet_ros.inference.options import BACKENDS, ConfigurationError, OPTIONS, SegmenterOptions
+from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.labels import LabelMapError
+import numpy as np
+import pytest
+
+
+def parse(*arguments: str) -> SegmenterOptions:
+    parser = argparse.ArgumentParser()
+    add_segmenter_options(parser, 'results', 'drawing')
+    return read_segmenter_options(parser.parse_args(arguments))
+
+
+def test_every_option_is_described_and_its_default_is_allowed() -> None:
+    assert list(OPTIONS) == [field.name for field in fields(SegmenterOptions)]
+    for option in OPTIONS.values():
+        assert option.description
+        assert not option.description.endswith('.')
+        assert option.clean(option.default) == option.default
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'backend': 'cuda'}, r"backend is 'cuda'; allowed: auto, torch_eager, openvino"),
+        ({'precision': 'fp8'}, r"precision is 'fp8'; allowed: auto, fp32"),
+        ({'palette': 'red'}, r"palette is 'red'; allowed: label_map, color_blind"),
+        ({'num_threads': -1}, 'num_threads is -1; allowed: 0 to 256'),
+        ({'num_threads': 1.5}, 'num_threads is 1.5; allowed: 0 to 256'),
+        ({'overlay_alpha': 1.1}, 'overlay_alpha is 1.1; allowed: 0 to 1'),
+        ({'min_confidence': float('nan')}, 'min_confidence is nan; allowed: 0 to 1'),
+        ({'input_size': (32, 64)}, r'input_size is 32x64 .*; both must be 64 to 8192'),
+        ({'output_size': (0, 64)}, r'output_size is 0x64 .*; both must be 1 to 8192'),
+        ({'overlay_classes': 'road'}, "overlay_classes is 'road'"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        SegmenterOptions(**change)
+
+
+def test_values_get_the_type_of_the_option() -> None:
+    options = SegmenterOptions(
+        input_size=[np.int64(64), 96], calibration='frames', overlay_classes=['road'],
+        overlay_alpha=1,
+    )
+    assert options.input_size == (64, 96)
+    assert options.calibration == Path('frames')
+    assert options.overlay_classes == ('road',)
+    assert isinstance(options.overlay_alpha, float)
+    assert hash(options) == hash(SegmenterOptions(
+        input_size=(64, 96), calibration=Path('frames'), overlay_classes=('road',),
+        overlay_alpha=1.0,
+    ))
+
+
+def test_the_command_line_has_every_option_with_the_same_default() -> None:
+    assert parse() == SegmenterOptions()
+    given = parse(
+        '--device', 'cpu', '--backend', 'torch_eager', '--precision', 'fp32', '--calibration',
+        'frames', '--input-size', '64', '96', '--threads', '2', '--output-size', '10', '20',
+        '--min-confidence', '0.25', '--palette', 'color_blind', '--alpha', '0.75',
+        '--overlay-classes', 'road,car',
+    )
+    assert given == SegmenterOptions(
+        'cpu', 'torch_eager', 'fp32', Path('frames'), (64, 96), 2, (10, 20), 0.25, 'color_blind',
+        0.75, ('road', 'car'),
+    )
+    assert all(getattr(given, name) != option.default for name, option in OPTIONS.items())
+
+
+def test_nothing_is_left_to_choose_after_resolving() -> None:
+    options = SegmenterOptions(device='cpu').resolve()
+    assert options.backend in BACKENDS
+    assert options.precision in BACKENDS[options.backend].precisions
+    assert options.resolve() == options
+
+
+def test_options_of_run_time_change_together_or_not_at_all(small_checkpoint: Path) -> None:
+    segmenter = Segmenter.from_checkpoint(
+        small_checkpoint, SegmenterOptions(device='cpu'), backend='torch_eager'
+    )
+    assert segmenter.options.backend == 'torch_eager'
+    segmenter.update(overlay_alpha=0.25, overlay_classes=('road',))
+    before = segmenter.options
+    with pytest.raises(LabelMapError, match='street'):
+        segmenter.update(overlay_alpha=0.75, overlay_classes=('street',))
+    with pytest.raises(ConfigurationError, match='palette can not change any more; what can: '):
+        segmenter.update(overlay_alpha=0.75, palette='color_blind')
+    assert segmenter.options is before
+    assert segmenter.overlay_alpha == 0.25
