@@ -14,4 +14,13 @@
 
 """LEDNet semantic segmentation for ROS 2."""
 
+import os
+
 __version__ = '0.1.0'
+
+MAX_IMAGE_PIXELS = 2**27
+"""Largest image that is decoded; `OPENCV_IO_MAX_IMAGE_PIXELS` names another limit for OpenCV's."""
+
+# A few bytes of a compressed image can claim any size. OpenCV reads its limit when it is loaded,
+# so it is set here: this file runs before any other of the package, and so before their `cv2`.
+os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(MAX_IMAGE_PIXELS))

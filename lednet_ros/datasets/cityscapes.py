@@ -17,7 +17,7 @@
 from pathlib import Path
 
 import cv2
-from lednet_ros.datasets.frames import DatasetError
+from lednet_ros.datasets.frames import DatasetError, imread
 from lednet_ros.datasets.pairs import Pair, PairDataset
 from lednet_ros.labels import LabelMap
 import numpy as np
@@ -118,7 +118,7 @@ class CityscapesDataset(PairDataset):
 
         """
         path = _instances_of(self._pairs[index].labels)
-        ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+        ids = imread(path, cv2.IMREAD_UNCHANGED) if path.is_file() else None
         if ids is None or ids.ndim != 2:
             raise DatasetError(f'{path} is not a readable image of one channel')
         return np.asarray(ids, np.int32)

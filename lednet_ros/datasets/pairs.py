@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
-from lednet_ros.datasets.frames import DatasetError, LabeledFrame, read_image
+from lednet_ros.datasets.frames import DatasetError, imread, LabeledFrame, read_image
 from lednet_ros.labels import LabelMap, UNLABELED
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +107,7 @@ class PairDataset:
         pixels = read_image(pair.image)
         if not pair.labels.is_file():
             raise DatasetError(f'{pair.labels} is missing; {pair.image} has no labels')
-        raw = cv2.imread(str(pair.labels), cv2.IMREAD_UNCHANGED)
+        raw = imread(pair.labels, cv2.IMREAD_UNCHANGED)
         if raw is None or raw.ndim != 2 or raw.dtype != np.uint8:
             raise DatasetError(f'{pair.labels} is not a readable 8-bit image of one channel')
         if raw.shape != pixels.shape[:2]:

@@ -14,12 +14,9 @@
 
 """Frames in; labels, confidence and pictures out: one interface over several backends."""
 
-import os
 import sys
 
 # With this package OpenVINO and NNCF report their use to a server, from a forked process. A fork
 # of a process with threads may hang; then the node never ends, and is in the graph twice. Without
 # it they report nothing.
 sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]
-# A few bytes of a compressed image can claim any size; OpenCV reads its limit when it is loaded.
-os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(2**27))
