@@ -92,6 +92,7 @@ $(TOOLS): requirements/tools.lock
 
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 clean:
