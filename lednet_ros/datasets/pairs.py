@@ -14,7 +14,7 @@
 
 """Images with a label image each: what folders and Cityscapes have in common."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
@@ -124,10 +124,6 @@ class PairDataset:
             )
         labels = np.asarray(cv2.LUT(raw, self.label_map.from_source), np.uint8)
         return LabeledFrame(pair.name, pixels, labels)
-
-    def __iter__(self) -> Iterator[LabeledFrame]:
-        """Read all frames in the order of their names."""
-        return (self[index] for index in range(len(self)))
 
     def source(self, index: int) -> str:
         """Name a frame's image file."""
