@@ -21,7 +21,7 @@ from pathlib import Path
 import sys
 from typing import Any
 
-from lednet_ros.cli.parsing import add_segmenter_arguments, Subparsers
+from lednet_ros.cli.parsing import add_layout_arguments, add_segmenter_arguments, Subparsers
 
 # Options for one kind of data, with their defaults.
 FOLDER_OPTIONS = {'scales': (1.0,), 'flip': False, 'submission': None}
@@ -76,18 +76,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def _add_folder_arguments(group: Any) -> None:
     group.add_argument('--split', default='val', help='part of the data (default: val)')
-    group.add_argument(
-        '--layout',
-        choices=('auto', 'folder', 'cityscapes', 'coco'),
-        default='auto',
-        help='how the data lie (default: auto, told from the folders)',
-    )
-    group.add_argument(
-        '--annotations',
-        choices=('gtFine', 'gtCoarse'),
-        default='gtFine',
-        help='ground truth of Cityscapes (default: gtFine)',
-    )
+    add_layout_arguments(group, labeled=True)
     group.add_argument(
         '--scales',
         type=_scales,
