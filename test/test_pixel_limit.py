@@ -33,7 +33,7 @@ import pytest
 
 WIDTH, HEIGHT = 8400, 16384
 REASON = 'is too large: pixels <= CV_IO_MAX_IMAGE_PIXELS'
-NOT_DECODED = 'can not be decoded'
+NOT_DECODED = 'that OpenCV reads, of at most 134217728 pixels'
 # MiB, as gray: the least that decoding takes.
 DECODED = WIDTH * HEIGHT >> 20
 

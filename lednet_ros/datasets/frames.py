@@ -15,6 +15,7 @@
 """What data sets give, and what reads them."""
 
 from dataclasses import dataclass
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -86,8 +87,9 @@ def imread(path: Path, flags: int) -> NDArray[Any] | None:
     try:
         return cv2.imread(str(path), flags)
     except cv2.error as error:
+        limit = os.environ['OPENCV_IO_MAX_IMAGE_PIXELS']
         raise DatasetError(
-            f'{path} is too large: {error.err}; OPENCV_IO_MAX_IMAGE_PIXELS sets the limit'
+            f'{path} is too large: {error.err}; OPENCV_IO_MAX_IMAGE_PIXELS is {limit}'
         ) from error
 
 
