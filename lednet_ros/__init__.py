@@ -26,6 +26,7 @@ from typing import Any, TYPE_CHECKING
 if TYPE_CHECKING:
     from lednet_ros.checkpoint import Checkpoint, load_checkpoint
     from lednet_ros.inference.encodings import Frame
+    from lednet_ros.inference.options import SegmenterOptions
     from lednet_ros.inference.segmenter import Segmentation, Segmenter
     from lednet_ros.labels import LabelMap
     from lednet_ros.models import build_network
@@ -37,6 +38,7 @@ __all__ = [
     'LabelMap',
     'Segmentation',
     'Segmenter',
+    'SegmenterOptions',
     'build_network',
     'load_checkpoint',
 ]
@@ -54,6 +56,7 @@ _MODULES = {
     'LabelMap': 'labels',
     'Segmentation': 'inference.segmenter',
     'Segmenter': 'inference.segmenter',
+    'SegmenterOptions': 'inference.options',
     'build_network': 'models',
     'load_checkpoint': 'checkpoint',
 }

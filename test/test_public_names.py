@@ -24,8 +24,8 @@ import lednet_ros
 import pytest
 
 NAMES = [
-    'Checkpoint', 'Frame', 'LabelMap', 'Segmentation', 'Segmenter', 'build_network',
-    'load_checkpoint',
+    'Checkpoint', 'Frame', 'LabelMap', 'Segmentation', 'Segmenter', 'SegmenterOptions',
+    'build_network', 'load_checkpoint',
 ]
 # Statements, and the own modules that they may load at most besides the package.
 LIGHT = {
