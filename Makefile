@@ -103,6 +103,7 @@ $(TOOLS): requirements/tools.lock
 
 lint: develop
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 parameters: develop

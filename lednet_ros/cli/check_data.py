@@ -19,7 +19,7 @@ import json
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from lednet_ros.cli.parsing import add_json_flag, Subparsers
+from lednet_ros.cli.parsing import add_json_flag, add_layout_arguments, Subparsers
 
 if TYPE_CHECKING:
     from lednet_ros.datasets import ImageSurvey, Survey
@@ -35,22 +35,10 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         '--split', action='append', help='part of the data (repeatable; default: all)'
     )
-    parser.add_argument(
-        '--layout',
-        choices=('auto', 'folder', 'cityscapes', 'coco', 'image_folder'),
-        default='auto',
-        help='how the data lie (default: auto, told from the folders)',
-    )
-    parser.add_argument(
-        '--annotations',
-        choices=('gtFine', 'gtCoarse'),
-        default='gtFine',
-        help='ground truth of Cityscapes (default: gtFine)',
-    )
+    add_layout_arguments(parser, labeled=False)
     parser.add_argument(
         '--label-map',
-        help='file or name of the classes (default: cityscapes, coco_driving for their layouts, '
-        'else camvid)',
+        help='file or name of the classes (default: the one of the layout, camvid for folders)',
     )
     add_json_flag(parser)
     parser.set_defaults(run=run)

@@ -23,6 +23,7 @@ import sys
 from typing import Any
 
 from lednet_ros.cli.parsing import (
+    add_layout_arguments,
     add_segmenter_options,
     read_segmenter_options,
     Subparsers,
@@ -81,18 +82,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def _add_folder_arguments(group: Any) -> None:
     group.add_argument('--split', default='val', help='part of the data (default: val)')
-    group.add_argument(
-        '--layout',
-        choices=('auto', 'folder', 'cityscapes', 'coco'),
-        default='auto',
-        help='how the data lie (default: auto, told from the folders)',
-    )
-    group.add_argument(
-        '--annotations',
-        choices=('gtFine', 'gtCoarse'),
-        default='gtFine',
-        help='ground truth of Cityscapes (default: gtFine)',
-    )
+    add_layout_arguments(group, labeled=True)
     group.add_argument(
         '--scales',
         type=_scales,

@@ -15,6 +15,7 @@
 """Pieces that several commands' parsers share."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
@@ -31,6 +32,40 @@ else:
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
     """Add `--json` that switches the printed form."""
     parser.add_argument('--json', action='store_true', help='print JSON')
+
+
+def add_layout_arguments(parser: Any, *, labeled: bool) -> None:
+    """Add the layout of a data set: any of the package's, or those of labeled frames alone."""
+
+    # Not `choices`, which argparse takes for help: that stays fast if it imports no data sets.
+    def layout(name: str) -> str:
+        from lednet_ros.datasets import LABELED, LAYOUTS
+
+        return _one_of(name, ('auto', *(LABELED if labeled else LAYOUTS)))
+
+    def annotations(name: str) -> str:
+        from lednet_ros.datasets import ANNOTATIONS
+
+        return _one_of(name, ANNOTATIONS)
+
+    parser.add_argument(
+        '--layout',
+        type=layout,
+        default='auto',
+        help='how the data lie, like cityscapes (default: auto, told from the folders)',
+    )
+    parser.add_argument(
+        '--annotations',
+        type=annotations,
+        default='gtFine',
+        help='ground truth of Cityscapes, gtFine or gtCoarse (default: gtFine)',
+    )
+
+
+def _one_of(name: str, allowed: Sequence[str]) -> str:
+    if name not in allowed:
+        raise argparse.ArgumentTypeError(f"'{name}'; allowed: {', '.join(allowed)}")
+    return name
 
 
 def add_segmenter_options(parser: argparse.ArgumentParser, *groups: str) -> None:

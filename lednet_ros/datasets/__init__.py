@@ -14,7 +14,7 @@
 
 """Labeled frames of every layout; for training and evaluation."""
 
-from lednet_ros.datasets.cityscapes import CityscapesDataset
+from lednet_ros.datasets.cityscapes import ANNOTATIONS, CityscapesDataset
 from lednet_ros.datasets.coco import CocoDataset
 from lednet_ros.datasets.folder import FolderDataset
 from lednet_ros.datasets.frames import Dataset, DatasetError, IMAGE_SUFFIXES, LabeledFrame
@@ -31,6 +31,7 @@ from lednet_ros.datasets.survey import ImageSurvey, list_problems, Survey, surve
 from lednet_ros.datasets.synthetic import synthetic_frames, SyntheticDataset
 
 __all__ = [
+    'ANNOTATIONS',
     'IMAGE_SUFFIXES',
     'LABELED',
     'LAYOUTS',

@@ -17,7 +17,7 @@
 from pathlib import Path
 
 import cv2
-from lednet_ros.datasets.frames import DatasetError
+from lednet_ros.datasets.frames import DatasetError, imread
 from lednet_ros.datasets.pairs import Pair, PairDataset
 from lednet_ros.labels import LabelMap
 import numpy as np
@@ -97,11 +97,6 @@ class CityscapesDataset(PairDataset):
         if not partial:
             self.require_all_labels()
 
-    @property
-    def has_instances(self) -> bool:
-        """Whether every frame has its file of instance ids."""
-        return all(_instances_of(pair.labels).is_file() for pair in self._pairs)
-
     def instances(self, index: int) -> NDArray[np.int32]:
         """
         Read the instance ids of a frame.
@@ -117,12 +112,9 @@ class CityscapesDataset(PairDataset):
             The file is missing or can't be read.
 
         """
-        path = _instances_of(self._pairs[index].labels)
-        ids = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+        labels = self._pairs[index].labels
+        path = labels.with_name(labels.name.replace('_labelIds', '_instanceIds'))
+        ids = imread(path, cv2.IMREAD_UNCHANGED) if path.is_file() else None
         if ids is None or ids.ndim != 2:
             raise DatasetError(f'{path} is not a readable image of one channel')
         return np.asarray(ids, np.int32)
-
-
-def _instances_of(labels: Path) -> Path:
-    return labels.with_name(labels.name.replace('_labelIds', '_instanceIds'))

@@ -15,8 +15,9 @@
 """What data sets give, and what reads them."""
 
 from dataclasses import dataclass
+import os
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 from lednet_ros.labels import LabelMap
@@ -68,6 +69,30 @@ class Dataset(Protocol):
         """Name a frame's origin for messages: its file where it has one."""
 
 
+def imread(path: Path, flags: int) -> NDArray[Any] | None:
+    """
+    Read an image file as `cv2.imread` does.
+
+    Returns
+    -------
+    ndarray or None
+        The pixels, in BGR where there are three channels; None if it is not a readable image.
+
+    Raises
+    ------
+    DatasetError
+        It has more pixels than `OPENCV_IO_MAX_IMAGE_PIXELS`; they are not decoded.
+
+    """
+    try:
+        return cv2.imread(str(path), flags)
+    except cv2.error as error:
+        limit = os.environ['OPENCV_IO_MAX_IMAGE_PIXELS']
+        raise DatasetError(
+            f'{path} is too large: {error.err}; OPENCV_IO_MAX_IMAGE_PIXELS is {limit}'
+        ) from error
+
+
 def read_image(path: Path) -> NDArray[np.uint8]:
     """
     Read an image file.
@@ -80,10 +105,10 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises
     ------
     DatasetError
-        The file can't be read.
+        The file can't be read or is too large.
 
     """
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    pixels = imread(path, cv2.IMREAD_COLOR)
     if pixels is None:
         raise DatasetError(f'{path} is not a readable image')
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)

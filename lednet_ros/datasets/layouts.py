@@ -12,8 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The layouts of data sets: which one a folder has, which splits it holds, how they are opened."""
+"""The layouts of data sets: one table of how each is told, its splits, how it is opened."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from lednet_ros.datasets.cityscapes import ANNOTATIONS, CityscapesDataset, IMAGES
@@ -22,10 +24,88 @@ from lednet_ros.datasets.folder import FolderDataset
 from lednet_ros.datasets.frames import Dataset, DatasetError
 from lednet_ros.labels import LabelMap
 
-LABELED = {'folder': 'camvid', 'cityscapes': 'cityscapes', 'coco': 'coco_driving'}
-"""Layouts of labeled frames, with the label map that is taken where none is named."""
-LAYOUTS = (*LABELED, 'image_folder')
 PARTS = ('images', 'labels')
+
+
+@dataclass(frozen=True)
+class Layout:
+    """
+    A layout of data sets.
+
+    Attributes
+    ----------
+    needed
+        The folders of a split, for messages; `{}` stands for the annotations.
+    is_at
+        Whether a folder has this layout.
+    splits
+        List the splits in a folder, by the annotations that they must have.
+    label_map
+        Name of the label map that is taken where none is named; None for classified images.
+    dataset, options
+        Class of the labeled frames, and which arguments of `open_labeled` only it takes.
+
+    """
+
+    needed: str
+    is_at: Callable[[Path], bool]
+    splits: Callable[[Path, str], list[str]]
+    label_map: str | None = None
+    dataset: Callable[..., Dataset] | None = None
+    options: tuple[str, ...] = ()
+
+
+def _folders(root: Path) -> list[Path]:
+    return [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+
+
+def _has_classes(root: Path) -> bool:
+    classes = [path.name for split in _folders(root) for path in _folders(split)]
+    return bool(classes) and not {*PARTS} & {*classes}
+
+
+def _coco_splits(root: Path, _: str = '') -> list[str]:
+    before, after = OBJECTS.split('{}')
+    files = (path.relative_to(root).as_posix() for path in root.glob(OBJECTS.format('*')))
+    return [name.removeprefix(before).removesuffix(after) for name in files]
+
+
+LAYOUTS = {
+    'folder': Layout(
+        needed='ROOT/SPLIT/images, labels',
+        # Taken where no other one is.
+        is_at=lambda root: False,
+        splits=lambda root, _: [
+            path.name for path in _folders(root) if any((path / part).is_dir() for part in PARTS)
+        ],
+        label_map='camvid',
+        dataset=FolderDataset,
+        options=('partial',),
+    ),
+    'cityscapes': Layout(
+        needed=f'ROOT/{IMAGES}/SPLIT, ROOT/{{}}/SPLIT',
+        is_at=lambda root: (root / IMAGES).is_dir(),
+        splits=lambda root, annotations: [path.name for path in _folders(root / annotations)],
+        label_map='cityscapes',
+        dataset=CityscapesDataset,
+        options=('annotations', 'partial'),
+    ),
+    'coco': Layout(
+        needed=f"ROOT/SPLIT, ROOT/{OBJECTS.format('SPLIT')}",
+        is_at=lambda root: bool(_coco_splits(root)),
+        splits=_coco_splits,
+        label_map='coco_driving',
+        dataset=CocoDataset,
+        options=('min_pixels',),
+    ),
+    'image_folder': Layout(
+        needed='ROOT/SPLIT/CLASS',
+        is_at=_has_classes,
+        splits=lambda root, _: [path.name for path in _folders(root)],
+    ),
+}
+LABELED = {name: layout.label_map for name, layout in LAYOUTS.items() if layout.label_map}
+"""Layouts of labeled frames, with the label map that is taken where none is named."""
 
 
 def guess_layout(root: Path) -> str:
@@ -40,18 +120,10 @@ def guess_layout(root: Path) -> str:
     Returns
     -------
     str
-        One of `LAYOUTS`; `folder` when nothing speaks for another one.
+        A key of `LAYOUTS`; `folder` when nothing speaks for another one.
 
     """
-    if (root / IMAGES).is_dir():
-        return 'cityscapes'
-    if any(root.glob(OBJECTS.format('*'))):
-        return 'coco'
-    splits = [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-    classes = [path for split in splits for path in split.iterdir() if path.is_dir()]
-    if classes and not any(path.name in PARTS for path in classes):
-        return 'image_folder'
-    return 'folder'
+    return next((name for name, layout in LAYOUTS.items() if layout.is_at(root)), 'folder')
 
 
 def find_splits(root: Path, layout: str, annotations: str = ANNOTATIONS[0]) -> list[str]:
@@ -63,7 +135,7 @@ def find_splits(root: Path, layout: str, annotations: str = ANNOTATIONS[0]) -> l
     root
         The data set.
     layout
-        One of `LAYOUTS`.
+        A key of `LAYOUTS`.
     annotations
         Of Cityscapes: splits without these are left out.
 
@@ -78,23 +150,9 @@ def find_splits(root: Path, layout: str, annotations: str = ANNOTATIONS[0]) -> l
         There is none.
 
     """
-    if layout == 'coco':
-        before, after = OBJECTS.split('{}')
-        objects = (str(path.relative_to(root)) for path in root.glob(OBJECTS.format('*')))
-        names = [name.removeprefix(before).removesuffix(after) for name in objects]
-    else:
-        folder = root / annotations if layout == 'cityscapes' else root
-        found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-        if layout == 'folder':
-            found = [path for path in found if any((path / part).is_dir() for part in PARTS)]
-        names = [path.name for path in found]
+    names = LAYOUTS[layout].splits(root, annotations)
     if not names:
-        needed = {
-            'folder': 'ROOT/SPLIT/images, labels',
-            'cityscapes': f'ROOT/{IMAGES}/SPLIT, ROOT/{annotations}/SPLIT',
-            'coco': f"ROOT/SPLIT, ROOT/{OBJECTS.format('SPLIT')}",
-            'image_folder': 'ROOT/SPLIT/CLASS',
-        }[layout]
+        needed = LAYOUTS[layout].needed.format(annotations)
         raise DatasetError(f'{root} has no splits of layout {layout!r}; needed: {needed}')
     return sorted(names)
 
@@ -132,12 +190,9 @@ def open_labeled(
         The layout is another one, or the folder isn't what the layout says.
 
     """
-    if layout == 'folder':
-        return FolderDataset(root, split, label_map, include, exclude, partial)
-    if layout == 'cityscapes':
-        return CityscapesDataset(
-            root, split, label_map, annotations, include, exclude, partial
-        )
-    if layout == 'coco':
-        return CocoDataset(root, split, label_map, min_pixels, include, exclude)
-    raise DatasetError(f"layout is '{layout}'; labeled frames have: {', '.join(LABELED)}")
+    entry = LAYOUTS.get(layout)
+    if entry is None or entry.dataset is None:
+        raise DatasetError(f"layout is '{layout}'; labeled frames have: {', '.join(LABELED)}")
+    given = {'annotations': annotations, 'min_pixels': min_pixels, 'partial': partial}
+    options = {name: given[name] for name in entry.options}
+    return entry.dataset(root, split, label_map, include=include, exclude=exclude, **options)

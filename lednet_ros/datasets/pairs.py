@@ -14,13 +14,13 @@
 
 """Images with a label image each: what folders and Cityscapes have in common."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
-from lednet_ros.datasets.frames import DatasetError, LabeledFrame, read_image
+from lednet_ros.datasets.frames import DatasetError, imread, LabeledFrame, read_image
 from lednet_ros.labels import LabelMap, UNLABELED
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +107,7 @@ class PairDataset:
         pixels = read_image(pair.image)
         if not pair.labels.is_file():
             raise DatasetError(f'{pair.labels} is missing; {pair.image} has no labels')
-        raw = cv2.imread(str(pair.labels), cv2.IMREAD_UNCHANGED)
+        raw = imread(pair.labels, cv2.IMREAD_UNCHANGED)
         if raw is None or raw.ndim != 2 or raw.dtype != np.uint8:
             raise DatasetError(f'{pair.labels} is not a readable 8-bit image of one channel')
         if raw.shape != pixels.shape[:2]:
@@ -124,10 +124,6 @@ class PairDataset:
             )
         labels = np.asarray(cv2.LUT(raw, self.label_map.from_source), np.uint8)
         return LabeledFrame(pair.name, pixels, labels)
-
-    def __iter__(self) -> Iterator[LabeledFrame]:
-        """Read all frames in the order of their names."""
-        return (self[index] for index in range(len(self)))
 
     def source(self, index: int) -> str:
         """Name a frame's image file."""

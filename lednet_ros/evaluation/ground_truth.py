@@ -20,6 +20,7 @@ from pathlib import Path
 import re
 
 import cv2
+from lednet_ros.datasets.frames import DatasetError, imread
 from lednet_ros.inference.encodings import decode, FrameError
 from lednet_ros.labels import LabelMap, UNLABELED
 from lednet_ros.recordings.bags import BagMessage, COMPRESSED_TYPE, SourceError
@@ -116,7 +117,10 @@ def read_label_file(path: Path, label_map: LabelMap) -> Labels:
         It can't be read or has a color that the label map lacks.
 
     """
-    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    try:
+        pixels = imread(path, cv2.IMREAD_UNCHANGED)
+    except DatasetError as error:
+        raise SourceError(str(error)) from error
     return _from_image(pixels, label_map, str(path))
 
 
@@ -141,7 +145,11 @@ def read_label_message(message: BagMessage, label_map: LabelMap) -> Labels:
         data = np.frombuffer(bytes(content.data), np.uint8)
         if bytes(data[:2]) == b'\xff\xd8':
             raise SourceError(f'{where} is a JPEG, which changes labels; it must be a PNG')
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+        try:
+            pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            # Raised for no data at all and for sizes beyond OpenCV's limit.
+            pixels = None
         return _from_image(pixels, label_map, where)
     if content.encoding not in IDS + COLORS:
         raise SourceError(

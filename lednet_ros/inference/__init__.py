@@ -13,8 +13,3 @@
 # limitations under the License.
 
 """Frames in; labels, confidence and pictures out: one interface over several backends."""
-
-import os
-
-# A few bytes of a compressed image can claim any size; OpenCV reads its limit when it is loaded.
-os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(2**27))

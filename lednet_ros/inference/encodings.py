@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+import os
 from typing import Any, cast, NamedTuple, TYPE_CHECKING
 
 import cv2
@@ -260,7 +261,8 @@ def decode_compressed(data: PixelData) -> Frame:
     if pixels is None:
         raise FrameError(
             f'compressed image of {len(raw)} bytes starts with "{raw[:8].hex(" ")}" and can not '
-            'be decoded; it must be an intact JPEG, PNG or other format that OpenCV reads',
+            'be decoded; it must be an intact JPEG, PNG or other format that OpenCV reads, of at '
+            f"most {os.environ['OPENCV_IO_MAX_IMAGE_PIXELS']} pixels",
             reason='compressed')
     _check_size(*pixels.shape[:2])
     return Frame(cast('NDArray[np.uint8]', pixels), 'bgr')

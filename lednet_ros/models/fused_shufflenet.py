@@ -27,9 +27,9 @@ can stay where they are:
 """
 
 from collections.abc import Sequence
-import itertools
 
 from lednet_ros.models.network import convolution
+from lednet_ros.models.places import Layout, Place, Reader, shuffle, Writer
 from lednet_ros.models.shufflenet_v2 import (
     DeepLabHead,
     DensePredictionCell,
@@ -44,9 +44,6 @@ from torch.nn import functional
 
 GROUPS = 4
 """Tensors that a unit's channels are put into, at most: more are narrower, fewer have zeros."""
-
-Place = tuple[int, int]
-"""A tensor by its number, and a channel in it."""
 
 
 class FusedShuffleNetV2(nn.Module):
@@ -64,7 +61,7 @@ class FusedShuffleNetV2(nn.Module):
     def __init__(self, network: ShuffleNetV2) -> None:
         super().__init__()
         self.stem = nn.Sequential(network.encoder.conv1, network.encoder.maxpool)
-        layout = _Layout()
+        layout = Layout()
         places = layout.add(STEM_CHANNELS)
         self.units = nn.ModuleList()
         for stage in (network.encoder.stage2, network.encoder.stage3, network.encoder.stage4):
@@ -87,75 +84,6 @@ class FusedShuffleNetV2(nn.Module):
         return x
 
 
-class _Layout:
-    """Widths of all tensors, which are numbered as they come."""
-
-    def __init__(self) -> None:
-        self.widths: list[int] = []
-
-    def add(self, width: int) -> list[Place]:
-        """Add a tensor and give the places of its channels."""
-        self.widths.append(width)
-        return [(len(self.widths) - 1, channel) for channel in range(width)]
-
-    def columns(self, places: Sequence[Place]) -> dict[int, tuple[list[int], list[int]]]:
-        """Give, for each tensor of some places, their positions and the channels there."""
-        found: dict[int, tuple[list[int], list[int]]] = {}
-        for position, (tensor, channel) in enumerate(places):
-            positions, channels = found.setdefault(tensor, ([], []))
-            positions.append(position)
-            channels.append(channel)
-        return found
-
-
-class _Pointwise(nn.Module):
-    """A 1x1 convolution of channels in several places: a sum of one for each tensor."""
-
-    def __init__(self, whole: nn.Conv2d, places: Sequence[Place], layout: _Layout) -> None:
-        super().__init__()
-        self.tensors: list[int] = []
-        self.parts = nn.ModuleList()
-        for tensor, (positions, channels) in layout.columns(places).items():
-            weight = whole.weight.new_zeros(whole.out_channels, layout.widths[tensor], 1, 1)
-            weight[:, channels] = whole.weight.detach()[:, positions]
-            # The bias belongs to the sum of all, so to one of them.
-            bias = None if self.tensors else whole.bias
-            self.parts.append(convolution(whole, weight, bias))
-            self.tensors.append(tensor)
-
-    def forward(self, tensors: Sequence[Tensor] | dict[int, Tensor]) -> Tensor:
-        """Map tensors (N, *, H, W) to (N, out_channels, H, W)."""
-        x: Tensor = self.parts[0](tensors[self.tensors[0]])
-        for part, tensor in zip(self.parts[1:], self.tensors[1:], strict=True):
-            x = x + part(tensors[tensor])
-        return x
-
-
-class _Depthwise(nn.Module):
-    """A depthwise convolution of channels in several places: one for each tensor."""
-
-    def __init__(self, whole: nn.Conv2d, places: Sequence[Place], layout: _Layout) -> None:
-        super().__init__()
-        assert whole.bias is not None
-        self.tensors: list[int] = []
-        self.parts = nn.ModuleList()
-        for tensor, (positions, channels) in layout.columns(places).items():
-            width = layout.widths[tensor]
-            weight = whole.weight.new_zeros(width, *whole.weight.shape[1:])
-            weight[channels] = whole.weight.detach()[positions]
-            bias = whole.bias.new_zeros(width)
-            bias[channels] = whole.bias.detach()[positions]
-            self.parts.append(convolution(whole, weight, bias, groups=width))
-            self.tensors.append(tensor)
-
-    def forward(self, tensors: Sequence[Tensor]) -> dict[int, Tensor]:
-        """Map tensors to what becomes of each, by its number."""
-        return {
-            tensor: part(tensors[tensor])
-            for part, tensor in zip(self.parts, self.tensors, strict=True)
-        }
-
-
 class _FirstUnit(nn.Module):
     """The first unit of a stage: both branches take all channels."""
 
@@ -164,16 +92,16 @@ class _FirstUnit(nn.Module):
         unit: Unit,
         places: Sequence[Place],
         groups: Sequence[Sequence[Sequence[int]]],
-        layout: _Layout,
+        layout: Layout,
     ) -> None:
         super().__init__()
         depthwise, last = _convolutions(unit.branch1)
-        self.depthwise = _Depthwise(depthwise, places, layout)
+        self.depthwise = Writer(depthwise, places, layout, depthwise=True)
         self.first_outputs = nn.ModuleList(
-            _Pointwise(_rows(last, group), places, layout) for group in groups[0]
+            Reader(_rows(last, group), places, layout) for group in groups[0]
         )
         first, self.second, last = _convolutions(unit.branch2)
-        self.first = _Pointwise(first, places, layout)
+        self.first = Reader(first, places, layout)
         self.second_outputs = nn.ModuleList(_rows(last, group) for group in groups[1])
 
     def forward(self, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -193,11 +121,11 @@ class _NextUnit(nn.Module):
         unit: Unit,
         places: Sequence[Place],
         groups: Sequence[Sequence[int]],
-        layout: _Layout,
+        layout: Layout,
     ) -> None:
         super().__init__()
         first, self.second, last = _convolutions(unit.branch2)
-        self.first = _Pointwise(first, places, layout)
+        self.first = Reader(first, places, layout)
         self.outputs = nn.ModuleList(_rows(last, group) for group in groups)
 
     def forward(self, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -209,11 +137,11 @@ class _NextUnit(nn.Module):
 class _FusedDeepLabHead(nn.Module):
     """`DeepLabHead` of channels in several places."""
 
-    def __init__(self, head: DeepLabHead, places: Sequence[Place], layout: _Layout) -> None:
+    def __init__(self, head: DeepLabHead, places: Sequence[Place], layout: Layout) -> None:
         super().__init__()
         (pooling,), (features,) = _convolutions(head.pooling), _convolutions(head.features)
-        self.pooling = _Pointwise(pooling, places, layout)
-        self.features = _Pointwise(features, places, layout)
+        self.pooling = Reader(pooling, places, layout)
+        self.features = Reader(features, places, layout)
         assert head.split is not None
         self.of_mean, self.of_features = head.split
 
@@ -231,12 +159,12 @@ class _FusedCell(nn.Module):
     """`DensePredictionCell` of channels in several places."""
 
     def __init__(
-        self, cell: DensePredictionCell, places: Sequence[Place], layout: _Layout
+        self, cell: DensePredictionCell, places: Sequence[Place], layout: Layout
     ) -> None:
         super().__init__()
         depthwise, pointwise = _convolutions(cell.branches[0])
-        self.depthwise = _Depthwise(depthwise, places, layout)
-        self.pointwise = _Pointwise(pointwise, places, layout)
+        self.depthwise = Writer(depthwise, places, layout, depthwise=True)
+        self.pointwise = Reader(pointwise, places, layout)
         self.branches = cell.branches[1:]
         self.projection = cell.projection
 
@@ -254,7 +182,7 @@ class _FusedCell(nn.Module):
 
 
 def _fuse_stage(
-    stage: nn.Sequential, places: Sequence[Place], layout: _Layout
+    stage: nn.Sequential, places: Sequence[Place], layout: Layout
 ) -> tuple[list[nn.Module], list[Place]]:
     """
     Rearrange a stage.
@@ -279,11 +207,11 @@ def _fuse_stage(
     # Channels are named by who computes them (the first unit's branches are 0 and 1) and their
     # number there. `reads` has those that each unit but the first reads, in its order.
     computed = [[(source, channel) for channel in range(half)] for source in range(len(units) + 1)]
-    order = _shuffle(computed[0], computed[1])
+    order = shuffle([*computed[0], *computed[1]])
     reads = []
     for results in computed[2:]:
         reads.append(order[half:])
-        order = _shuffle(order[:half], results)
+        order = shuffle([*order[:half], *results])
     reader = {name: number for number, names in enumerate(reads) for name in names}
     found: dict[tuple[int, int], Place] = {}
 
@@ -306,11 +234,6 @@ def _fuse_stage(
         read = [found[name] for name in names]
         fused.append(_NextUnit(unit, read, groups_of(number + 2), layout))
     return fused, [found[name] for name in order]
-
-
-def _shuffle(first: Sequence[Place], second: Sequence[Place]) -> list[Place]:
-    """Give the channels of two halves in the order that `channel_shuffle(x, 2)` makes."""
-    return list(itertools.chain.from_iterable(zip(first, second, strict=True)))
 
 
 def _convolutions(part: nn.Module) -> list[nn.Conv2d]:

@@ -20,7 +20,9 @@ from pathlib import Path
 import time
 
 import cv2
-from lednet_ros.datasets import IMAGE_SUFFIXES
+from lednet_ros import MAX_IMAGE_PIXELS
+from lednet_ros.datasets import DatasetError, IMAGE_SUFFIXES
+from lednet_ros.datasets.frames import imread
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.recordings.bags import (
     decode_image,
@@ -139,6 +141,14 @@ def _read_video(path: Path) -> Iterator[RecordedFrame]:
     if not capture.isOpened():
         raise SourceError(f'{path} is neither a bag, an image nor a video that OpenCV reads')
     try:
+        width, height = (
+            round(capture.get(side))
+            for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        )
+        if width * height > MAX_IMAGE_PIXELS:
+            raise SourceError(
+                f'{path} is {width}x{height}; at most {MAX_IMAGE_PIXELS} pixels are allowed'
+            )
         rate = capture.get(cv2.CAP_PROP_FPS) or FOLDER_RATE
         expected = 0 if is_camera else round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         index = 0
@@ -166,7 +176,10 @@ def _read_folder(path: Path) -> Iterator[RecordedFrame]:
 
 
 def _read_image(path: Path, stamp: int) -> RecordedFrame:
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:
+        pixels = imread(path, cv2.IMREAD_COLOR)
+    except DatasetError as error:
+        raise SourceError(str(error)) from error
     if pixels is None:
         raise SourceError(f'{path} is not a readable image')
     return RecordedFrame(

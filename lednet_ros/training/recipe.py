@@ -20,8 +20,9 @@ The classes below are the schema; `config/train/` holds the recipes that ship wi
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TYPE_CHECKING
 
+from lednet_ros.datasets import ANNOTATIONS, LAYOUTS
 from lednet_ros.files import parse_yaml, share_directory
 from lednet_ros.limits import MAX_SIZE, MIN_SIZE
 from pydantic import BaseModel, ConfigDict, Field, model_validator, ValidationError
@@ -35,6 +36,12 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE)]
 Size = tuple[Side, Side]
 Range = tuple[PositiveFloat, PositiveFloat]
+if TYPE_CHECKING:
+    LayoutName = str
+    Annotations = str
+else:
+    LayoutName = Literal[(*LAYOUTS, 'synthetic')]
+    Annotations = Literal[ANNOTATIONS]
 
 
 class RecipeError(ValueError):
@@ -52,8 +59,9 @@ class Source(_Part):
     Attributes
     ----------
     layout
-        `folder` (SPLIT/images beside SPLIT/labels), `cityscapes`, `coco` (the official folders),
-        `image_folder` (SPLIT/CLASS/images) or `synthetic` (drawn).
+        One of `lednet_ros.datasets.LAYOUTS`: `folder` (SPLIT/images beside SPLIT/labels),
+        `cityscapes`, `coco` (the official folders), `image_folder` (SPLIT/CLASS/images); or
+        `synthetic` (drawn).
     root
         Folder of the data set; None takes `--data`.
     split
@@ -73,10 +81,10 @@ class Source(_Part):
 
     """
 
-    layout: Literal['folder', 'cityscapes', 'coco', 'image_folder', 'synthetic']
+    layout: LayoutName
     root: str | None = None
     split: str = 'train'
-    annotations: Literal['gtFine', 'gtCoarse'] = 'gtFine'
+    annotations: Annotations = 'gtFine'
     min_pixels: Annotated[int, Field(ge=0)] = 1000
     include: str | None = None
     exclude: str | None = None

@@ -17,7 +17,8 @@
 from collections.abc import Callable
 
 from lednet_ros.models import build_network, NETWORKS
-from lednet_ros.models.fused import fuse, pool_bytes, rotate
+from lednet_ros.models.fused import fuse, pool_bytes
+from lednet_ros.models.places import shuffle
 import numpy as np
 import pytest
 import torch
@@ -33,19 +34,14 @@ def images(count: int, height: int, width: int) -> Tensor:
     return torch.from_numpy(rng.integers(0, 256, (count, height, width, 3), np.uint8))
 
 
-def shuffled(positions: int, times: int) -> list[int]:
-    x = torch.arange(positions, dtype=torch.float32)[None, :, None, None]
-    for _ in range(times):
+@pytest.mark.parametrize('channels', [4, 32, 58, 128])
+def test_places_are_shuffled_like_channels(channels: int) -> None:
+    x = torch.arange(channels, dtype=torch.float32)[None, :, None, None]
+    places = [(0, channel) for channel in range(channels)]
+    for _ in range(9):
         x = functional.channel_shuffle(x, 2)
-    return [int(value) for value in x.flatten()]
-
-
-@pytest.mark.parametrize('bits', [5, 6, 7])
-@pytest.mark.parametrize('times', range(9))
-def test_a_shuffle_rotates_the_bits_of_the_position(bits: int, times: int) -> None:
-    result = shuffled(1 << bits, times)
-    for position in range(1 << bits):
-        assert result[rotate(position, times, bits)] == position
+        places = shuffle(places)
+        assert [channel for _, channel in places] == x.flatten().tolist()
 
 
 @pytest.mark.parametrize('name', NETWORKS)

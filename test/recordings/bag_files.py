@@ -43,7 +43,7 @@ class Entry:
     stamp, time
         Nanoseconds of the header and of the recording.
     pixels
-        (H, W) or (H, W, 3) uint8.
+        (H, W) or (H, W, 3) uint8, or the bytes of a compressed image.
     encoding
         Like 'bgr8'; 'png' and 'jpeg' make compressed images, of BGR pixels.
     length
@@ -54,7 +54,7 @@ class Entry:
     topic: str
     stamp: int
     time: int
-    pixels: np.ndarray
+    pixels: np.ndarray | bytes
     encoding: str = 'bgr8'
     length: int | None = None
 
@@ -99,8 +99,11 @@ def _message(entry: Entry, typestore: Any) -> tuple[Any, str]:
     sequence = {'seq': 0} if typestore is ROS1 else {}
     header = types['std_msgs/msg/Header'](stamp=stamp, frame_id='cam', **sequence)
     if entry.encoding in ('png', 'jpeg'):
-        good, data = cv2.imencode('.' + entry.encoding, entry.pixels)
-        assert good
+        if isinstance(entry.pixels, bytes):
+            data = np.frombuffer(entry.pixels, np.uint8)
+        else:
+            good, data = cv2.imencode('.' + entry.encoding, entry.pixels)
+            assert good
         message = types[COMPRESSED](header=header, format=entry.encoding, data=data.ravel())
         return message, COMPRESSED
     height, width = entry.pixels.shape[:2]

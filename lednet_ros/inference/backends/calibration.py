@@ -20,7 +20,6 @@ from pathlib import Path
 
 from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.inference.preprocess import resize_on_host
-from lednet_ros.synthetic import StreetScene
 import numpy as np
 from numpy.typing import NDArray
 
@@ -82,6 +81,9 @@ class Calibration:
         return ' '.join(f'{path} {path.stat().st_mtime_ns}' for path in self._images)
 
     def _draw(self) -> Iterator[NDArray[np.uint8]]:
+        # A robot that quantizes nothing loads no street.
+        from lednet_ros.synthetic import StreetScene
+
         rng = np.random.default_rng(0)
         # As sharp as frames will be: of another size, activations would differ.
         height, width = (min(side, LARGEST_STREET) for side in self._input_size)
