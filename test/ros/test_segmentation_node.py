@@ -25,17 +25,17 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lednet_ros.checkpoint import load_checkpoint
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.live.client import image_message, pixels_of
 from lednet_ros.ros import camera as camera_module
 from lednet_ros.ros import worker as worker_module
 from lednet_ros.ros.camera import latched_qos, sensor_qos
 from lifecycle_msgs.msg import TransitionEvent
 import numpy as np
-from numpy.typing import NDArray
 import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_harness import Harness, image_message, street, TIMEOUT
+from ros_harness import Harness, street, TIMEOUT
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header, String
@@ -46,14 +46,6 @@ pytestmark = pytest.mark.ros
 NODE = '/segmentation_node'
 STAMP = 1_600_000_000_123_456_789
 PUBLISH_PERIOD = 0.1
-
-
-def pixels_of(message: Image) -> NDArray[np.uint8]:
-    """View the pixels of a message that has no padding."""
-    pixels = np.frombuffer(message.data, np.uint8)
-    shape = (message.height, message.width, -1) if len(pixels) > message.height * message.width \
-        else (message.height, message.width)
-    return pixels.reshape(shape)
 
 
 def test_every_image_output_equals_the_segmenter(harness: Harness, checkpoint: Any) -> None:
@@ -304,23 +296,16 @@ def test_enable_pauses_and_resumes(harness: Harness, checkpoint: Any) -> None:
     labels = harness.collect(Image, f'{NODE}/labels')
     diagnostics = harness.collect(DiagnosticArray, '/diagnostics')
     camera = harness.publisher(Image, 'image')
-    enable = harness.client.create_client(SetBool, f'{NODE}/enable')
     harness.connect(camera)
     harness.wait_outputs(node, {'labels'})
     message = image_message(street(0.0), 'rgb8', STAMP)
 
-    def call(on: bool) -> SetBool.Response:
-        harness.spin_until(enable.service_is_ready)
-        future = enable.call_async(SetBool.Request(data=on))
-        harness.spin_until(future.done)
-        return future.result()
-
-    assert call(False).success
+    assert harness.call(SetBool, 'enable', SetBool.Request(data=False)).success
     assert node.get_parameter('enabled').value is False
     camera.publish(message)
     harness.spin_until(lambda: diagnostics and diagnostics[-1].status[0].message == 'paused')
     assert not labels
-    assert call(True).success
+    assert harness.call(SetBool, 'enable', SetBool.Request(data=True)).success
     publish_until(harness, camera, message, labels)
 
 
