@@ -39,17 +39,14 @@ ALLOWED = {
     'evaluation': BASE | {'models', 'inference', 'recordings'},
     'training': BASE | {'models', 'inference', 'evaluation'},
     'ros': NODE_BASE | {'models', 'inference'},
-    'demo': BASE | {'models', 'inference', 'recordings', 'evaluation', 'ros'},
     'view': BASE | {'models', 'inference', 'recordings'},
-    'replay': BASE | {'models', 'inference', 'recordings', 'evaluation', 'ros'},
-    'benchmark': BASE | {'models', 'inference', 'evaluation', 'ros'},
-    'reliability': BASE | {'models', 'inference', 'ros', 'benchmark'},
+    'benchmark': BASE | {'models', 'inference', 'evaluation'},
+    'live': BASE | {'models', 'inference', 'recordings', 'evaluation', 'benchmark', 'ros'},
     'cli': BASE | {
-        'models', 'inference', 'recordings', 'evaluation', 'training', 'ros', 'demo', 'benchmark',
-        'replay', 'view', 'reliability',
+        'models', 'inference', 'recordings', 'evaluation', 'training', 'benchmark', 'live', 'view',
     },
 }
-WITH_ROS = {'ros', 'demo', 'benchmark', 'replay', 'reliability'}
+WITH_ROS = {'ros', 'live'}
 ROS_PACKAGES = {
     'ament_index_python', 'builtin_interfaces', 'composition_interfaces', 'cv_bridge',
     'diagnostic_updater', 'launch', 'launch_ros', 'lifecycle_msgs', 'message_filters',
@@ -129,7 +126,7 @@ def test_the_table_has_no_circle() -> None:
         ('evaluation/dataset.py', 'from .. import training'),
         ('ros/segmentation_node.py', 'from lednet_ros.evaluation.metrics import ConfusionMatrix'),
         ('ros/segmentation_node.py', 'from lednet_ros.cli import main'),
-        ('demo/run.py', 'if TYPE_CHECKING:\n    from lednet_ros.training import loop'),
+        ('live/demo.py', 'if TYPE_CHECKING:\n    from lednet_ros.training import loop'),
     ],
 )
 def test_forbidden_imports_are_found(path: str, source: str) -> None:
