@@ -273,7 +273,7 @@ def judge(passages: Sequence[Passage]) -> dict[str, Any]:
 def find_peak(client: NodeClient, seconds: float) -> float:
     """Find the highest rate, in frames per second, at which at most 5 % of the frames are lost."""
     def keeps_up(rate: float) -> bool:
-        passages = client.play(rate, round(rate * seconds))
+        passages = client.play(rate, max(round(rate * seconds), 1))
         return float(judge(passages)['missed']) <= LOST_AT_PEAK
 
     low, high = LOWEST_PEAK, LOWEST_PEAK

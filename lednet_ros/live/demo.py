@@ -130,10 +130,10 @@ def _watch(
             _start_camera(source, topic) as camera,
             Live(refresh_per_second=REFRESH_PER_SECOND) as live,
         ):
-            # Starting the camera is no part of the demo.
+            # Until the processes have found each other, there is nothing to see.
             client.wait(
-                lambda: monitor.figures.recent_in or camera.exit_code is not None,
-                complaint='got no frames',
+                lambda: monitor.figures.frames_out or camera.exit_code is not None,
+                complaint='put out nothing',
             )
             end = time.perf_counter() + seconds
             next_table = 0.0

@@ -54,7 +54,7 @@ def topics_of(bag: Path) -> dict[str, int]:
 
 
 def test_the_demo_leaves_sheet_video_and_bag(tmp_path: Path) -> None:
-    result = run_demo('--seconds', '3', '--output', str(tmp_path))
+    result = run_demo('--seconds', '2', '--output', str(tmp_path))
     assert result.returncode == 0, result.stderr
     for column in ('fps in', 'fps out', 'latency p50', 'latency p99', 'dropped', 'mIoU'):
         assert column in result.stdout

@@ -81,5 +81,6 @@ class Harness(NodeClient):
             self.executor.remove_node(node)
             node.destroy_node()
         self.nodes.clear()
-        # A lifecycle node stays in the graph until it is collected.
+        # A lifecycle node stays in the graph until it is collected; the executor holds it, too.
+        self.executor.shutdown()
         gc.collect()
