@@ -313,7 +313,8 @@ class NodeClient:
         self._messages = [image_message(frame, 'bgr8') for frame in frames]
         self._stamp = 10**9
         self._last_arrival = 0.0
-        self._statuses: dict[str, DiagnosticStatus] = {}
+        # By name, each with the time when it was made.
+        self._statuses: dict[str, tuple[int, DiagnosticStatus]] = {}
         self._subscriptions: list[Any] = []
         self._cameras: dict[str, Publisher] = {}
         self._output_topics = []
@@ -549,13 +550,19 @@ class NodeClient:
         return value
 
     def status(self, camera: str | None = None) -> DiagnosticStatus:
-        """Wait for a new diagnostics status of the node (None) or of a camera; return it."""
-        self._statuses.clear()
-        return self.wait(lambda: self._status(camera), complaint='sent no diagnostics')
+        """
+        Wait for a diagnostics status of the node (None) or of a camera; return it.
+
+        It is made after the call: by its stamp, so the node must go by the system's clock.
+        """
+        now = time.time_ns()
+        return self.wait(
+            lambda: self._newest_status(camera, now), complaint='sent no diagnostics'
+        )
 
     def counters(self, camera: str = '', new: bool = True) -> dict[str, int]:
         """Return what the diagnostics of a camera count; unless `new`, as far as received."""
-        status = self.status(camera) if new else self._status(camera)
+        status = self.status(camera) if new else self._newest_status(camera)
         pairs = [] if status is None else status.values
         return {pair.key: int(pair.value) for pair in pairs if pair.value.isdecimal()}
 
@@ -585,9 +592,10 @@ class NodeClient:
         request = ChangeState.Request(transition=Transition(id=transition))
         return bool(self.call(ChangeState, 'change_state', request).success)
 
-    def _status(self, camera: str | None) -> DiagnosticStatus | None:
+    def _newest_status(self, camera: str | None, since: int = 0) -> DiagnosticStatus | None:
         name = self.name if camera is None else f"{self.name}: {camera or 'camera'}"
-        return self._statuses.get(name)
+        stamp, status = self._statuses.get(name, (-1, None))
+        return status if stamp >= since else None
 
     def _receiver(self, output: str) -> Callable[[Image], None]:
         def receive(message: Image) -> None:
@@ -605,4 +613,5 @@ class NodeClient:
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         if any(status.name == self.name for status in message.status):
             self.diagnostics += 1
-            self._statuses.update({status.name: status for status in message.status})
+            stamp = stamp_of(message)
+            self._statuses.update({status.name: (stamp, status) for status in message.status})
