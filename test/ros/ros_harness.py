@@ -77,10 +77,10 @@ class Harness(NodeClient):
 
     def close(self) -> None:
         """Destroy all nodes but the client's."""
-        for node in self.nodes:
-            self.executor.remove_node(node)
-            node.destroy_node()
-        self.nodes.clear()
-        # A lifecycle node stays in the graph until it is collected; the executor holds it, too.
+        while self.nodes:
+            self.executor.remove_node(self.nodes[-1])
+            self.nodes.pop().destroy_node()
+        # A lifecycle node stays in the graph until it is collected: no name may hold it here, and
+        # the executor must not.
         self.executor.shutdown()
         gc.collect()
