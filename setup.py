@@ -26,8 +26,8 @@ from setuptools import find_packages, setup
 package_name = 'lednet_ros'
 executables = {
     'lednet': 'lednet_ros.cli.main:main',
-    'segmentation_node': 'lednet_ros.ros.segmentation_node:main',
-    'synthetic_camera': 'lednet_ros.ros.synthetic_camera:main',
+    'segmentation_node': 'lednet_ros.ros.process:segmentation_node',
+    'synthetic_camera': 'lednet_ros.ros.process:synthetic_camera',
 }
 
 data_files = [

@@ -72,8 +72,7 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 # Packages that may be absent, and the tests that are left out then.
 NEEDED_BY = {
     'rclpy': (
-        'ros/*', 'reliability/*', 'replay/*', 'benchmark/test_live.py', 'demo/test_demo.py',
-        'fuzz/test_fuzz_node.py', 'fuzz/test_fuzz_configuration.py',
+        'ros/*', 'live/*', 'fuzz/test_fuzz_node.py', 'fuzz/test_fuzz_configuration.py',
     ),
     'triton': ('inference/backends/test_cuda_*.py',),
     'flask': ('view/*',),

@@ -104,19 +104,19 @@ def _pipeline(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _transport(options: argparse.Namespace) -> dict[str, Any]:
-    from lednet_ros.benchmark.transport import run_transport
+    from lednet_ros.live.benchmarks import run_transport
 
     return run_transport(tuple(options.frame_size), options.rounds, options.seconds)
 
 
 def _node(options: argparse.Namespace) -> dict[str, Any]:
-    from lednet_ros.benchmark.node import run_node
+    from lednet_ros.live.benchmarks import run_node
 
     return run_node(*_live(options))
 
 
 def _cameras(options: argparse.Namespace) -> dict[str, Any]:
-    from lednet_ros.benchmark.cameras import run_cameras
+    from lednet_ros.live.benchmarks import run_cameras
 
     return run_cameras(*_live(options))
 
@@ -135,7 +135,7 @@ def _models(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _soak(options: argparse.Namespace) -> dict[str, Any]:
-    from lednet_ros.benchmark.soak import run_soak
+    from lednet_ros.live.benchmarks import run_soak
 
     return run_soak(
         options.checkpoint,

@@ -37,7 +37,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the demo."""
-    from lednet_ros.demo.run import run_demo
+    from lednet_ros.live.demo import run_demo
 
     return run_demo(
         options.input, options.seconds, options.output, options.checkpoint, options.topic

@@ -227,7 +227,7 @@ def _evaluate_bags(
     failures: dict[str, str] = {}
     node: dict[str, Any] = {}
     if options.through_ros:
-        from lednet_ros.replay.through_ros import evaluate_through_ros
+        from lednet_ros.live.replay import evaluate_through_ros
 
         if len(paths) > 1:
             raise ValueError(f'{len(paths)} bags are given; --through-ros takes one')

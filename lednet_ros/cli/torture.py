@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the faults, print the tables and write the file; 1 if one was not survived."""
     from lednet_ros.benchmark.tables import print_results
     from lednet_ros.files import make_folder, write_json
-    from lednet_ros.reliability.torture import run_torture
+    from lednet_ros.live.torture import run_torture
 
     if options.json:
         # Fails now rather than after the work.

@@ -196,15 +196,17 @@ def to_options(values: Mapping[str, Any]) -> SegmenterOptions:
 
 
 def to_parameters(options: SegmenterOptions) -> dict[str, Any]:
-    """Return the node's parameters, by name, that stand for a segmenter's options."""
-    values = {}
-    for name, option in OPTIONS.items():
-        value = getattr(options, name)
-        value = ROS_TYPES[option.type][1] if value is None else value
-        values[name] = list(value) if isinstance(value, tuple) else value
-        if isinstance(value, Path):
-            values[name] = str(value)
-    return values
+    """Return the node's parameters, by name, for the options that are not at their defaults."""
+    values = {name: getattr(options, name) for name in OPTIONS}
+    return {
+        name: list(value) if isinstance(value, tuple) else _plain(value)
+        for name, value in values.items()
+        if value != OPTIONS[name].default
+    }
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
 
 
 def _is_set(value: Any) -> bool:

@@ -12,27 +12,36 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What every node process of this package does at its start and at its end."""
+"""
+What every node process of this package does at its start and at its end.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-import contextlib
+    python -m lednet_ros.ros.process MODULE [ARGUMENT ...] [--ros-args ...]
+
+runs `main` of a module, as the executables do: signals are handled before the module, and torch
+with it, is imported. So nothing that is slow may be imported at the top of this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 import ctypes
+import importlib
 import os
 import signal
-import subprocess
 import sys
+import threading
+from typing import NoReturn, TYPE_CHECKING
 
 from lednet_ros.files import share_directory
-import rclpy
-from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
 
 # malloc.h
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 
-STOP_TIMEOUT = 5.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # The second is the name from Fast DDS 3 on.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
@@ -62,51 +71,9 @@ def use_shipped_profile() -> None:
         os.environ.setdefault(variable, profile)
 
 
-@contextlib.contextmanager
-def run_module(
-    module: str,
-    namespace: str,
-    ros_arguments: Sequence[str] = (),
-    arguments: Sequence[str] = (),
-    wrapper: Sequence[str] = (),
-    environment: Mapping[str, str] | None = None,
-) -> Iterator['subprocess.Popen[bytes]']:
-    """
-    Run a node as a process; it is interrupted, as by Ctrl-C, at the end of the block.
-
-    Parameters
-    ----------
-    module
-        To run, like `python -m`.
-    namespace
-        Of its nodes.
-    ros_arguments
-        After `--ros-args`, like '-p', 'device:=cpu'.
-    arguments
-        Its own ones.
-    wrapper
-        Command that runs the rest of its line.
-    environment
-        Variables besides those of this process.
-
-    """
-    command = [*wrapper, sys.executable, '-m', module, *arguments]
-    command += ['--ros-args', '-r', f'__ns:={namespace}', *ros_arguments]
-    with subprocess.Popen(command, env={**os.environ, **(environment or {})}) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-            try:
-                process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
 def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = None) -> int:
     """
-    Make a node and spin it until it is told to stop.
+    Make a node and spin it until it is told to stop, by any number of signals at any moment.
 
     Parameters
     ----------
@@ -122,43 +89,101 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
         Exit code: 0 after SIGINT, SIGTERM or a shutdown, 1 when the node could not be made.
 
     """
-    starting = True
+    import rclpy
+    from rclpy.exceptions import ParameterException
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
+
+    starting = interrupted = False
 
     def stop_starting(*_: object) -> None:
-        # rclpy's own handler, which is called too, ends the spin. Loading and warming up would go
-        # on, and a second SIGINT (a terminal and ros2 launch both send it) disturb the clean-up.
-        nonlocal starting
+        # Loading and warming up would go on. A later signal must not disturb the clean-up: a
+        # terminal and ros2 launch both send SIGINT.
+        nonlocal starting, interrupted
         if starting:
-            starting = False
+            starting, interrupted = False, True
             raise SystemExit(0)
 
     keep_large_buffers()
-    signal.signal(signal.SIGINT, stop_starting)
-    signal.signal(signal.SIGTERM, stop_starting)
+    _exit_at_signals()
     try:
-        rclpy.init(args=None if arguments is None else list(arguments))
+        # rclpy's handlers leave gaps in which a signal kills the process.
+        rclpy.init(
+            args=None if arguments is None else list(arguments),
+            signal_handler_options=SignalHandlerOptions.NO,
+        )
     except RuntimeError as error:
         print(f'{type(error).__name__}: {error}', file=sys.stderr)
         return 1
     node = None
     try:
-        # Before the node: made after a signal has shut the context down, it would fail noisily.
         executor = SingleThreadedExecutor()
+        received = _note_signals()
+        starting = True
+        for number in STOP_SIGNALS:
+            signal.signal(number, stop_starting)
         node = make_node()
         starting = False
         executor.add_node(node)
+        # While this thread waits for ROS, no handler of Python's runs.
+        threading.Thread(
+            target=lambda: os.read(received, 1) and rclpy.try_shutdown(), daemon=True
+        ).start()
         executor.spin()
     except ExternalShutdownException:
         pass
+    except SystemExit:
+        # An import that is interrupted may have made another error of it.
+        if not interrupted:
+            raise
     except (ValueError, RuntimeError, ParameterException) as error:
         if rclpy.ok():
             print(f'{type(error).__name__}: {error}', file=sys.stderr)
             return 1
     finally:
+        starting = False
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
         # The interpreter takes some 0.5 s to end, without handlers: a signal would kill it.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        signal.set_wakeup_fd(-1)
     return 0
+
+
+def _exit_at_signals() -> None:
+    """End the process at once where it is interrupted: there is nothing to clean up yet."""
+
+    def end(*_: object) -> NoReturn:
+        os._exit(0)
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, end)
+
+
+def _note_signals() -> int:
+    """Make a pipe, and let the interpreter write a byte into it for every signal that arrives."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    return reader
+
+
+def segmentation_node() -> int:
+    """Run the executable `segmentation_node`."""
+    return _run_main('lednet_ros.ros.segmentation_node')
+
+
+def synthetic_camera() -> int:
+    """Run the executable `synthetic_camera`."""
+    return _run_main('lednet_ros.ros.synthetic_camera')
+
+
+def _run_main(module: str) -> int:
+    _exit_at_signals()
+    return int(importlib.import_module(module).main())
+
+
+if __name__ == '__main__':
+    sys.exit(_run_main(sys.argv.pop(1)))

@@ -14,25 +14,20 @@
 
 """Damaged serialized messages (CDR) sent to a live node as a process of its own, over DDS."""
 
-from collections.abc import Callable
 import os
 from pathlib import Path
 import random
-import time
 
-from lednet_ros.ros.camera import output_qos
-from lednet_ros.ros.process import run_module
+from lednet_ros.live.client import live_session, NodeClient, NodeProcess, set_stamp
 import numpy as np
 import pytest
-import rclpy
-from rclpy.node import Node
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
 pytestmark = pytest.mark.ros
 
 MESSAGES = int(os.environ.get('FUZZ_EXAMPLES', '100'))
-TIMEOUT = 60.0
+STAMP = 1_600_000_000_123_456_789
 # Headers, sizes and encoding of an image come before its pixels.
 HEAD = 60
 
@@ -51,46 +46,43 @@ def damaged(good: bytes, rng: random.Random, kind: int) -> bytes:
 @pytest.mark.parametrize('transport', ['raw', 'compressed'])
 def test_the_next_good_frame_is_processed(transport: str, small_checkpoint: Path) -> None:
     if transport == 'raw':
-        message, topic = Image(height=64, width=96, encoding='bgr8', step=288), 'image'
+        message = Image(height=64, width=96, encoding='bgr8', step=288)
         message.data.frombytes(bytes(64 * 288))
     else:
         import cv2
 
-        message, topic = CompressedImage(format='png'), 'image/compressed'
+        message = CompressedImage(format='png')
         message.data.frombytes(cv2.imencode('.png', np.zeros((64, 96, 3), np.uint8))[1].tobytes())
+    # Damaged ones, which may pass too, hardly get this stamp.
+    set_stamp(message, STAMP)
     good = serialize_message(message)
     rng = random.Random(0 if 'FUZZ_EXAMPLES' not in os.environ else None)
     namespace = f'/fuzz_{transport}'
-    rclpy.init(args=[])
-    node = Node('fuzz', namespace=namespace)
-    labels: list[Image] = []
-    try:
-        node.create_subscription(
-            Image, f'{namespace}/segmentation_node/labels', labels.append, output_qos()
+    parameters = {
+        'checkpoint': small_checkpoint, 'image_transport': transport,
+        'backend': 'torch_eager', 'device': 'cpu',
+    }
+    with (
+        live_session('fuzz') as session,
+        NodeProcess(namespace, parameters, ros_arguments=['--log-level', 'fatal']) as process,
+    ):
+        client = NodeClient(
+            *session, namespace, process, is_compressed=transport == 'compressed'
         )
-        publisher = node.create_publisher(type(message), f'{namespace}/{topic}', output_qos())
-        arguments = [
-            '--log-level', 'fatal', '-p', f'checkpoint:={small_checkpoint}', '-p',
-            f'image_transport:={transport}', '-p', 'backend:=torch_eager', '-p', 'device:=cpu',
-        ]
-        with run_module('lednet_ros.ros.segmentation_node', namespace, arguments) as process:
+        client.wait_connected()
 
-            def spin_until(condition: Callable[[], object]) -> None:
-                deadline = time.perf_counter() + TIMEOUT
-                while not condition():
-                    assert process.poll() is None, f'the node ended: {process.returncode}'
-                    assert time.perf_counter() < deadline
-                    publisher.publish(good)
-                    rclpy.spin_once(node, timeout_sec=0.2)
+        def has_passed() -> bool:
+            if client.passages[STAMP].complete:
+                return True
+            client.send(good, STAMP)
+            return False
 
-            spin_until(lambda: labels)
-            for number in range(MESSAGES):
-                publisher.publish(damaged(good, rng, number % 3))
-                rclpy.spin_once(node, timeout_sec=0.005)
-                assert process.poll() is None, f'the node ended: {process.returncode}'
-            before = len(labels)
-            spin_until(lambda: len(labels) > before + 2)
-            assert (labels[-1].height, labels[-1].width) == (64, 96)
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+        for count in (MESSAGES, 0):
+            client.send(good, STAMP)
+            client.wait(has_passed)
+            for number in range(count):
+                client.send(damaged(good, rng, number % 3), 0)
+                # Raises if the node has ended.
+                client.spin(0.005)
+        labels = client.newest['labels']
+        assert (labels.height, labels.width) == (64, 96)

@@ -15,15 +15,15 @@
 """What tests of live nodes share."""
 
 from collections.abc import Iterator
+import contextlib
 import dataclasses
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-try:
-    import rclpy
-except ImportError:
+if find_spec('rclpy') is None:
     collect_ignore_glob = ['test_*.py']
 
 
@@ -39,11 +39,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def harness() -> Iterator[Any]:
-    """Give a harness in a fresh context."""
+    """Make a harness in a fresh context."""
+    from lednet_ros.live.client import live_session
     from ros_harness import Harness
 
-    rclpy.init(args=[])
-    harness = Harness()
-    yield harness
-    harness.close()
-    rclpy.try_shutdown()
+    with live_session('test_client') as session, contextlib.closing(Harness(*session)) as made:
+        yield made

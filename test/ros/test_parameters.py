@@ -67,13 +67,9 @@ def test_the_documentation_lists_every_parameter() -> None:
 
 def test_describe_agrees_with_the_table(harness: Harness) -> None:
     harness.node(start=False)
-    client = harness.client.create_client(
-        DescribeParameters, '/segmentation_node/describe_parameters'
-    )
-    harness.spin_until(client.service_is_ready)
-    future = client.call_async(DescribeParameters.Request(names=list(BY_NAME)))
-    harness.spin_until(future.done)
-    for parameter, descriptor in zip(PARAMETERS, future.result().descriptors, strict=True):
+    request = DescribeParameters.Request(names=list(BY_NAME))
+    descriptors = harness.call(DescribeParameters, 'describe_parameters', request).descriptors
+    for parameter, descriptor in zip(PARAMETERS, descriptors, strict=True):
         assert descriptor.name == parameter.name
         assert descriptor.type == parameter.type.value
         assert descriptor.description == parameter.description

@@ -19,9 +19,12 @@ Kept as plain as such nodes are; it is what the package's own node is compared w
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from cv_bridge import CvBridge
 from lednet_ros.benchmark.baselines import overlay_with_numpy, Pixels
+from lednet_ros.checkpoint import Checkpoint, load_checkpoint
+import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
@@ -32,17 +35,19 @@ class NaiveNode(Node):
 
     Parameters
     ----------
-    segment
-        From a BGR frame (height, width, 3) uint8 to labels (height, width) uint8.
-    palette
-        Colors by id, (256, 3) uint8 BGR.
+    make_segment
+        Makes of a checkpoint what turns a BGR frame (height, width, 3) uint8 into labels
+        (height, width) uint8.
 
     """
 
-    def __init__(self, segment: Callable[[Pixels], Pixels], palette: Pixels) -> None:
+    def __init__(self, make_segment: Callable[[Checkpoint], Callable[[Pixels], Pixels]]) -> None:
         super().__init__('segmentation_node')
-        self.segment = segment
-        self.palette = palette
+        checkpoint = load_checkpoint(self.declare_parameter('checkpoint', 'lednet').value)
+        size = self.declare_parameter('input_size', [360, 480]).value
+        self.segment = make_segment(replace(checkpoint, input_size=tuple(size)))
+        # BGR, by id.
+        self.palette = np.ascontiguousarray(checkpoint.label_map.palette[:, ::-1])
         self.bridge = CvBridge()
         self.labels = self.create_publisher(Image, '~/labels', 10)
         self.overlay = self.create_publisher(Image, '~/overlay', 10)

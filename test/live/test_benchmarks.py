@@ -17,16 +17,22 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lednet_ros.benchmark import cameras, node, soak
-from lednet_ros.benchmark.live import (
-    benchmark_session,
-    BenchmarkError,
-    live_node,
-    Passage,
-)
-from lednet_ros.benchmark.node import find_peak, judge
 from lednet_ros.benchmark.tables import plot_results, print_results
-from lednet_ros.benchmark.transport import NAIVE, OURS, run_transport
+from lednet_ros.live import benchmarks
+from lednet_ros.live.benchmarks import (
+    find_peak,
+    find_trend,
+    judge,
+    live_node,
+    NAIVE,
+    NODES,
+    OURS,
+    run_cameras,
+    run_node,
+    run_soak,
+    run_transport,
+)
+from lednet_ros.live.client import live_session, LiveError, Passage
 import pytest
 
 pytestmark = pytest.mark.ros
@@ -46,11 +52,11 @@ def test_transport_through_both_nodes() -> None:
 def test_the_node_and_the_naive_one_with_a_network(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(node, 'RATES', (5.0,))
-    monkeypatch.setattr(node, 'find_peak', lambda driver, seconds: 1.5)
-    results = node.run_node('lednet', (64, 96), (96, 128), 0.6, 1)
+    monkeypatch.setattr(benchmarks, 'RATES', (5.0,))
+    monkeypatch.setattr(benchmarks, 'find_peak', lambda client, seconds: 1.5)
+    results = run_node('lednet', (64, 96), (96, 128), 0.6, 1)
     assert [row['rate'] for row in results['rows']] == [5.0, 5.0]
-    assert set(results['peak_fps'].values()) == {1.5}
+    assert results['peak_fps'] == dict.fromkeys(NODES, 1.5)
     for row in results['rows']:
         assert row['cpu_cores'] >= 0
         assert row['rss_mib'] > 50
@@ -62,15 +68,15 @@ def test_the_node_and_the_naive_one_with_a_network(
 
 
 def test_several_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cameras, 'COUNTS', (2,))
-    (row,) = cameras.run_cameras('lednet', (64, 96), (96, 128), 0.5, 1)['rows']
+    monkeypatch.setattr(benchmarks, 'CAMERA_COUNTS', (2,))
+    (row,) = run_cameras('lednet', (64, 96), (96, 128), 0.5, 1)['rows']
     assert row['cameras'] == 2
     assert row['fps_slowest'] <= row['fps_fastest']
 
 
 def test_a_soak(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(soak, 'FEWEST_CHUNKS', 3)
-    results = soak.run_soak('lednet', (64, 96), (96, 128), 1, 0.05, 20.0)
+    monkeypatch.setattr(benchmarks, 'FEWEST_CHUNKS', 3)
+    results = run_soak('lednet', (64, 96), (96, 128), 1, 0.05, 20.0)
     assert len(results['rows']) == 3
     assert results['rows'][-1]['frames'] >= 30
     assert results['surprises'] == 0
@@ -85,7 +91,7 @@ def test_growth_is_seen() -> None:
         {'frames': 100 * k, 'rss_mib': 300 + (50 if k < 2 else 2 * k), 'threads': 9, 'files': k}
         for k in range(10)
     ]
-    assert soak.find_trend(rows) == {
+    assert find_trend(rows) == {
         'rss_kib_per_1000_frames': 20480.0,
         'rss_mib_gained': 14,
         'threads_gained': 0,
@@ -94,17 +100,10 @@ def test_growth_is_seen() -> None:
 
 
 def test_a_node_that_ends_by_itself_is_reported() -> None:
-    arguments = ('ours', 'real', '/gone', '/nothing.pth', (64, 96))
-    with pytest.raises(BenchmarkError, match=r'(?s)ours node ended by itself.*nothing\.pth'):
-        with live_node(*arguments) as target:
-            target.wait(60)
-
-
-def test_a_camera_notices_that_its_node_has_ended() -> None:
-    arguments = ('ours', 'real', '/gone', '/nothing.pth', (64, 96))
-    with pytest.raises(BenchmarkError, match='ended'):
-        with benchmark_session() as (camera, executor), live_node(*arguments) as target:
-            node.Driver(camera, executor, target, []).wait()
+    with live_session() as session:
+        with pytest.raises(LiveError, match=r'(?s)ended with exit code 1: .*nothing\.pth'):
+            with live_node(session, '/gone', [], {'checkpoint': '/nothing.pth'}) as (client, _):
+                client.wait_active()
 
 
 def passages(latencies: Sequence[float | None], period: float = 0.1) -> list[Passage]:
@@ -112,9 +111,10 @@ def passages(latencies: Sequence[float | None], period: float = 0.1) -> list[Pas
     result = []
     for index, latency in enumerate(latencies):
         sent = 1 + index * period
-        passage = Passage(0, sent)
+        passage = Passage('', sent, {'labels', 'overlay'})
         if latency is not None:
-            passage.labels, passage.overlay = sent + latency / 2, sent + latency
+            passage.missing.clear()
+            passage.received = sent + latency
         result.append(passage)
     return result
 
@@ -127,7 +127,7 @@ def test_frames_are_judged() -> None:
 
 
 def test_a_frame_with_one_result_only_is_lost() -> None:
-    half = Passage(0, 1.0, labels=1.1)
+    half = Passage('', 1.0, {'overlay'}, received=1.1)
     assert judge([*passages([0.01, 0.01]), half])['missed'] == round(1 / 3, 4)
 
 
@@ -137,11 +137,11 @@ def test_nothing_came_back() -> None:
 
 @pytest.mark.parametrize('limit', [0.7, 7.0, 33.0])
 def test_the_peak_is_found(limit: float) -> None:
-    class Camera:
+    class Client:
 
-        def play(self, rate: float, seconds: float) -> list[Passage]:
-            share = min(1.0, limit / rate)
-            return passages([0.01 if number < share * 100 else None for number in range(100)])
+        def play(self, rate: float, count: int) -> list[Passage]:
+            passed = min(1.0, limit / rate)
+            return passages([0.01 if number < passed * 100 else None for number in range(100)])
 
     # 5 % may be lost, so the peak lies that much above the limit.
-    assert find_peak(Camera(), 1.0) == pytest.approx(limit / 0.95, rel=0.11)
+    assert find_peak(Client(), 1.0) == pytest.approx(limit / 0.95, rel=0.11)

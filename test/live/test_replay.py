@@ -14,11 +14,15 @@
 
 """Bags through the live node: a real process and real DDS."""
 
+from collections.abc import Mapping
 import json
 from pathlib import Path
+from typing import Any
 
 from bag_files import Entry, write_bag, write_ros1_bag
 from lednet_ros.cli.main import main
+from lednet_ros.live import replay
+from lednet_ros.live.client import NodeProcess
 from lednet_ros.synthetic import StreetScene
 import pytest
 
@@ -67,13 +71,12 @@ def test_a_node_that_cannot_start_is_named(
     small_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from lednet_ros.replay import through_ros
+    def misconfigured(
+        namespace: str, parameters: Mapping[str, object], **options: Any
+    ) -> NodeProcess:
+        return NodeProcess(namespace, {**parameters, 'device': 'none'}, **options)
 
-    def misconfigured(module: str, namespace: str, arguments: list[str]) -> object:
-        return run_module(module, namespace, [*arguments, '-p', 'device:=none'])
-
-    run_module = through_ros.run_module
-    monkeypatch.setattr(through_ros, 'run_module', misconfigured)
+    monkeypatch.setattr(replay, 'NodeProcess', misconfigured)
     scene = StreetScene(96, 64, seed=3)
     path = write_bag(tmp_path / 'bag', [Entry('/image', 0, 0, scene.render(0.0)[0], 'rgb8')])
     command = ['evaluate', str(path), '--through-ros', '--checkpoint', str(small_checkpoint)]

@@ -18,18 +18,21 @@ import contextlib
 import math
 from pathlib import Path
 import signal
-import subprocess
 import time
 
 from lednet_ros.checkpoint import load_checkpoint
-from lednet_ros.demo.monitor import Monitor
-from lednet_ros.demo.recorder import SHEET_ROWS, write_contact_sheet
 from lednet_ros.files import make_folder
 from lednet_ros.labels import LabelMap
+from lednet_ros.live.client import (
+    live_session,
+    LiveError,
+    NodeClient,
+    NodeProcess,
+    START_TIMEOUT,
+)
+from lednet_ros.live.contact_sheet import SHEET_ROWS, write_contact_sheet
+from lednet_ros.live.monitor import Monitor
 from lednet_ros.recordings.writers import BagWriter, VideoWriter
-from lednet_ros.ros.process import keep_large_buffers, run_module, use_shipped_profile
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rich.columns import Columns
 from rich.console import Group
 from rich.live import Live
@@ -37,22 +40,17 @@ from rich.table import Table
 from rich.text import Text
 
 NAMESPACE = '/demo'
-START_TIMEOUT = 60.0
 # After the last frame, results may still be under way.
 DRAIN_SECONDS = 1.0
 REFRESH_PER_SECOND = 4
 VIDEO_RATE = 10.0
 
 
-class DemoError(RuntimeError):
-    """The demo can't run; the message says why."""
-
-
 def run_demo(
     source: Path | None, seconds: float, output: Path, checkpoint: str, topic: str | None
 ) -> int:
     """
-    Run the node on the synthetic street or on a recording and leave pictures behind.
+    Run the node on the synthetic street or on a recording and leave images behind.
 
     Parameters
     ----------
@@ -74,38 +72,34 @@ def run_demo(
 
     Raises
     ------
-    DemoError
+    LiveError
         The node or the source ended early, or did not start in time.
     OSError
         The output folder can't be written.
 
     """
     if source is not None and not source.exists():
-        raise DemoError(f'{source} does not exist')
+        raise LiveError(f'{source} does not exist')
     make_folder(output)
     label_map = load_checkpoint(checkpoint).label_map
-    use_shipped_profile()
     # Ctrl-C reaches the whole process group; the demo itself ends the processes in order.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    keep_large_buffers()
-    rclpy.init(signal_handler_options=rclpy.SignalHandlerOptions.NO)
-    bag = BagWriter(output / 'bag')
-    video = VideoWriter(output / 'overlay.mp4', VIDEO_RATE)
-    monitor = Monitor(
-        NAMESPACE,
-        label_map,
-        expects_truth=source is None,
-        truth_matches=label_map.names == LabelMap.load('camvid').names,
-        bag=bag,
-        video=video,
-    )
-    try:
-        _watch(monitor, source, seconds, checkpoint, topic)
-    finally:
-        monitor.destroy_node()
-        rclpy.try_shutdown()
-        bag.close()
-        video.close()
+    with (
+        live_session('demo_monitor') as session,
+        contextlib.closing(BagWriter(output / 'bag')) as bag,
+        contextlib.closing(VideoWriter(output / 'overlay.mp4', VIDEO_RATE)) as video,
+    ):
+        client = NodeClient(*session, NAMESPACE, cameras=(), outputs=())
+        monitor = Monitor(
+            client,
+            label_map,
+            expects_truth=source is None,
+            truth_matches=label_map.names == LabelMap.load('camvid').names,
+            bag=bag,
+            video=video,
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            _watch(client, monitor, source, seconds, checkpoint, topic)
     figures = monitor.figures
     median, _, p99 = figures.latency_ms()
     title = f'{figures.frames_out} frames, latency {median:.0f} ms (p99 {p99:.0f} ms)'
@@ -119,58 +113,52 @@ def run_demo(
 
 
 def _watch(
-    monitor: Monitor, source: Path | None, seconds: float, checkpoint: str, topic: str | None
+    client: NodeClient,
+    monitor: Monitor,
+    source: Path | None,
+    seconds: float,
+    checkpoint: str,
+    topic: str | None,
 ) -> None:
-    executor = SingleThreadedExecutor()
-    executor.add_node(monitor)
-    with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
-        node = stack.enter_context(
-            run_module(
-                'lednet_ros.ros.segmentation_node', NAMESPACE, ['-p', f'checkpoint:={checkpoint}']
-            )
+    image = f'{NAMESPACE}/image'
+    with NodeProcess(NAMESPACE, {'checkpoint': checkpoint}) as client.process:
+        client.wait(
+            # The monitor is the other one.
+            lambda: client.ros_node.count_subscribers(image) >= 2, START_TIMEOUT, 'was not active'
         )
-        _spin_until_ready(executor, monitor, node)
-        if source is None:
-            # Its log would break into the live table.
-            camera = run_module(
-                'lednet_ros.ros.synthetic_camera', NAMESPACE, ['--log-level', 'warn']
+        with (
+            _start_camera(source, topic) as camera,
+            Live(refresh_per_second=REFRESH_PER_SECOND) as live,
+        ):
+            # Until the processes have found each other, there is nothing to see.
+            client.wait(
+                lambda: monitor.figures.frames_out or camera.exit_code is not None,
+                complaint='put out nothing',
             )
-        else:
-            arguments = [str(source), '--subscribers', '2']
-            arguments += ['--topic', topic] if topic else []
-            camera = run_module('lednet_ros.demo.player', NAMESPACE, [], arguments)
-        camera_process = stack.enter_context(camera)
-        live = stack.enter_context(Live(refresh_per_second=REFRESH_PER_SECOND))
-        start = time.perf_counter()
-        end = start + seconds
-        next_table = start
-        while (now := time.perf_counter()) < end:
-            executor.spin_once(timeout_sec=0.05)
-            if now >= next_table:
-                live.update(_table(monitor, end - now))
-                next_table = now + 1 / REFRESH_PER_SECOND
-            if node.poll() is not None:
-                raise DemoError(f'the node ended with exit code {node.returncode}')
-            if camera_process.poll() is not None:
-                if camera_process.returncode:
-                    raise DemoError(f'the source ended with {camera_process.returncode}')
-                end = min(end, now + DRAIN_SECONDS)
-        live.update(_table(monitor, 0.0))
+            end = time.perf_counter() + seconds
+            next_table = 0.0
+            while (now := time.perf_counter()) < end:
+                client.spin(0.05)
+                if now >= next_table:
+                    live.update(_table(client, monitor, end - now))
+                    next_table = now + 1 / REFRESH_PER_SECOND
+                if camera.exit_code is not None:
+                    if camera.exit_code:
+                        raise LiveError(f'the source ended with {camera.exit_code}')
+                    end = min(end, now + DRAIN_SECONDS)
+            live.update(_table(client, monitor, 0.0))
 
 
-def _spin_until_ready(
-    executor: SingleThreadedExecutor, monitor: Monitor, node: 'subprocess.Popen[bytes]'
-) -> None:
-    deadline = time.perf_counter() + START_TIMEOUT
-    while not monitor.node_is_ready():
-        if node.poll() is not None:
-            raise DemoError(f'the node ended with exit code {node.returncode}')
-        if time.perf_counter() > deadline:
-            raise DemoError(f'the node was not active within {START_TIMEOUT:.0f} s')
-        executor.spin_once(timeout_sec=0.1)
+def _start_camera(source: Path | None, topic: str | None) -> NodeProcess:
+    if source is None:
+        # Its log would break into the live table.
+        log = ['--log-level', 'warn']
+        return NodeProcess(NAMESPACE, module='lednet_ros.ros.synthetic_camera', ros_arguments=log)
+    parameters = {'path': source, 'topic': topic or '', 'subscribers': 2}
+    return NodeProcess(NAMESPACE, parameters, 'lednet_ros.live.player')
 
 
-def _table(monitor: Monitor, seconds_left: float) -> Group:
+def _table(client: NodeClient, monitor: Monitor, seconds_left: float) -> Group:
     figures = monitor.figures
     median, _, p99 = figures.latency_ms()
     miou = monitor.confusion.miou()
@@ -180,7 +168,7 @@ def _table(monitor: Monitor, seconds_left: float) -> Group:
         'fps out': f'{figures.rate(figures.recent_out):.1f}',
         'latency p50': _milliseconds(median),
         'latency p99': _milliseconds(p99),
-        'dropped': figures.diagnostics.get('dropped', '0'),
+        'dropped': str(client.counters(new=False).get('dropped', 0)),
         'mIoU': '-' if math.isnan(miou) else f'{miou:.3f}',
     }
     for name in values:
@@ -188,14 +176,14 @@ def _table(monitor: Monitor, seconds_left: float) -> Group:
     summary.add_row(*values.values())
     label_map = monitor.confusion.label_map
     total = max(int(figures.pixels.sum()), 1)
-    shares = []
+    fractions = []
     for name, color, count in zip(
         label_map.names, label_map.palette, figures.pixels, strict=False
     ):
         red, green, blue = (int(value) for value in color)
         swatch = Text('  ', style=f'on rgb({red},{green},{blue})')
-        shares.append(swatch + Text(f' {name} {100 * count / total:.1f}%'))
-    return Group(summary, Columns(shares, equal=True), '')
+        fractions.append(swatch + Text(f' {name} {100 * count / total:.1f}%'))
+    return Group(summary, Columns(fractions, equal=True), '')
 
 
 def _milliseconds(value: float) -> str:

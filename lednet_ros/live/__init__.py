@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Recordings through the live node."""
+"""Everything that starts a real node and talks to it: `client` is how."""

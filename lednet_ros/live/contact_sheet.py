@@ -63,7 +63,7 @@ class SampleKeeper:
         self._seen = 0
 
     def offer(self, sample: Sample) -> None:
-        """Keep the sample if it falls on the present stride."""
+        """Keep the sample if it falls on the current stride."""
         if self._seen % self._stride == 0:
             self.samples.append(sample)
             if len(self.samples) >= 4 * SHEET_ROWS:
@@ -94,7 +94,7 @@ def write_contact_sheet(
     label_map
         Colors and names of the classes, for the legend.
     title
-        Line above the pictures.
+        Line above the images.
 
     """
     if not samples:

@@ -15,14 +15,16 @@
 """All faults, one after the other, and a soak."""
 
 from collections.abc import Collection
+import contextlib
 from dataclasses import asdict
 import datetime
 from typing import Any
 
-from lednet_ros.benchmark.live import benchmark_session
 from lednet_ros.benchmark.measure import describe_machine
-from lednet_ros.benchmark.soak import run_soak
-from lednet_ros.reliability.faults import Fault, FAULTS, inject_fault
+from lednet_ros.live.benchmarks import run_soak
+from lednet_ros.live.client import live_session
+from lednet_ros.live.faults import Fault, FAULTS, inject_fault
+from lednet_ros.live.probe import Probe
 from tqdm import tqdm
 
 SOAK_INPUT, SOAK_FRAME = (512, 1024), (1024, 2048)
@@ -31,7 +33,7 @@ SOAK_RATE = 30.0
 
 def select_faults(names: Collection[str]) -> list[Fault]:
     """
-    Give the faults of these names, all of them for none.
+    Return the faults of these names, all of them for none.
 
     Raises
     ------
@@ -50,27 +52,27 @@ def run_torture(
     names: Collection[str] = (), quick: bool = False, soak_minutes: float = 2.0
 ) -> dict[str, Any]:
     """
-    Bring the faults about on live nodes, then let a node run for a while.
+    Inject the faults into live nodes, then let a node run for a while.
 
     Parameters
     ----------
     names
         Faults; none means all.
     quick
-        As seldom as the tests do it.
+        As few times as the tests do it.
     soak_minutes
         How long; 0 leaves the soak out.
 
     Returns
     -------
     dict
-        `rows`, one for each fault (`lednet_ros.reliability.faults.Outcome`); `not_measured`, by
-        fault the reason; `soak`, see `lednet_ros.benchmark.soak.run_soak`.
+        `rows`, one for each fault (`lednet_ros.live.faults.Outcome`); `not_measured`, by
+        fault the reason; `soak`, see `lednet_ros.live.benchmarks.run_soak`.
 
     """
     rows = []
     impossible = {}
-    with benchmark_session() as (node, executor):
+    with live_session('torture') as session:
         bar = tqdm(select_faults(names), unit='fault')
         for number, fault in enumerate(bar):
             bar.set_description(fault.name)
@@ -78,7 +80,8 @@ def run_torture(
                 impossible[fault.name] = f"'{fault.setup.wrapper[0]}' is not allowed here"
                 continue
             times = fault.quick if quick else fault.times
-            rows.append(asdict(inject_fault(fault, times, node, executor, f'/torture_{number}')))
+            with contextlib.closing(Probe(*session, f'/torture_{number}', fault.setup)) as probe:
+                rows.append(asdict(inject_fault(fault, times, probe)))
     results: dict[str, Any] = {
         'benchmark': 'torture',
         'date': datetime.datetime.now(datetime.timezone.utc).date().isoformat(),

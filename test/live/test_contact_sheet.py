@@ -17,13 +17,13 @@
 from pathlib import Path
 
 import cv2
-from lednet_ros.demo.recorder import (
+from lednet_ros.labels import LabelMap
+from lednet_ros.live.contact_sheet import (
     Sample,
     SampleKeeper,
     SHEET_ROWS,
     write_contact_sheet,
 )
-from lednet_ros.labels import LabelMap
 import numpy as np
 
 

@@ -15,24 +15,22 @@
 """Watches the node from outside, as any subscriber would, and records what it sees."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 import time
-from typing import Any
 
 import cv2
-from diagnostic_msgs.msg import DiagnosticArray
-from lednet_ros.demo.recorder import Sample, SampleKeeper
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.labels import LabelMap
+from lednet_ros.live.client import NodeClient, pixels_of, stamp_of
+from lednet_ros.live.contact_sheet import Sample, SampleKeeper
 from lednet_ros.recordings.bags import IMAGE_TYPE
 from lednet_ros.recordings.writers import BagWriter, VideoWriter
-from lednet_ros.ros.camera import output_qos
 from lednet_ros.ros.codec import decode_image
 from lednet_ros.ros.statistics import percentiles_ms
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.node import Node
-from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image
 
@@ -65,8 +63,6 @@ class Figures:
         Seconds from the frame to its labels, both as seen by the monitor.
     pixels
         Pixels of each id over all label images, (256,).
-    diagnostics
-        Newest values that the node reports of its camera.
     recent_in, recent_out
         When the newest frames and label images were seen, seconds.
 
@@ -75,30 +71,29 @@ class Figures:
     frames_out: int = 0
     latencies: list[float] = field(default_factory=list)
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(256, np.int64))
-    diagnostics: dict[str, str] = field(default_factory=dict)
     recent_in: deque[float] = field(default_factory=deque)
     recent_out: deque[float] = field(default_factory=deque)
 
     def latency_ms(self) -> tuple[float, float, float]:
-        """Give the 50th, 95th and 99th percentile in milliseconds."""
+        """Return the 50th, 95th and 99th percentile in milliseconds."""
         return percentiles_ms(self.latencies)
 
     def rate(self, recent: deque[float]) -> float:
-        """Give events per second over the last seconds."""
+        """Return events per second over the last seconds."""
         now = time.perf_counter()
         while recent and now - recent[0] > RATE_WINDOW:
             recent.popleft()
         return len(recent) / RATE_WINDOW
 
 
-class Monitor(Node):
+class Monitor:
     """
     Subscribes to the camera and to the node's outputs.
 
     Parameters
     ----------
-    namespace
-        Namespace of camera and node.
+    client
+        Of the node.
     label_map
         The classes of the node.
     expects_truth
@@ -112,14 +107,13 @@ class Monitor(Node):
 
     def __init__(
         self,
-        namespace: str,
+        client: NodeClient,
         label_map: LabelMap,
         expects_truth: bool,
         truth_matches: bool,
         bag: BagWriter,
         video: VideoWriter,
     ) -> None:
-        super().__init__('demo_monitor', namespace=namespace)
         self.figures = Figures()
         self.samples = SampleKeeper()
         self.confusion = ConfusionMatrix(label_map)
@@ -129,31 +123,19 @@ class Monitor(Node):
         self._video = video
         self._pending: dict[int, FrameRecord] = {}
         for topic, handler in (
-            ('image', self._on_frame),
-            ('ground_truth', self._on_truth),
-            ('segmentation_node/labels', self._on_labels),
-            ('segmentation_node/overlay', self._on_overlay),
+            (f'{client.namespace}/image', self._on_frame),
+            (f'{client.namespace}/ground_truth', self._on_truth),
+            (f'{client.name}/labels', self._on_labels),
+            (f'{client.name}/overlay', self._on_overlay),
         ):
-            self._subscribe(topic, handler)
-        self.create_subscription(
-            DiagnosticArray, '/diagnostics', self._on_diagnostics, QoSProfile(depth=5)
-        )
+            # Serialized messages go into the bag as they came.
+            client.subscribe(Image, topic, partial(self._receive, topic, handler), raw=True)
 
-    def node_is_ready(self) -> bool:
-        """Tell whether the segmentation node is active: it then subscribes to the frames."""
-        return self.count_subscribers(self.resolve_topic_name('image')) >= 2
-
-    def _subscribe(self, topic: str, handler: Any) -> None:
-        resolved = self.resolve_topic_name(topic)
-
-        def receive(data: bytes) -> None:
-            message = deserialize_message(data, Image)
-            stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-            self._bag.write(resolved, IMAGE_TYPE, stamp, data)
-            handler(stamp, message)
-
-        # Serialized messages go into the bag as they came.
-        self.create_subscription(Image, topic, receive, output_qos(), raw=True)
+    def _receive(self, topic: str, handler: Callable[[int, Image], None], data: bytes) -> None:
+        message = deserialize_message(data, Image)
+        stamp = stamp_of(message)
+        self._bag.write(topic, IMAGE_TYPE, stamp, data)
+        handler(stamp, message)
 
     def _on_frame(self, stamp: int, message: Image) -> None:
         record = self._record(stamp)
@@ -164,13 +146,13 @@ class Monitor(Node):
 
     def _on_truth(self, stamp: int, message: Image) -> None:
         record = self._record(stamp)
-        record.truth = _gray(message)
+        record.truth = pixels_of(message)
         self._finish(stamp, record)
 
     def _on_labels(self, stamp: int, message: Image) -> None:
         now = time.perf_counter()
         record = self._record(stamp)
-        record.labels = _gray(message)
+        record.labels = pixels_of(message)
         self.figures.frames_out += 1
         self.figures.recent_out.append(now)
         self.figures.pixels += np.bincount(record.labels.ravel(), minlength=256)
@@ -183,11 +165,6 @@ class Monitor(Node):
         record.overlay = _bgr(message)
         self._video.write(stamp, record.overlay)
         self._finish(stamp, record)
-
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            if status.name.endswith('segmentation_node: camera'):
-                self.figures.diagnostics = {value.key: value.value for value in status.values}
 
     def _record(self, stamp: int) -> FrameRecord:
         record = self._pending.setdefault(stamp, FrameRecord())
@@ -213,7 +190,3 @@ def _bgr(message: Image) -> NDArray[np.uint8]:
     if frame.color_order == 'rgb':
         return cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2BGR)
     return frame.pixels
-
-
-def _gray(message: Image) -> NDArray[np.uint8]:
-    return np.frombuffer(message.data, np.uint8).reshape(message.height, message.width)

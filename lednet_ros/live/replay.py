@@ -1,0 +1,174 @@
+# Copyright 2026 the lednet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Evaluation of a bag through the live node: a process of its own, over DDS, frame by frame."""
+
+from collections.abc import Iterator
+import contextlib
+from dataclasses import dataclass
+import os
+from pathlib import Path
+import time
+from typing import Any
+
+from lednet_ros.evaluation.many_bags import EvaluationSettings
+from lednet_ros.evaluation.recording import (
+    LoadedFrame,
+    RecordingReader,
+    RecordingResult,
+    Scorer,
+)
+from lednet_ros.labels import LabelMap
+from lednet_ros.live.client import (
+    image_message,
+    live_session,
+    LiveError,
+    NodeClient,
+    NodeProcess,
+    pixels_of,
+)
+from lednet_ros.recordings.bags import COMPRESSED_TYPE, open_bag
+from lednet_ros.recordings.threads import prefetch
+from lednet_ros.ros.parameters import to_parameters
+import numpy as np
+from sensor_msgs.msg import Image
+from tqdm import tqdm
+
+DIAGNOSTICS_TIMEOUT = 5.0
+RESULTS = ('labels', 'confidence')
+
+
+@dataclass(frozen=True)
+class NodeFigures:
+    """
+    How the node did.
+
+    Attributes
+    ----------
+    latencies
+        Milliseconds from the call that published a frame to its labels and confidence.
+    counters
+        What the node's diagnostics count: 'received', 'processed', 'dropped' and what else was
+        not zero.
+
+    """
+
+    latencies: list[float]
+    counters: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return p50, p95 and p99 of the latency and the counters."""
+        p50, p95, p99 = np.percentile(self.latencies, (50, 95, 99)).round(3).tolist()
+        return {'latency_ms': {'p50': p50, 'p95': p95, 'p99': p99}, 'counters': self.counters}
+
+
+def evaluate_through_ros(
+    settings: EvaluationSettings, path: Path, label_map: LabelMap, parameters: int
+) -> tuple[RecordingResult, NodeFigures]:
+    """
+    Send each frame of a bag to a node and wait for its results; nothing is lost.
+
+    Parameters
+    ----------
+    settings
+        The node's network, the topics and the ground truth.
+    path
+        The bag.
+    label_map, parameters
+        Of the network.
+
+    Returns
+    -------
+    result : RecordingResult
+        As `evaluate_bag` gives it, to the pixel.
+    figures : NodeFigures
+        Of the node.
+
+    Raises
+    ------
+    LiveError
+        The node ended, did not start or did not answer.
+    SourceError
+        See `evaluate_bag`.
+
+    """
+    with open_bag(path) as bag:
+        reader = RecordingReader(bag, settings.image_topic, settings.truth, label_map)
+        result = reader.start_result(path, parameters)
+        # Frames of ROS 1 are sent decoded, because their messages are serialized in another way.
+        is_compressed = reader.topic.type == COMPRESSED_TYPE and not bag.is_ros1
+        scorer = Scorer(result, path)
+        with _live_node(settings, is_compressed) as client:
+            start = time.perf_counter()
+            for loaded in tqdm(
+                prefetch(reader.frames()), path.name, reader.topic.count, unit='frame'
+            ):
+                if loaded.frame is None:
+                    result.rejected[loaded.reason] += 1
+                    continue
+                passage = client.send(_message(loaded), loaded.message.header_stamp())
+                client.wait(
+                    lambda p=passage: p.complete,
+                    complaint=f'gave no results for frame {loaded.index}',
+                )
+                labels, confidence = (pixels_of(client.newest[name]) for name in RESULTS)
+                scorer.score(loaded, labels, confidence, 1e3 * passage.latency)
+            scorer.end(bag, reader, time.perf_counter() - start)
+            counters = _read_counters(client, len(result.frames))
+    return result, NodeFigures([frame.milliseconds[1] for frame in result.frames], counters)
+
+
+@contextlib.contextmanager
+def _live_node(settings: EvaluationSettings, is_compressed: bool) -> Iterator[NodeClient]:
+    """Run the node in a namespace that no other has."""
+    namespace = f'/evaluate_{os.getpid()}'
+    topic = f'{namespace}/image' + ('/compressed' if is_compressed else '')
+    parameters = {
+        'checkpoint': settings.checkpoint,
+        'label_map': settings.label_map or '',
+        **to_parameters(settings.options),
+        'image_transport': 'compressed' if is_compressed else 'raw',
+        # Nothing may be lost on the way.
+        f'qos_overrides.{topic}.subscription.reliability': 'reliable',
+    }
+    with (
+        live_session('evaluate') as session,
+        NodeProcess(namespace, parameters, ros_arguments=['--log-level', 'warn']) as process,
+    ):
+        client = NodeClient(
+            *session, namespace, process, outputs=RESULTS, is_compressed=is_compressed
+        )
+        client.wait_connected()
+        yield client
+
+
+def _message(loaded: LoadedFrame) -> Image | bytes:
+    """Return a frame as it is sent: as it was recorded, where that can be."""
+    if not loaded.message.is_ros1:
+        return loaded.message.data
+    assert loaded.frame is not None
+    frame = loaded.frame
+    message = image_message(frame.pixels, f'{frame.color_order}8', loaded.stamp)
+    message.header.frame_id = loaded.message.content.header.frame_id
+    return message
+
+
+def _read_counters(client: NodeClient, frames: int) -> dict[str, int]:
+    """Wait for diagnostics that count all frames, for some time; return the newest."""
+    with contextlib.suppress(LiveError):
+        client.wait(
+            lambda: client.counters(new=False).get('processed', -1) >= frames, DIAGNOSTICS_TIMEOUT
+        )
+    counters = client.counters(new=False)
+    return {'dropped': 0, **counters} if counters else {}
