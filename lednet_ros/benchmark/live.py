@@ -26,7 +26,7 @@ import tempfile
 import time
 
 from lednet_ros.ros.camera import output_qos
-from lednet_ros.ros.codec import fill_image
+from lednet_ros.ros.messages import fill_image
 from lednet_ros.ros.process import keep_large_buffers, use_shipped_profile
 import numpy as np
 from numpy.typing import NDArray

@@ -23,7 +23,7 @@ import time
 from lednet_ros.inference.encodings import FrameError
 from lednet_ros.recordings.sources import read_frames
 from lednet_ros.ros.camera import output_qos
-from lednet_ros.ros.codec import fill_image
+from lednet_ros.ros.messages import fill_image
 from lednet_ros.ros.process import keep_large_buffers
 import rclpy
 from rclpy.node import Node

@@ -26,7 +26,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lednet_ros.benchmark.live import LiveNode
 from lednet_ros.benchmark.workload import draw_frames
 from lednet_ros.ros.camera import output_qos
-from lednet_ros.ros.codec import fill_image
+from lednet_ros.ros.messages import fill_image
 from lednet_ros.ros.process import run_module
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState

@@ -36,7 +36,7 @@ from lednet_ros.labels import LabelMap
 from lednet_ros.recordings.bags import COMPRESSED_TYPE, open_bag
 from lednet_ros.recordings.threads import prefetch
 from lednet_ros.ros.camera import output_qos
-from lednet_ros.ros.codec import fill_image
+from lednet_ros.ros.messages import fill_image
 from lednet_ros.ros.process import keep_large_buffers, run_module, use_shipped_profile
 import numpy as np
 import rclpy

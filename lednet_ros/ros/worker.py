@@ -23,7 +23,7 @@ from typing import Any
 from lednet_ros.inference.encodings import Frame, FrameError
 from lednet_ros.inference.segmenter import Segmentation, Segmenter
 from lednet_ros.ros.camera import Camera, Outbox
-from lednet_ros.ros.codec import decode_compressed_image, decode_image
+from lednet_ros.ros.messages import decode_compressed_image, decode_image
 from lednet_ros.ros.slots import Arrival, FrameSlots
 from sensor_msgs.msg import Image
 
