@@ -31,7 +31,9 @@ NAMES = [
 LIGHT = {
     'import lednet_ros': '()',
     'import lednet_ros; dir(lednet_ros)': '()',
-    'from lednet_ros.cli.main import build_parser; build_parser().format_help()': "('cli', 'inference', 'limits')",
+    'from lednet_ros.cli.main import build_parser; build_parser().format_help()': (
+        "('cli', 'inference', 'limits')"
+    ),
 }
 
 

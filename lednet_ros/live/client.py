@@ -28,9 +28,9 @@ import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from lednet_ros.ros.camera import output_qos
-from lednet_ros.ros.codec import fill_image
+from lednet_ros.ros.messages import fill_image
 from lednet_ros.ros.process import keep_large_buffers, use_shipped_profile
+from lednet_ros.ros.qos import output_qos
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 import numpy as np

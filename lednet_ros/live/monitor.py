@@ -27,7 +27,7 @@ from lednet_ros.live.client import NodeClient, pixels_of, stamp_of
 from lednet_ros.live.contact_sheet import Sample, SampleKeeper
 from lednet_ros.recordings.bags import IMAGE_TYPE
 from lednet_ros.recordings.writers import BagWriter, VideoWriter
-from lednet_ros.ros.codec import decode_image
+from lednet_ros.ros.messages import decode_image
 from lednet_ros.ros.statistics import percentiles_ms
 import numpy as np
 from numpy.typing import NDArray

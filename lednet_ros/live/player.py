@@ -19,9 +19,10 @@ import time
 
 from lednet_ros.live.client import image_message
 from lednet_ros.recordings.sources import read_frames
-from lednet_ros.ros.camera import output_qos
 from lednet_ros.ros.process import run_node
+from lednet_ros.ros.qos import output_qos
 from rclpy.node import Node
+from rclpy.task import Future
 from sensor_msgs.msg import Image
 
 SUBSCRIBER_TIMEOUT = 10.0
@@ -40,6 +41,7 @@ class Player(Node):
 
     def __init__(self) -> None:
         super().__init__('player')
+        self.exit_code: Future = Future()
         path = Path(self.declare_parameter('path', '').value)
         topic = self.declare_parameter('topic', '').value or None
         self._subscribers = self.declare_parameter('subscribers', 1).value
@@ -66,7 +68,7 @@ class Player(Node):
             self._next = next(self._frames, None)
             self._end = time.perf_counter() + LINGER_SECONDS
         if self._next is None and now > self._end:
-            raise SystemExit(0)
+            self.exit_code.set_result(0)
 
 
 def main() -> int:

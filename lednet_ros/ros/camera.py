@@ -14,92 +14,80 @@
 
 """One camera's topics: its subscriptions, its publishers and the messages that they reuse."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
 from queue import SimpleQueue
 import time
 from typing import Any
 
+from lednet_ros.inference.backends.base import Outputs
 from lednet_ros.inference.camera_info import scale_camera_info
 from lednet_ros.inference.encodings import FrameError
 from lednet_ros.labels import LabelMap
-from lednet_ros.ros.codec import fill_compressed, fill_image
+from lednet_ros.ros.distribution import publisher_events, subscription_events
+from lednet_ros.ros.health import ThrottledLog
+from lednet_ros.ros.messages import fill_compressed, fill_image
+from lednet_ros.ros.qos import (
+    advise_on_mismatch,
+    latched_qos,
+    output_qos,
+    qos_overrides,
+    sensor_qos,
+)
 from lednet_ros.ros.statistics import FrameStatistics
-import numpy as np
-from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
-
-try:
-    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
-except ImportError:
-    # The module's name in Humble.
-    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
 
 try:
     from vision_msgs.msg import LabelInfo, VisionClass
 except ImportError:
     LabelInfo = None
 
-# A batch is filled while the one before it is being published.
+# A frame's messages are filled while those of the one before it are being published.
 OUTBOXES = 2
 
-IMAGE_TOPICS = ('labels', 'confidence', 'overlay', 'color')
-COMPRESSED_TOPICS = ('labels/compressed', 'overlay/compressed')
-
-
-def sensor_qos() -> QoSProfile:
-    """Newest frame only, from reliable and best-effort cameras alike."""
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT
-    )
-
-
-def output_qos() -> QoSProfile:
-    """Reliable, for best-effort and reliable subscribers alike."""
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE
-    )
-
-
-def latched_qos() -> QoSProfile:
-    """Keep the last message for late subscribers."""
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL
-    )
+# Results by topic; the overlay's encoding is that of the frame.
+IMAGE_TOPICS = {'labels': 'mono8', 'confidence': 'mono8', 'overlay': '', 'color': 'rgb8'}
+COMPRESSED_TOPICS = {'labels/compressed': 'png', 'overlay/compressed': 'jpeg'}
 
 
 @dataclass
 class Outbox:
     """
-    Messages of one frame, filled by the worker and published by the executor's thread.
+    Messages of one frame.
 
     Attributes
     ----------
     messages
         By topic; reused from frame to frame, so that their buffers are allocated once.
-    ready
-        Topics that hold this frame.
+    topics
+        Those that hold this frame.
+    header
+        Of the frame.
+    size
+        Height and width of the results.
     arrival_time
         When the frame arrived, seconds of `time.perf_counter`.
 
     """
 
     messages: dict[str, Any]
-    ready: list[str] = field(default_factory=list)
-    arrival_time: float = 0.0
-    size: tuple[int, int] = (0, 0)
+    topics: Set[str] = frozenset()
     header: Header | None = None
+    size: tuple[int, int] = (0, 0)
+    arrival_time: float = 0.0
 
 
 class Camera:
     """
     Topics of one camera.
+
+    The worker's thread calls `fill`, all else runs on the executor's thread.
 
     Parameters
     ----------
@@ -107,14 +95,12 @@ class Camera:
         The node.
     name
         Namespace of the camera; empty for the only camera.
-    transport
-        'raw' or 'compressed'.
+    values
+        The node's parameters, as they change.
     label_map
         The classes, for `~/label_info`.
-    on_frame
-        Called with every image message.
-    warn
-        Called with a key, by which repetitions are throttled, and a warning.
+    log
+        For what is wrong with frames and topics.
 
     """
 
@@ -122,33 +108,32 @@ class Camera:
         self,
         node: LifecycleNode,
         name: str,
-        transport: str,
+        values: Mapping[str, Any],
         label_map: LabelMap,
-        on_frame: Callable[[Any], None],
-        warn: Callable[[str, str], None],
+        log: ThrottledLog,
     ) -> None:
+        transport = values['image_transport']
         self.name = name
         self.statistics = FrameStatistics()
         self.image_topic = _input_topic(node, f'{name}/image' if name else 'image', transport)
-        self.next_due = 0.0
         self.active_since = 0.0
+        self._next_due = 0.0
         self._info_topic = f'{name}/camera_info' if name else 'camera_info'
         self._message_type = Image if transport == 'raw' else CompressedImage
         self._node = node
-        self._on_frame = on_frame
-        self._warn = warn
+        self._values = values
+        self._log = log
         self._label_map = label_map
         self._camera_info: CameraInfo | None = None
         self._subscriptions: list[Subscription] = []
         prefix = f'~/{name}' if name else '~'
-        types = {
+        frame_types: dict[str, Any] = {
             **dict.fromkeys(IMAGE_TOPICS, Image),
             **dict.fromkeys(COMPRESSED_TOPICS, CompressedImage),
-            'camera_info': CameraInfo,
         }
         self._publishers: dict[str, Publisher] = {}
         try:
-            for topic, kind in types.items():
+            for topic, kind in (*frame_types.items(), ('camera_info', CameraInfo)):
                 self._publishers[topic] = self._create_publisher(
                     kind, f'{prefix}/{topic}', output_qos()
                 )
@@ -160,36 +145,34 @@ class Camera:
             # Security may forbid one of them.
             self.destroy()
             raise
-        image_types = {topic: types[topic] for topic in (*IMAGE_TOPICS, *COMPRESSED_TOPICS)}
         self._outboxes = [
-            Outbox({topic: kind() for topic, kind in image_types.items()})
+            Outbox({topic: kind() for topic, kind in frame_types.items()})
             for _ in range(OUTBOXES)
         ]
-        self.free_outboxes: SimpleQueue[Outbox | None] = SimpleQueue()
+        self._free: SimpleQueue[Outbox | None] = SimpleQueue()
+        self._finished: deque[Outbox] = deque()
 
-    def activate(self) -> None:
-        """Start to receive."""
+    def activate(self, take_frame: Callable[[Any, float], bool]) -> None:
+        """
+        Start to receive.
+
+        Parameters
+        ----------
+        take_frame
+            Called with each image message that shall be processed and the time of its arrival;
+            returns whether a frame was dropped for it.
+
+        """
         self.active_since = time.perf_counter()
-        self.next_due = 0.0
-        self.free_outboxes = SimpleQueue()
+        self._next_due = 0.0
+        self._free = SimpleQueue()
         for outbox in self._outboxes:
-            self.free_outboxes.put(outbox)
-        for kind, topic, callback in (
-            (self._message_type, self.image_topic, self._on_frame),
-            (CameraInfo, self._info_topic, self._on_camera_info),
-        ):
-            self._subscriptions.append(
-                self._node.create_subscription(
-                    kind,
-                    topic,
-                    callback,
-                    sensor_qos(),
-                    event_callbacks=SubscriptionEventCallbacks(
-                        incompatible_qos=self._on_incompatible(topic, 'subscription')
-                    ),
-                    qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-                )
-            )
+            self._free.put(outbox)
+        self._finished.clear()
+        self._subscribe(
+            self._message_type, self.image_topic, lambda msg: self._on_image(msg, take_frame)
+        )
+        self._subscribe(CameraInfo, self._info_topic, self._on_camera_info)
         if LabelInfo is not None:
             self._publishers['label_info'].publish(_label_info(self._label_map, self._node))
 
@@ -216,69 +199,82 @@ class Camera:
 
     def fill(
         self,
-        outbox: Outbox,
-        wanted: set[str],
-        results: dict[str, NDArray[np.uint8]],
-        overlay_encoding: str,
-        jpeg_quality: int,
+        topics: set[str],
+        outputs: Outputs,
+        color_order: str,
         header: Header,
         arrival_time: float,
     ) -> None:
         """
-        Copy results into messages.
+        Copy the results of a frame into messages, for `publish_finished`.
+
+        Waits for a free outbox; without one, after `stop_waiting`, the frame is dropped.
 
         Parameters
         ----------
-        outbox
-            Where to put them.
-        wanted
+        topics
             Topics to fill.
-        results
-            Labels and, where wanted, confidence, overlay and color.
-        overlay_encoding
-            'rgb8' or 'bgr8'.
-        jpeg_quality
-            1 to 100.
+        outputs
+            Results of the frame.
+        color_order
+            Of the frame, 'rgb' or 'bgr'.
         header
-            The input's, shared by all outputs.
+            Of the frame, shared by all outputs.
         arrival_time
-            See `Outbox`.
+            Of the frame, seconds of `time.perf_counter`.
 
         """
-        encodings = {
-            'labels': 'mono8',
-            'confidence': 'mono8',
-            'overlay': overlay_encoding,
-            'color': 'rgb8',
-        }
-        for topic in wanted:
-            content, _, compressed = topic.partition('/')
-            if compressed:
-                fill_compressed(
-                    outbox.messages[topic],
-                    results[content],
-                    image_format='png' if content == 'labels' else 'jpeg',
-                    encoding=encodings[content],
-                    quality=jpeg_quality,
-                    header=header,
-                )
-            elif topic in IMAGE_TOPICS:
-                fill_image(outbox.messages[topic], results[topic], encodings[topic], header)
-        outbox.ready = sorted(wanted)
-        outbox.arrival_time = arrival_time
+        outbox = self._free.get()
+        if outbox is None:
+            self.statistics.count('dropped')
+            return
+        try:
+            for topic in topics - {'camera_info'}:
+                content, _, _ = topic.partition('/')
+                encoding = IMAGE_TOPICS[content] or f'{color_order}8'
+                if topic in COMPRESSED_TOPICS:
+                    fill_compressed(
+                        outbox.messages[topic],
+                        outputs.array(content),
+                        image_format=COMPRESSED_TOPICS[topic],
+                        encoding=encoding,
+                        quality=self._values['jpeg_quality'],
+                        header=header,
+                    )
+                else:
+                    fill_image(outbox.messages[topic], outputs.array(content), encoding, header)
+        except Exception as error:
+            # A frame that can't be put into a message mustn't stop those that can.
+            self._free.put(outbox)
+            self.statistics.count('failed')
+            self._log.error('messages', f"frame of '{self.image_topic}' failed: {error!r}")
+            return
+        outbox.topics = topics
         outbox.header = header
-        height, width = results['labels'].shape
-        outbox.size = height, width
+        outbox.size = outputs.size
+        outbox.arrival_time = arrival_time
+        self._finished.append(outbox)
 
-    def publish(self, outbox: Outbox) -> None:
-        """Publish the messages of a frame and count it."""
-        for topic in outbox.ready:
-            if topic == 'camera_info':
-                self._publish_camera_info(outbox)
-            else:
-                self._publishers[topic].publish(outbox.messages[topic])
-        self.statistics.published(time.perf_counter() - outbox.arrival_time)
-        self.free_outboxes.put(outbox)
+    def stop_waiting(self) -> None:
+        """Let `fill` go on when it waits for an outbox that nobody is going to publish."""
+        self._free.put(None)
+
+    def publish_finished(self) -> None:
+        """Publish and count the frames whose messages are filled."""
+        while self._finished:
+            outbox = self._finished.popleft()
+            try:
+                for topic in sorted(outbox.topics):
+                    if topic == 'camera_info':
+                        self._publish_camera_info(outbox)
+                    else:
+                        self._publishers[topic].publish(outbox.messages[topic])
+                self.statistics.published(time.perf_counter() - outbox.arrival_time)
+            except Exception as error:
+                self.statistics.count('unpublished')
+                self._log.error('publish', f"results of '{self.image_topic}' are lost: {error!r}")
+            finally:
+                self._free.put(outbox)
 
     def _publish_camera_info(self, outbox: Outbox) -> None:
         if self._camera_info is None:
@@ -287,54 +283,64 @@ class Camera:
         try:
             info = scale_camera_info(self._camera_info, width, height, outbox.header)
         except FrameError as error:
-            self._warn(f'{self.name} camera_info', f"'{self._info_topic}': {error}")
+            self._log.warn(f'{self.name} camera_info', f"'{self._info_topic}': {error}")
             return
         self._publishers['camera_info'].publish(info)
+
+    def _on_image(self, message: Any, take_frame: Callable[[Any, float], bool]) -> None:
+        now = time.perf_counter()
+        if not self._values['enabled']:
+            return
+        self.statistics.count('received')
+        max_rate = self._values['max_rate']
+        if max_rate:
+            if now < self._next_due:
+                self.statistics.count('skipped')
+                return
+            # Counting from the due time keeps the average rate although frames arrive a bit late.
+            due = self._next_due + 1 / max_rate
+            self._next_due = due if due > now else now + 1 / max_rate
+        if not self.wanted():
+            self.statistics.count('unwanted')
+        elif take_frame(message, now):
+            self.statistics.count('dropped')
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
 
+    def _subscribe(self, kind: Any, topic: str, callback: Callable[[Any], None]) -> None:
+        advise = advise_on_mismatch(self._node, topic, 'subscription', self._log.warn)
+        self._subscriptions.append(
+            self._node.create_subscription(
+                kind,
+                topic,
+                callback,
+                sensor_qos(),
+                event_callbacks=subscription_events(incompatible_qos=advise),
+                qos_overriding_options=qos_overrides(),
+            )
+        )
+
     def _create_publisher(self, kind: Any, topic: str, qos: QoSProfile) -> Publisher:
+        advise = advise_on_mismatch(self._node, topic, 'publisher', self._log.warn)
         return self._node.create_lifecycle_publisher(
             kind,
             topic,
             qos,
-            event_callbacks=PublisherEventCallbacks(
-                incompatible_qos=self._on_incompatible(topic, 'publisher')
-            ),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            event_callbacks=publisher_events(incompatible_qos=advise),
+            qos_overriding_options=qos_overrides(),
         )
-
-    def _on_incompatible(self, topic: str, kind: str) -> Callable[[Any], None]:
-        other = 'publisher' if kind == 'subscription' else 'subscriber'
-
-        def warn(event: Any) -> None:
-            resolved = self._node.resolve_topic_name(topic)
-            policy = _policy_name(event)
-            self._warn(
-                f'qos {topic}',
-                f"a {other} of '{resolved}' has an incompatible QoS ({policy}), so nothing "
-                f"passes between it and this node; set 'qos_overrides.{resolved}.{kind}.{policy}' "
-                'to what it uses (see ros2 topic info --verbose)',
-            )
-
-        return warn
 
 
 def _input_topic(node: LifecycleNode, topic: str, transport: str) -> str:
     """Resolve the image topic; remapping the base topic also moves its compressed form."""
     if transport == 'raw':
-        return node.resolve_topic_name(topic)
+        return str(node.resolve_topic_name(topic))
     compressed = f'{topic}/compressed'
-    resolved = node.resolve_topic_name(compressed)
+    resolved = str(node.resolve_topic_name(compressed))
     if resolved != node.resolve_topic_name(compressed, only_expand=True):
         return resolved
     return f'{node.resolve_topic_name(topic)}/compressed'
-
-
-def _policy_name(event: Any) -> str:
-    name = str(event.last_policy_kind).rpartition('.')[2].lower()
-    return name.removeprefix('rmw_qos_policy_')
 
 
 def _label_info(label_map: LabelMap, node: LifecycleNode) -> Any:

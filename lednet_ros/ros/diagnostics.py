@@ -18,17 +18,43 @@ from collections.abc import Mapping, Sequence
 import math
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.ros.camera import Camera
-from lednet_ros.ros.statistics import Summary
+from lednet_ros.ros.health import Health, judge_camera
 from rclpy.time import Time
+import torch
+
+
+def describe_segmenter(segmenter: Segmenter, checkpoint: str) -> dict[str, object]:
+    """
+    List what the node's status shows of its network.
+
+    Parameters
+    ----------
+    segmenter
+        The network.
+    checkpoint
+        Where it is from.
+
+    """
+    properties: dict[str, object] = {
+        'checkpoint': checkpoint,
+        'network': segmenter.network_name,
+        'device': segmenter.device,
+        'backend': segmenter.backend,
+        'precision': segmenter.precision,
+        'input size': '{}x{}'.format(*segmenter.input_size),
+    }
+    if segmenter.device.type == 'cuda':
+        properties['GPU memory [MiB]'] = torch.cuda.memory_allocated(segmenter.device) >> 20
+    return properties
 
 
 def make_diagnostics(
     node_name: str,
     stamp: Time,
     state: str,
-    level: bytes,
-    text: str,
+    health: Health,
     properties: Mapping[str, object],
     cameras: Sequence[Camera],
 ) -> DiagnosticArray:
@@ -43,8 +69,8 @@ def make_diagnostics(
         Time of the message.
     state
         Label of the lifecycle state, 'paused' where the node is active but not enabled.
-    level, text
-        Of the node's status.
+    health
+        Of the node.
     properties
         What else to show of the node.
     cameras
@@ -58,16 +84,14 @@ def make_diagnostics(
     """
     message = DiagnosticArray()
     message.header.stamp = stamp.to_msg()
-    message.status.append(_status(node_name, level, text, properties))
+    message.status.append(_status(node_name, health, properties))
     for camera in cameras:
         summary = camera.statistics.summarize()
-        level, text = _judge(state, camera, summary)
         median, p95, p99 = summary.latency_ms
         message.status.append(
             _status(
                 f'{node_name}: {camera.name or "camera"}',
-                level,
-                text,
+                judge_camera(state, camera.image_topic, bool(camera.wanted()), summary),
                 {
                     'topic': camera.image_topic,
                     'fps in': f'{summary.fps_in:.2f}',
@@ -82,25 +106,11 @@ def make_diagnostics(
     return message
 
 
-def _judge(state: str, camera: Camera, summary: Summary) -> tuple[bytes, str]:
-    if state != 'active':
-        return DiagnosticStatus.OK, state
-    if not summary.fps_in:
-        return DiagnosticStatus.WARN, f"no frames on '{camera.image_topic}'"
-    if not camera.wanted():
-        return DiagnosticStatus.OK, 'idle: nobody subscribes to an output'
-    if not summary.fps_out:
-        return DiagnosticStatus.ERROR, 'frames arrive, but none is published'
-    return DiagnosticStatus.OK, f'{summary.fps_out:.1f} frames/s'
-
-
-def _status(
-    name: str, level: bytes, text: str, values: Mapping[str, object]
-) -> DiagnosticStatus:
+def _status(name: str, health: Health, values: Mapping[str, object]) -> DiagnosticStatus:
     return DiagnosticStatus(
         name=name,
-        level=level,
-        message=text,
+        level=health.level,
+        message=health.text,
         hardware_id='lednet_ros',
         values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
     )

@@ -33,6 +33,7 @@ import threading
 from typing import NoReturn, TYPE_CHECKING
 
 from lednet_ros.files import share_directory
+from lednet_ros.ros.distribution import PROFILE_VARIABLES
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -42,8 +43,6 @@ M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# The second is the name from Fast DDS 3 on.
-PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
 
 def keep_large_buffers() -> None:
@@ -79,14 +78,16 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
     ----------
     make_node
         Makes the node; a ValueError, a RuntimeError or rclpy's error about a parameter from it
-        stops the process.
+        stops the process. If the node has an attribute `exit_code`, a future, the process ends
+        with its result.
     arguments
         Command line; None takes the process's own.
 
     Returns
     -------
     int
-        Exit code: 0 after SIGINT, SIGTERM or a shutdown, 1 when the node could not be made.
+        Exit code: that of the node, 0 after SIGINT, SIGTERM or a shutdown, 1 when the node could
+        not be made.
 
     """
     import rclpy
@@ -129,7 +130,12 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
         threading.Thread(
             target=lambda: os.read(received, 1) and rclpy.try_shutdown(), daemon=True
         ).start()
-        executor.spin()
+        exit_code = getattr(node, 'exit_code', None)
+        if exit_code is None:
+            executor.spin()
+        else:
+            executor.spin_until_future_complete(exit_code)
+            return int(exit_code.result() or 0)
     except ExternalShutdownException:
         pass
     except SystemExit:

@@ -21,14 +21,25 @@ import sys
 import time
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray
 from lednet_ros.checkpoint import CheckpointError
-from lednet_ros.inference.backends.base import ConfigurationError
-from lednet_ros.inference.options import OPTIONS
+from lednet_ros.inference.options import ConfigurationError, OPTIONS
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMapError
 from lednet_ros.ros.camera import Camera
-from lednet_ros.ros.diagnostics import make_diagnostics
+from lednet_ros.ros.diagnostics import describe_segmenter, make_diagnostics
+from lednet_ros.ros.distribution import (
+    lifecycle_state,
+    parameter_overrides,
+    refuse_impossible_transitions,
+)
+from lednet_ros.ros.health import (
+    explain_silence,
+    has_namesake,
+    judge_node,
+    NO_FRAMES_AFTER,
+    ThrottledLog,
+)
 from lednet_ros.ros.parameters import (
     BY_NAME,
     check_change,
@@ -41,18 +52,15 @@ from lednet_ros.ros.parameters import (
 from lednet_ros.ros.process import run_node
 from lednet_ros.ros.slots import Arrival, FrameSlots
 from lednet_ros.ros.worker import BackendFailure, InferenceWorker
-from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.task import Future
 from std_srvs.srv import SetBool
-import torch
 
 # The process must end within 2 s of a signal.
 SHUTDOWN_TIMEOUT = 1.5
-WARNING_PERIOD = 5.0
-NO_FRAMES_AFTER = 5.0
 EXIT_BACKEND_FAILED = 3
 CAMERA_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
 
@@ -63,21 +71,35 @@ class SegmentationNode(LifecycleNode):
     """
     Managed node that segments the images of one or several cameras with one network.
 
-    Frames are received and results published on the executor's thread; the network runs on one
+    Frames are received and results published on the executor's thread; the network runs on a
     worker thread. `docs/node.md` describes topics, parameters and states.
+
+    Parameters
+    ----------
+    node_name
+        Name of the node.
+    options
+        As for `rclpy.lifecycle.LifecycleNode`.
+
+    Attributes
+    ----------
+    exit_code : rclpy.task.Future
+        Done when the node has given up although it started by itself: its process should end
+        with this code. Nothing else ends the process of a node that is embedded.
+
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__('segmentation_node', **options)
+    def __init__(self, node_name: str = 'segmentation_node', **options: Any) -> None:
+        super().__init__(node_name, **options)
+        self.exit_code: Future = Future()
         self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
-        self._warned: dict[str, float] = {}
+        self._log = ThrottledLog(self.get_logger())
         self._trouble = ''
         self._segmenter: Segmenter | None = None
         self._cameras: list[Camera] = []
-        self._slots: FrameSlots | None = None
         self._worker: InferenceWorker | None = None
         declare_parameters(self)
-        for sentence in unknown_parameters(list(self._parameter_overrides)):
+        for sentence in unknown_parameters(parameter_overrides(self)):
             self.get_logger().warning(sentence)
         self._values: dict[str, Any] = read_parameters(self)
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -88,8 +110,12 @@ class SegmentationNode(LifecycleNode):
             self._values['diagnostics_period'], self._on_timer, clock=self._steady_clock
         )
         self._enable_service = self.create_service(SetBool, '~/enable', self._on_enable)
-        self._change_state = self._service_change_state.callback
-        self._service_change_state.callback = self._on_change_state
+        refuse_impossible_transitions(self, self._on_refused_transition)
+
+    @property
+    def cameras(self) -> Sequence[Camera]:
+        """Cameras of the configured node, in the order of the parameter."""
+        return self._cameras
 
     @property
     def autostart(self) -> bool:
@@ -110,16 +136,9 @@ class SegmentationNode(LifecycleNode):
             _check_cameras(names)
             segmenter = self.build_segmenter()
             segmenter.warm_up(segmenter.input_size, batch_size=max(len(names), 1))
-            for index, name in enumerate(names or ['']):
+            for name in names or ['']:
                 self._cameras.append(
-                    Camera(
-                        self,
-                        name,
-                        self._values['image_transport'],
-                        segmenter.label_map,
-                        partial(self._on_frame, index),
-                        self._warn,
-                    )
+                    Camera(self, name, self._values, segmenter.label_map, self._log)
                 )
         except Exception as error:
             self._release()
@@ -139,19 +158,13 @@ class SegmentationNode(LifecycleNode):
         """Start to receive and to segment; changes nothing if that fails."""
         # Publishers first: the latched label_info is sent at once.
         result = super().on_activate(state)
-        self._slots = FrameSlots(len(self._cameras))
+        slots = FrameSlots(len(self._cameras))
         self._worker = InferenceWorker(
-            self._segmenter,
-            self._cameras,
-            self._slots,
-            lambda: self._values['jpeg_quality'],
-            self._results_ready.trigger,
-            self._warn,
-            self._error,
+            self._segmenter, self._cameras, slots, self._results_ready.trigger, self._log
         )
         try:
-            for camera in self._cameras:
-                camera.activate()
+            for index, camera in enumerate(self._cameras):
+                camera.activate(partial(_put, slots, index))
                 self.get_logger().info(f"segmenting '{camera.image_topic}'")
         except Exception as error:
             self._stop(SHUTDOWN_TIMEOUT)
@@ -209,9 +222,9 @@ class SegmentationNode(LifecycleNode):
             return True
         ended = self._worker.stop(timeout)
         if self.context.ok():
-            self._worker.publish_finished()
+            for camera in self._cameras:
+                camera.publish_finished()
         self._worker = None
-        self._slots = None
         return ended
 
     def _release(self) -> None:
@@ -220,32 +233,11 @@ class SegmentationNode(LifecycleNode):
         self._cameras = []
         self._segmenter = None
 
-    def _on_frame(self, index: int, message: Any) -> None:
-        now = time.perf_counter()
-        camera = self._cameras[index]
-        if not self._values['enabled'] or self._slots is None:
-            return
-        statistics = camera.statistics
-        statistics.count('received')
-        max_rate = self._values['max_rate']
-        if max_rate:
-            if now < camera.next_due:
-                statistics.count('skipped')
-                return
-            # Counting from the due time keeps the average rate although frames arrive a bit late.
-            due = camera.next_due + 1 / max_rate
-            camera.next_due = due if due > now else now + 1 / max_rate
-        if not camera.wanted():
-            statistics.count('unwanted')
-            return
-        if self._slots.put(Arrival(index, message, now)):
-            statistics.count('dropped')
-
     def _publish_results(self) -> None:
-        if self._worker is not None:
-            self._worker.publish_finished()
-            if self._worker.failure is not None:
-                self._give_up(self._worker.failure)
+        for camera in self._cameras:
+            camera.publish_finished()
+        if self._worker is not None and self._worker.failure is not None:
+            self._give_up(self._worker.failure)
 
     def _give_up(self, failure: BackendFailure) -> None:
         self._trouble = f'the network failed on two backends: {failure}'
@@ -253,8 +245,8 @@ class SegmentationNode(LifecycleNode):
         # Ends in on_error, as unconfigured, which a lifecycle manager sees.
         self.trigger_deactivate()
         if self.autostart:
-            # Nobody else would configure it again; who started the process may start it anew.
-            raise SystemExit(EXIT_BACKEND_FAILED)
+            # Nobody else would configure it again; who started the process may start it again.
+            self.exit_code.set_result(EXIT_BACKEND_FAILED)
 
     def _on_enable(
         self, request: SetBool.Request, response: SetBool.Response
@@ -264,21 +256,11 @@ class SegmentationNode(LifecycleNode):
         response.message = result.reason or ('enabled' if request.data else 'paused')
         return response
 
-    def _on_change_state(
-        self, request: ChangeState.Request, response: ChangeState.Response
-    ) -> ChangeState.Response:
-        # Where the state doesn't allow the transition, rclpy raises: that would end the process.
-        asked = request.transition
-        transitions = self._state_machine.available_transitions
-        allowed = {label: number for number, label, *_ in transitions}
-        if (asked.label in allowed) if asked.label else (asked.id in allowed.values()):
-            return self._change_state(request, response)
+    def _on_refused_transition(self, asked: str, allowed: dict[str, int]) -> None:
         self.get_logger().warning(
-            f"no transition '{asked.label or asked.id}' from state "
-            f"'{self._state_machine.current_state[1]}'; allowed: {', '.join(allowed)}"
+            f"no transition '{asked}' from state '{lifecycle_state(self)}'; "
+            f"allowed: {', '.join(allowed)}"
         )
-        response.success = False
-        return response
 
     def _on_set_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         try:
@@ -297,95 +279,39 @@ class SegmentationNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _on_timer(self) -> None:
-        # The state machine's service needs no lock: transitions run on this thread too.
-        state = self._state_machine.current_state[1]
+        state = lifecycle_state(self)
         if state == 'active' and not self._values['enabled']:
             state = 'paused'
         trouble = self._trouble
         properties: dict[str, object] = {}
+        if self._segmenter is not None:
+            properties = describe_segmenter(self._segmenter, self._values['checkpoint'])
         if self._worker is not None:
             trouble = self._worker.find_overdue_stage(self._values['stage_timeout'])
-        level = DiagnosticStatus.OK if state == 'active' else DiagnosticStatus.WARN
-        text = state
-        if trouble:
-            level, text = DiagnosticStatus.ERROR, trouble
-        elif self._has_namesake():
-            level = DiagnosticStatus.WARN
-            text = f'{state}; another node has this name, its outputs and services mix with these'
-        if text != state:
-            self._warn('trouble', text)
-        if self._segmenter is not None:
-            device = self._segmenter.device
-            properties = {
-                'checkpoint': self._values['checkpoint'],
-                'network': self._segmenter.network_name,
-                'device': device,
-                'backend': self._segmenter.backend,
-                'precision': self._segmenter.precision,
-                'input size': '{}x{}'.format(*self._segmenter.input_size),
-            }
-            if device.type == 'cuda':
-                properties['GPU memory [MiB]'] = torch.cuda.memory_allocated(device) >> 20
-        if self._worker is not None:
             properties['backend restarts'] = self._worker.restarts
+        health = judge_node(state, trouble, has_namesake(self))
+        if health.text != state:
+            self._log.warn('trouble', health.text)
+        name, now = self.get_fully_qualified_name(), self.get_clock().now()
         self._diagnostics.publish(
-            make_diagnostics(
-                self.get_fully_qualified_name(),
-                self.get_clock().now(),
-                state,
-                level,
-                text,
-                properties,
-                self._cameras,
-            )
+            make_diagnostics(name, now, state, health, properties, self._cameras)
         )
         if state == 'active':
             for camera in self._cameras:
                 self._warn_without_frames(camera)
 
-    def _has_namesake(self) -> bool:
-        own = (self.get_name(), self.get_namespace())
-        return self.get_node_names_and_namespaces().count(own) > 1
-
     def _warn_without_frames(self, camera: Camera) -> None:
         waited = time.perf_counter() - camera.active_since
-        if camera.statistics.totals['received'] or waited < NO_FRAMES_AFTER:
-            return
-        if self.count_publishers(camera.image_topic):
-            self._warn(
+        if waited >= NO_FRAMES_AFTER and not camera.statistics.totals['received']:
+            transport = self._values['image_transport']
+            self._log.warn(
                 f'{camera.name} silent',
-                f"'{camera.image_topic}' has a publisher, but no frame has arrived in "
-                f'{waited:.0f} s; large frames need the Fast DDS profile config/fastdds.xml in '
-                "the camera's process (docs/node.md)",
+                explain_silence(self, camera.image_topic, transport, waited),
             )
-            return
-        kind = f"sensor_msgs/msg/{self._values['image_transport'].replace('raw', '').title()}Image"
-        own = self.get_fully_qualified_name()
-        others = [
-            name
-            for name, kinds in self.get_topic_names_and_types()
-            if kind in kinds and not name.startswith(own) and self.count_publishers(name)
-        ]
-        self._warn(
-            f'{camera.name} silent',
-            f"nobody publishes '{camera.image_topic}'; image topics there are: "
-            f"{', '.join(others) or 'none'} (choose with the launch argument image:=TOPIC)",
-        )
 
-    def _warn(self, key: str, text: str) -> None:
-        if self._may_log(key):
-            self.get_logger().warning(text)
 
-    def _error(self, key: str, text: str) -> None:
-        if self._may_log(key):
-            self.get_logger().error(text)
-
-    def _may_log(self, key: str) -> bool:
-        now = time.perf_counter()
-        if now - self._warned.get(key, -WARNING_PERIOD) < WARNING_PERIOD:
-            return False
-        self._warned[key] = now
-        return True
+def _put(slots: FrameSlots, index: int, message: Any, time_of_arrival: float) -> bool:
+    return slots.put(Arrival(index, message, time_of_arrival))
 
 
 def _check_cameras(names: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ import sys
 from typing import Any
 
 from lednet_ros.ros.camera import output_qos
-from lednet_ros.ros.codec import fill_image
+from lednet_ros.ros.messages import fill_image
 from lednet_ros.ros.process import run_node
 from lednet_ros.synthetic import StreetScene
 from rcl_interfaces.msg import ParameterDescriptor

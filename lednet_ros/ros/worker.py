@@ -14,16 +14,16 @@
 
 """The thread that runs the network, beside the executor's thread."""
 
-from collections import deque
 from collections.abc import Callable, Sequence
 import threading
 import time
-from typing import Any
 
+from lednet_ros.inference.backends.base import Outputs, Wanted
 from lednet_ros.inference.encodings import Frame, FrameError
-from lednet_ros.inference.segmenter import Segmentation, Segmenter
-from lednet_ros.ros.camera import Camera, Outbox
-from lednet_ros.ros.codec import decode_compressed_image, decode_image
+from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.ros.camera import Camera
+from lednet_ros.ros.health import ThrottledLog
+from lednet_ros.ros.messages import decode_compressed_image, decode_image
 from lednet_ros.ros.slots import Arrival, FrameSlots
 from sensor_msgs.msg import Image
 
@@ -34,7 +34,7 @@ class BackendFailure(RuntimeError):
 
 class InferenceWorker:
     """
-    Takes the newest frames, segments them as one batch and fills messages.
+    Takes the newest frames, segments them as one batch and lets their cameras fill messages.
 
     When the network raises, the batch is tried once more on a fresh backend. When that raises
     too, the thread ends with a `failure`.
@@ -47,18 +47,16 @@ class InferenceWorker:
         The cameras, in the order of the slots.
     slots
         Where frames arrive.
-    jpeg_quality
-        Gives the quality of compressed overlays.
     notify
-        Called from the worker's thread when messages are ready to be published, or the thread
-        has ended with a failure.
-    warn, error
-        Called with a key, by which repetitions are throttled, and a text.
+        Called from the worker's thread when messages are ready to be published, or when the
+        thread has ended with a failure.
+    log
+        For what goes wrong.
 
     Attributes
     ----------
     failure : BackendFailure or None
-        Why the thread has ended by itself.
+        Why the thread has ended.
     restarts : int
         How many times the backend was replaced by a fresh one.
 
@@ -69,21 +67,16 @@ class InferenceWorker:
         segmenter: Segmenter,
         cameras: Sequence[Camera],
         slots: FrameSlots,
-        jpeg_quality: Callable[[], int],
-        notify: Callable[[], None],
-        warn: Callable[[str, str], None],
-        error: Callable[[str, str], None],
+        notify: Callable[[], object],
+        log: ThrottledLog,
     ) -> None:
         self.failure: BackendFailure | None = None
         self.restarts = 0
         self._segmenter = segmenter
         self._cameras = cameras
         self._slots = slots
-        self._jpeg_quality = jpeg_quality
         self._notify = notify
-        self._warn = warn
-        self._error = error
-        self._finished: deque[tuple[Camera, Outbox]] = deque()
+        self._log = log
         # What the thread is doing, and since when; for a watchdog on another thread.
         self._stage = ('', 0.0)
         self._stopping = False
@@ -112,8 +105,7 @@ class InferenceWorker:
         for arrival in self._slots.close():
             self._cameras[arrival.camera].statistics.count('dropped')
         for camera in self._cameras:
-            # Wakes a worker that waits for an outbox which nobody is going to publish any more.
-            camera.free_outboxes.put(None)
+            camera.stop_waiting()
         if self._thread.ident is not None:
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -139,17 +131,6 @@ class InferenceWorker:
             return ''
         return f"stage '{name}' has been running for {seconds:.1f} s (bound: {bound:g} s)"
 
-    def publish_finished(self) -> None:
-        """Publish what is ready; called on the executor's thread."""
-        while self._finished:
-            camera, outbox = self._finished.popleft()
-            try:
-                camera.publish(outbox)
-            except Exception as error:
-                camera.statistics.count('unpublished')
-                camera.free_outboxes.put(outbox)
-                self._error('publish', f"results of '{camera.image_topic}' are lost: {error!r}")
-
     def _run(self) -> None:
         while (arrivals := self._slots.take()) is not None:
             self._enter('decode')
@@ -171,50 +152,35 @@ class InferenceWorker:
             self._enter('')
 
     def _process(self, batch: list[tuple[Arrival, Frame]]) -> None:
-        wanted = [self._cameras[arrival.camera].wanted() for arrival, _ in batch]
-        contents = {topic.partition('/')[0] for topics in wanted for topic in topics}
-        segmentation = self._segment([frame for _, frame in batch], contents)
+        topics = [self._cameras[arrival.camera].wanted() for arrival, _ in batch]
+        contents = {topic.partition('/')[0] for wanted in topics for topic in wanted}
+        results = self._segment(
+            [frame for _, frame in batch],
+            Wanted('confidence' in contents, 'overlay' in contents, 'color' in contents),
+        )
         self._enter('messages')
-        for index, (arrival, frame) in enumerate(batch):
-            camera = self._cameras[arrival.camera]
-            outbox = camera.free_outboxes.get()
-            if outbox is None:
-                camera.statistics.count('dropped')
-                continue
-            try:
-                camera.fill(
-                    outbox,
-                    wanted[index],
-                    _results(segmentation, index),
-                    f'{frame.color_order}8',
-                    self._jpeg_quality(),
-                    arrival.message.header,
-                    arrival.time,
-                )
-            except Exception as error:
-                # A frame that can't be put into a message mustn't stop those that can.
-                camera.free_outboxes.put(outbox)
-                camera.statistics.count('failed')
-                self._error('messages', f"frame of '{camera.image_topic}' failed: {error!r}")
-                continue
-            self._finished.append((camera, outbox))
+        for (arrival, frame), wanted, outputs in zip(batch, topics, results, strict=True):
+            self._cameras[arrival.camera].fill(
+                wanted, outputs, frame.color_order, arrival.message.header, arrival.time
+            )
         self._notify()
 
-    def _segment(self, frames: list[Frame], contents: set[str]) -> Segmentation:
-        wanted = {name: name in contents for name in ('confidence', 'overlay', 'color')}
+    def _segment(self, frames: list[Frame], wanted: Wanted) -> list[Outputs]:
         self._enter('network')
         try:
-            return self._segmenter.segment(frames, **wanted)
+            return self._segmenter.run(frames, wanted)
         except Exception as error:
             first = repr(error)
         if self._stopping:
             raise BackendFailure(first)
-        self._error('network', f'the network failed: {first}; trying again on a fresh backend')
+        self._log.error(
+            'network', f'the network failed: {first}; trying again on a fresh backend'
+        )
         self._enter('restart')
         try:
             self._segmenter.restart()
             self.restarts += 1
-            return self._segmenter.segment(frames, **wanted)
+            return self._segmenter.run(frames, wanted)
         except Exception as error:
             raise BackendFailure(repr(error)) from error
 
@@ -229,20 +195,13 @@ class InferenceWorker:
             return decode_compressed_image(arrival.message)
         except FrameError as error:
             camera.statistics.count(f'rejected:{error.reason}')
-            self._warn(
+            self._log.warn(
                 f'{camera.name} {error.reason}',
                 f"frame of '{camera.image_topic}' dropped: {error}",
             )
         except Exception as error:
             # Out of memory, for one; the next frame may be smaller.
             camera.statistics.count('failed')
-            self._error('decode', f"frame of '{camera.image_topic}' failed: {error!r}")
+            self._log.error('decode', f"frame of '{camera.image_topic}' failed: {error!r}")
         return None
 
-
-def _results(segmentation: Segmentation, index: int) -> dict[str, Any]:
-    return {
-        name: arrays[index]
-        for name in ('labels', 'confidence', 'overlay', 'color')
-        if (arrays := getattr(segmentation, name)) is not None
-    }

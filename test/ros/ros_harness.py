@@ -19,7 +19,7 @@ import gc
 from typing import Any
 
 from lednet_ros.live.client import NodeClient
-from lednet_ros.ros.camera import output_qos
+from lednet_ros.ros.qos import output_qos
 from lednet_ros.ros.segmentation_node import SegmentationNode
 from lednet_ros.synthetic import StreetScene
 import numpy as np
@@ -69,11 +69,11 @@ class Harness(NodeClient):
 
     def wait_outputs(self, node: SegmentationNode, topics: set[str]) -> None:
         """Spin until the node sees subscribers of exactly these outputs of every camera."""
-        self.spin_until(lambda: all(camera.wanted() == topics for camera in node._cameras))
+        self.spin_until(lambda: all(camera.wanted() == topics for camera in node.cameras))
 
     def totals(self, node: SegmentationNode, camera: int = 0) -> dict[str, int]:
         """Return the counters of a camera."""
-        return dict(node._cameras[camera].statistics.totals)
+        return dict(node.cameras[camera].statistics.totals)
 
     def close(self) -> None:
         """Destroy all nodes but the client's."""

@@ -23,13 +23,14 @@ from typing import Any
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lednet_ros.checkpoint import load_checkpoint
+from lednet_ros.inference.backends.base import Wanted
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.live.client import image_message, pixels_of
 from lednet_ros.ros import camera as camera_module
-from lednet_ros.ros import segmentation_node
+from lednet_ros.ros import health
 from lednet_ros.ros import worker as worker_module
-from lednet_ros.ros.camera import latched_qos, sensor_qos
+from lednet_ros.ros.qos import latched_qos, sensor_qos
 from lifecycle_msgs.msg import TransitionEvent
 import numpy as np
 import pytest
@@ -48,7 +49,6 @@ NODE = '/segmentation_node'
 STAMP = 1_600_000_000_123_456_789
 PUBLISH_PERIOD = 0.1
 # The node repeats a warning no sooner.
-WARNING_PERIOD = 5.0
 
 
 def test_every_image_output_equals_the_segmenter(harness: Harness, checkpoint: Any) -> None:
@@ -165,7 +165,7 @@ def test_camera_info_is_scaled_to_the_labels(harness: Harness, checkpoint: Any) 
     info = CameraInfo(width=128, height=96)
     info.k = [100.0, 0.0, 64.0, 0.0, 100.0, 48.0, 0.0, 0.0, 1.0]
     info_publisher.publish(info)
-    harness.spin_until(lambda: node._cameras[0]._camera_info)
+    harness.spin_until(lambda: node.cameras[0]._camera_info)
     sent = image_message(street(0.0), 'rgb8', STAMP)
     camera.publish(sent)
     harness.spin_until(lambda: infos and labels)
@@ -178,14 +178,14 @@ def test_camera_info_is_scaled_to_the_labels(harness: Harness, checkpoint: Any) 
 
 def test_nothing_is_computed_that_nobody_receives(harness: Harness, checkpoint: Any) -> None:
     node = harness.node(checkpoint=str(checkpoint))
-    calls: list[dict[str, bool]] = []
-    segment = node._segmenter.segment
+    calls: list[Wanted] = []
+    run = node._segmenter.run
 
-    def spy(frames: Any, **wanted: bool) -> Any:
+    def spy(frames: Any, wanted: Wanted) -> Any:
         calls.append(wanted)
-        return segment(frames, **wanted)
+        return run(frames, wanted)
 
-    node._segmenter.segment = spy
+    node._segmenter.run = spy
     camera = harness.publisher(Image, 'image')
     harness.connect(camera)
     message = image_message(street(0.0), 'rgb8', STAMP)
@@ -199,7 +199,7 @@ def test_nothing_is_computed_that_nobody_receives(harness: Harness, checkpoint: 
     labels = harness.collect(Image, f'{NODE}/labels')
     harness.wait_outputs(node, {'labels'})
     publish_until(harness, camera, message, labels)
-    assert calls[0] == {'confidence': False, 'overlay': False, 'color': False}
+    assert calls[0] == Wanted(confidence=False, overlay=False, color=False)
 
 
 def test_several_cameras_share_the_network(harness: Harness, checkpoint: Any) -> None:
@@ -238,7 +238,7 @@ def broken(kind: str) -> Image:
 @pytest.fixture
 def endless_throttle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a warning show once only, however slow the machine is."""
-    monkeypatch.setattr(segmentation_node, 'WARNING_PERIOD', float('inf'))
+    monkeypatch.setattr(health, 'LOG_PERIOD', float('inf'))
 
 
 @pytest.mark.usefixtures('endless_throttle')
@@ -265,7 +265,7 @@ def test_a_bad_frame_is_dropped_counted_and_survived(
 
 def check_throttled(log: str, warning: str, start: float) -> None:
     """Check that a warning stands once in the log, or once for each period since start."""
-    periods = (time.perf_counter() - start) // WARNING_PERIOD
+    periods = (time.perf_counter() - start) // health.LOG_PERIOD
     assert 1 <= log.count(warning) <= 1 + periods
 
 
@@ -295,12 +295,12 @@ def test_the_newest_frame_replaces_an_unprocessed_one(harness: Harness, checkpoi
     harness.connect(camera)
     harness.wait_outputs(node, {'labels'})
     # Stop the worker by occupying its only two outboxes' queue: nothing is processed meanwhile.
-    taken = [node._cameras[0].free_outboxes.get() for _ in range(2)]
+    taken = [node.cameras[0]._free.get() for _ in range(2)]
     for index in range(6):
         camera.publish(image_message(street(float(index)), 'rgb8', STAMP + index))
         harness.spin_until(lambda i=index: harness.totals(node).get('received', 0) > i)
     for outbox in taken:
-        node._cameras[0].free_outboxes.put(outbox)
+        node.cameras[0]._free.put(outbox)
     harness.spin_until(lambda: labels and labels[-1].header.stamp.nanosec == (STAMP + 5) % 10**9)
     totals = harness.totals(node)
     assert totals['received'] == 6 == totals['processed'] + totals['dropped']
@@ -393,7 +393,7 @@ def test_a_bad_configuration_stops_at_configure(
     node = harness.node(start=False, **({'checkpoint': str(checkpoint)} | parameters))
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert node._state_machine.current_state[1] == 'unconfigured'
-    assert node._cameras == []
+    assert list(node.cameras) == []
     log = capfd.readouterr().err
     assert log.count('not configured:') == 1
     assert named in log
@@ -619,7 +619,7 @@ def test_a_frame_that_fails_elsewhere_is_counted_and_survived(
     owner, name = {
         'decode': (worker_module, 'decode_image'),
         'fill': (camera_module, 'fill_image'),
-        'publish': (node._cameras[0]._publishers['labels'], 'publish'),
+        'publish': (node.cameras[0]._publishers['labels'], 'publish'),
     }[place]
     event = 'unpublished' if place == 'publish' else 'failed'
     with monkeypatch.context() as patch:
@@ -639,12 +639,12 @@ def test_frames_left_at_a_deactivation_are_counted(harness: Harness, checkpoint:
     harness.connect(camera)
     harness.wait_outputs(node, {'labels'})
     proceed = threading.Event()
-    segment = node._segmenter.segment
-    node._segmenter.segment = lambda *a, **k: (proceed.wait(TIMEOUT), segment(*a, **k))[1]
+    run = node._segmenter.run
+    node._segmenter.run = lambda *a: (proceed.wait(TIMEOUT), run(*a))[1]
     for count in range(1, 4):
         camera.publish(image_message(street(0.0), 'rgb8', STAMP))
         harness.spin_until(lambda c=count: harness.totals(node).get('received', 0) == c)
-    totals = node._cameras[0].statistics.totals
+    totals = node.cameras[0].statistics.totals
     threading.Timer(0.2, proceed.set).start()
     assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
     assert totals['processed'] + totals['dropped'] == totals['received'] == 3

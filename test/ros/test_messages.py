@@ -23,7 +23,7 @@ from builtin_interfaces.msg import Time
 import cv2
 from lednet_ros.inference.camera_info import scale_camera_info
 from lednet_ros.inference.encodings import FrameError
-from lednet_ros.ros import codec
+from lednet_ros.ros import messages
 import numpy as np
 import pytest
 from sensor_msgs.msg import (
@@ -68,7 +68,7 @@ def test_same_pixels_as_cv_bridge(encoding, pixel_bytes, padding):
     cv_bridge = pytest.importorskip('cv_bridge')
     # Always without padding: cv_bridge gives wrong pixels otherwise.
     reference = cv_bridge.CvBridge().imgmsg_to_cv2(random_image(encoding, pixel_bytes), 'bgr8')
-    frame = codec.decode_image(random_image(encoding, pixel_bytes, padding=padding))
+    frame = messages.decode_image(random_image(encoding, pixel_bytes, padding=padding))
     order = slice(None, None, -1) if frame.color_order == 'rgb' else slice(None)
     np.testing.assert_array_equal(frame.pixels[..., order], reference)
 
@@ -83,13 +83,13 @@ def test_same_samples_as_cv_bridge_passes_through(encoding, channels):
     if samples.dtype == np.uint16:
         samples = samples >> 8
     np.testing.assert_array_equal(
-        codec.decode_image(msg).pixels,
+        messages.decode_image(msg).pixels,
         np.broadcast_to(samples, (HEIGHT, WIDTH, max(channels, 3)))[..., :3])
 
 
 def test_byte_order_of_the_message_is_honoured():
     little, big = (
-        codec.decode_image(random_image('mono16', 2, is_bigendian=order)).pixels[..., 0]
+        messages.decode_image(random_image('mono16', 2, is_bigendian=order)).pixels[..., 0]
         for order in (0, 1))
     stored = np.frombuffer(random_image('mono16', 2).data, np.uint8).reshape(HEIGHT, WIDTH, 2)
     np.testing.assert_array_equal(little, stored[..., 1])
@@ -99,11 +99,11 @@ def test_byte_order_of_the_message_is_honoured():
 def test_message_is_viewed_not_copied():
     msg = random_image('bgr8', 3, padding=7)
     assert np.shares_memory(
-        codec.decode_image(msg).pixels, np.frombuffer(msg.data, np.uint8))
+        messages.decode_image(msg).pixels, np.frombuffer(msg.data, np.uint8))
 
 
 def test_empty_message():
-    error = refused(codec.decode_image, Image(encoding='rgb8'))
+    error = refused(messages.decode_image, Image(encoding='rgb8'))
     assert error.reason == 'size'
     assert str(error) == 'height is 0; it must be 1 to 32767'
 
@@ -111,7 +111,7 @@ def test_empty_message():
 def test_data_shorter_than_the_message_says():
     msg = random_image('rgb8', 3)
     msg.data = msg.data[:100]
-    error = refused(codec.decode_image, msg)
+    error = refused(messages.decode_image, msg)
     assert error.reason == 'truncated'
     assert '100 bytes' in str(error) and str(HEIGHT * WIDTH * 3) in str(error)
 
@@ -119,7 +119,7 @@ def test_data_shorter_than_the_message_says():
 @pytest.mark.parametrize('encoding, pixel_bytes', [('32FC1', 4), ('8UC2', 2), ('no such', 1)])
 def test_what_cv_bridge_can_not_convert_is_refused(encoding, pixel_bytes):
     pytest.importorskip('cv_bridge')
-    error = refused(codec.decode_image, random_image(encoding, pixel_bytes))
+    error = refused(messages.decode_image, random_image(encoding, pixel_bytes))
     assert error.reason == 'encoding'
     assert repr(encoding) in str(error)
     assert 'cv_bridge' in str(error) and 'mono8' in str(error)
@@ -133,7 +133,7 @@ def test_without_cv_bridge_the_error_says_so(monkeypatch):
 
     real_import = builtins.__import__
     monkeypatch.setattr(builtins, '__import__', failing_import)
-    error = refused(codec.decode_image, random_image('nv24', 2))
+    error = refused(messages.decode_image, random_image('nv24', 2))
     assert error.reason == 'encoding'
     assert str(error).startswith(
         "encoding 'nv24' needs cv_bridge, which can not be imported "
@@ -165,7 +165,7 @@ def future_bridge(monkeypatch):
 @pytest.mark.parametrize('is_bigendian', [0, 1])
 def test_cv_bridge_gets_packed_rows_in_native_byte_order(future_bridge, is_bigendian):
     msg = random_image('depth16', 4, padding=7, is_bigendian=is_bigendian)
-    frame = codec.decode_image(msg)
+    frame = messages.decode_image(msg)
     assert frame.pixels is future_bridge.result
     assert frame.color_order == 'bgr'
 
@@ -182,7 +182,7 @@ def test_cv_bridge_gets_packed_rows_in_native_byte_order(future_bridge, is_bigen
 def test_message_for_cv_bridge_is_checked_first(future_bridge):
     msg = random_image('depth16', 4)
     msg.step -= 1
-    assert refused(codec.decode_image, msg).reason == 'step'
+    assert refused(messages.decode_image, msg).reason == 'step'
     assert future_bridge.received is None
 
 
@@ -191,7 +191,7 @@ def test_message_for_cv_bridge_is_checked_first(future_bridge):
 ])
 def test_what_cv_bridge_returns_is_checked(future_bridge, result):
     future_bridge.result = result
-    error = refused(codec.decode_image, random_image('depth16', 4))
+    error = refused(messages.decode_image, random_image('depth16', 4))
     assert error.reason == 'encoding'
     assert str(result.shape) in str(error) and str(result.dtype) in str(error)
 
@@ -204,7 +204,7 @@ def test_what_cv_bridge_returns_is_checked(future_bridge, result):
 def test_format_of_a_compressed_image(layout, color_order):
     pixels = np.random.default_rng(2).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     encoded = cv2.imencode('.png', pixels)[1]
-    frame = codec.decode_compressed_image(
+    frame = messages.decode_compressed_image(
         CompressedImage(format=layout, data=array.array('B', encoded.tobytes())))
     assert frame.color_order == color_order
     np.testing.assert_array_equal(frame.pixels, pixels)
@@ -216,9 +216,9 @@ def test_format_of_a_compressed_image(layout, color_order):
 def test_bayer_pattern_in_a_png(dtype, encoding):
     mosaic = np.random.default_rng(2).integers(0, np.iinfo(dtype).max, (HEIGHT, WIDTH), dtype)
     encoded = cv2.imencode('.png', mosaic)[1]
-    frame = codec.decode_compressed_image(CompressedImage(
+    frame = messages.decode_compressed_image(CompressedImage(
         format=f'{encoding}; png compressed ', data=array.array('B', encoded.tobytes())))
-    raw = codec.decode_image(Image(
+    raw = messages.decode_image(Image(
         height=HEIGHT, width=WIDTH, encoding=encoding, step=WIDTH * mosaic.itemsize,
         data=array.array('B', mosaic.tobytes())))
     np.testing.assert_array_equal(frame.pixels, raw.pixels)
@@ -227,20 +227,20 @@ def test_bayer_pattern_in_a_png(dtype, encoding):
 def test_truncated_compressed_image():
     encoded = cv2.imencode('.jpg', np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()
     msg = CompressedImage(data=array.array('B', encoded[:len(encoded) // 2]))
-    assert refused(codec.decode_compressed_image, msg).reason == 'truncated'
+    assert refused(messages.decode_compressed_image, msg).reason == 'truncated'
 
 
 def test_fill_image(header):
     pixels = np.random.default_rng(3).integers(0, 256, (5, 7, 3), np.uint8)
     msg = Image(is_bigendian=1)
-    codec.fill_image(msg, pixels, 'rgb8', header)
+    messages.fill_image(msg, pixels, 'rgb8', header)
     assert (msg.height, msg.width, msg.step) == (5, 7, 21)
     assert (msg.encoding, msg.is_bigendian) == ('rgb8', 0)
     assert msg.header == Header(
         stamp=Time(sec=2**31 - 1, nanosec=999_999_999), frame_id='camera/ü optical')
     assert isinstance(msg.data, array.array) and msg.data.typecode == 'B'
     assert msg.data.tobytes() == pixels.tobytes()
-    np.testing.assert_array_equal(codec.decode_image(msg).pixels, pixels)
+    np.testing.assert_array_equal(messages.decode_image(msg).pixels, pixels)
 
 
 def test_label_image_has_no_row_padding(header):
@@ -248,28 +248,28 @@ def test_label_image_has_no_row_padding(header):
     # Every second column of a wider image: what is written must be packed all the same.
     strided = np.repeat(labels, 2, axis=1)[:, ::2]
     msg = Image()
-    codec.fill_image(msg, strided, 'mono8', header)
+    messages.fill_image(msg, strided, 'mono8', header)
     assert (msg.height, msg.width, msg.step) == (5, 7, 7)
     assert msg.data.tobytes() == labels.tobytes()
 
 
 def test_fill_image_reuses_the_buffer_until_the_size_changes(header):
     msg = Image()
-    codec.fill_image(msg, np.zeros((4, 6), np.uint8), 'mono8', header)
+    messages.fill_image(msg, np.zeros((4, 6), np.uint8), 'mono8', header)
     buffer = msg.data
     address = np.frombuffer(buffer, np.uint8)
 
-    codec.fill_image(msg, np.full((4, 6), 5, np.uint8), 'mono8', header)
+    messages.fill_image(msg, np.full((4, 6), 5, np.uint8), 'mono8', header)
     assert msg.data is buffer
     assert np.shares_memory(address, np.frombuffer(msg.data, np.uint8))
     assert bytes(buffer) == b'\5' * 24
 
     # The same number of bytes in another shape fits too.
-    codec.fill_image(msg, np.full((2, 4, 3), 6, np.uint8), 'bgr8', header)
+    messages.fill_image(msg, np.full((2, 4, 3), 6, np.uint8), 'bgr8', header)
     assert msg.data is buffer
     assert (msg.height, msg.width, msg.step) == (2, 4, 12)
 
-    codec.fill_image(msg, np.full((4, 7), 7, np.uint8), 'mono8', header)
+    messages.fill_image(msg, np.full((4, 7), 7, np.uint8), 'mono8', header)
     assert msg.data is not buffer
     assert bytes(msg.data) == b'\7' * 28
     assert bytes(buffer) == b'\6' * 24
@@ -278,13 +278,13 @@ def test_fill_image_reuses_the_buffer_until_the_size_changes(header):
 @pytest.mark.parametrize('dtype', [np.uint16, np.int64, np.float32, bool])
 def test_fill_image_takes_only_bytes(header, dtype):
     with pytest.raises(TypeError):
-        codec.fill_image(Image(), np.zeros((4, 6), dtype), 'mono8', header)
+        messages.fill_image(Image(), np.zeros((4, 6), dtype), 'mono8', header)
 
 
 def test_labels_survive_png_exactly(header):
     labels = np.random.default_rng(4).integers(0, 256, (20, 30), np.uint8)
     msg = CompressedImage()
-    codec.fill_compressed(
+    messages.fill_compressed(
         msg, labels, image_format='png', encoding='mono8', quality=1, header=header)
     assert msg.format == 'mono8; png compressed mono8'
     assert msg.header == header
@@ -300,12 +300,12 @@ def test_colors_survive_compression(header, encoding, image_format):
     red[..., encoding.index('r')] = 250
     before = red.copy()
     msg = CompressedImage()
-    codec.fill_compressed(
+    messages.fill_compressed(
         msg, red, image_format=image_format, encoding=encoding, quality=95, header=header)
     assert msg.format == f'{encoding}; {image_format} compressed bgr8'
     np.testing.assert_array_equal(red, before)
     np.testing.assert_allclose(
-        codec.decode_compressed_image(msg).pixels[8, 8], (0, 0, 250), atol=3)
+        messages.decode_compressed_image(msg).pixels[8, 8], (0, 0, 250), atol=3)
 
 
 def test_jpeg_quality(header):
@@ -313,7 +313,7 @@ def test_jpeg_quality(header):
     sizes = []
     for quality in (20, 95):
         msg = CompressedImage()
-        codec.fill_compressed(
+        messages.fill_compressed(
             msg, noise, image_format='jpeg', encoding='bgr8', quality=quality, header=header)
         sizes.append(len(msg.data))
     assert sizes[0] * 2 < sizes[1]

@@ -1,0 +1,118 @@
+# Copyright 2026 the lednet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Where ROS distributions differ (Humble to Kilted), and where rclpy has no public way.
+
+Importing this module imports no rclpy, so that what only sets variables needs no ROS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+from typing import Any, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rclpy.lifecycle import LifecycleNode
+    from rclpy.service import Service
+
+# Where Fast DDS 2 (up to Jazzy) and Fast DDS 3 (from Kilted on) look for their profile.
+# launch/segment.launch.py names them too: it can't import the package.
+PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+
+
+def subscription_events(**callbacks: Callable[[Any], None]) -> Any:
+    """Make the event callbacks of a subscription."""
+    return _event_handler().SubscriptionEventCallbacks(**callbacks)
+
+
+def publisher_events(**callbacks: Callable[[Any], None]) -> Any:
+    """Make the event callbacks of a publisher."""
+    return _event_handler().PublisherEventCallbacks(**callbacks)
+
+
+def lifecycle_state(node: LifecycleNode) -> str:
+    """Return the label of a managed node's state, such as 'active'."""
+    from lifecycle_msgs.srv import GetState
+
+    return str(_ask(node, GetState).current_state.label)
+
+
+def available_transitions(node: LifecycleNode) -> dict[str, int]:
+    """Return the transitions that a managed node's state allows: ids by label."""
+    from lifecycle_msgs.srv import GetAvailableTransitions
+
+    transitions = _ask(node, GetAvailableTransitions).available_transitions
+    return {item.transition.label: item.transition.id for item in transitions}
+
+
+def refuse_impossible_transitions(
+    node: LifecycleNode, on_refusal: Callable[[str, dict[str, int]], None]
+) -> None:
+    """
+    Let `~/change_state` answer with a failure where the state doesn't allow the transition.
+
+    rclpy raises there up to Jazzy, which would end the process.
+
+    Parameters
+    ----------
+    node
+        The node.
+    on_refusal
+        Called with the transition asked for and those that are allowed.
+
+    """
+    from lifecycle_msgs.srv import ChangeState
+
+    service = _find_service(node, ChangeState)
+    change_state = service.callback
+
+    def change_if_possible(
+        request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        asked = request.transition
+        allowed = available_transitions(node)
+        if (asked.label in allowed) if asked.label else (asked.id in allowed.values()):
+            return change_state(request, response)
+        on_refusal(asked.label or str(asked.id), allowed)
+        response.success = False
+        return response
+
+    service.callback = change_if_possible
+
+
+def parameter_overrides(node: LifecycleNode) -> list[str]:
+    """Return the names of the parameters given at start, declared or not."""
+    # rclpy has no public way to those that nobody declares.
+    return list(node._parameter_overrides)
+
+
+def _event_handler() -> ModuleType:
+    try:
+        return import_module('rclpy.event_handler')
+    except ImportError:
+        # The module's name in Humble.
+        return import_module('rclpy.qos_event')
+
+
+def _ask(node: LifecycleNode, kind: Any) -> Any:
+    """Call one of the node's own services without the middleware."""
+    return _find_service(node, kind).callback(kind.Request(), kind.Response())
+
+
+def _find_service(node: LifecycleNode, kind: type) -> Service:
+    # Of two services of GetAvailableTransitions the first tells those of the present state.
+    return next(service for service in node.services if service.srv_type is kind)

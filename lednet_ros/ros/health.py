@@ -1,0 +1,166 @@
+# Copyright 2026 the lednet_ros authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""How the node and its cameras are, in words, and how often that is logged."""
+
+from dataclasses import dataclass
+import time
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from lednet_ros.ros.statistics import Summary
+from rclpy.node import Node
+
+LOG_PERIOD = 5.0
+NO_FRAMES_AFTER = 5.0
+
+
+@dataclass(frozen=True)
+class Health:
+    """
+    A judgment.
+
+    Attributes
+    ----------
+    level
+        Of `DiagnosticStatus`: OK, WARN or ERROR.
+    text
+        A few words.
+
+    """
+
+    level: bytes
+    text: str
+
+
+class ThrottledLog:
+    """
+    Logs every kind of message at most once in `LOG_PERIOD`; any thread may call it.
+
+    Parameters
+    ----------
+    logger
+        Of the node.
+
+    """
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+        self._logged: dict[str, float] = {}
+
+    def warn(self, key: str, text: str) -> None:
+        """Log a warning unless one of this key was logged just now."""
+        if self._is_due(key):
+            self._logger.warning(text)
+
+    def error(self, key: str, text: str) -> None:
+        """Log an error unless one of this key was logged just now."""
+        if self._is_due(key):
+            self._logger.error(text)
+
+    def _is_due(self, key: str) -> bool:
+        now = time.perf_counter()
+        if now - self._logged.get(key, -LOG_PERIOD) < LOG_PERIOD:
+            return False
+        self._logged[key] = now
+        return True
+
+
+def judge_node(state: str, trouble: str, has_namesake: bool) -> Health:
+    """
+    Judge the node.
+
+    Parameters
+    ----------
+    state
+        Label of the lifecycle state, 'paused' where the node is active but not enabled.
+    trouble
+        What keeps it from working; empty if nothing does.
+    has_namesake
+        Whether another node has the same name.
+
+    """
+    if trouble:
+        return Health(DiagnosticStatus.ERROR, trouble)
+    if has_namesake:
+        text = f'{state}; another node has this name, its outputs and services mix with these'
+        return Health(DiagnosticStatus.WARN, text)
+    return Health(DiagnosticStatus.OK if state == 'active' else DiagnosticStatus.WARN, state)
+
+
+def judge_camera(state: str, topic: str, has_subscriber: bool, summary: Summary) -> Health:
+    """
+    Judge a camera.
+
+    Parameters
+    ----------
+    state
+        As in `judge_node`.
+    topic
+        Where its images come from.
+    has_subscriber
+        Whether somebody subscribes to one of its outputs.
+    summary
+        Its counters.
+
+    """
+    if state != 'active':
+        return Health(DiagnosticStatus.OK, state)
+    if not summary.fps_in:
+        return Health(DiagnosticStatus.WARN, f"no frames on '{topic}'")
+    if not has_subscriber:
+        return Health(DiagnosticStatus.OK, 'idle: nobody subscribes to an output')
+    if not summary.fps_out:
+        return Health(DiagnosticStatus.ERROR, 'frames arrive, but none is published')
+    return Health(DiagnosticStatus.OK, f'{summary.fps_out:.1f} frames/s')
+
+
+def has_namesake(node: Node) -> bool:
+    """Return whether the graph has another node of this name."""
+    own = (node.get_name(), node.get_namespace())
+    return bool(node.get_node_names_and_namespaces().count(own) > 1)
+
+
+def explain_silence(node: Node, topic: str, transport: str, waited: float) -> str:
+    """
+    Say why no frame has arrived on a topic, and what helps.
+
+    Parameters
+    ----------
+    node
+        Who waits.
+    topic
+        Resolved name of the image topic.
+    transport
+        'raw' or 'compressed'.
+    waited
+        For how many seconds.
+
+    """
+    if node.count_publishers(topic):
+        return (
+            f"'{topic}' has a publisher, but no frame has arrived in {waited:.0f} s; large frames "
+            "need the Fast DDS profile config/fastdds.xml in the camera's process (docs/node.md)"
+        )
+    kind = f"sensor_msgs/msg/{transport.replace('raw', '').title()}Image"
+    own = node.get_fully_qualified_name()
+    others = [
+        name
+        for name, kinds in node.get_topic_names_and_types()
+        if kind in kinds and not name.startswith(own) and node.count_publishers(name)
+    ]
+    return (
+        f"nobody publishes '{topic}'; image topics there are: {', '.join(others) or 'none'} "
+        '(choose with the launch argument image:=TOPIC)'
+    )
