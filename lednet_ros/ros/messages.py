@@ -19,7 +19,7 @@ from __future__ import annotations
 import array
 import dataclasses
 import sys
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 from lednet_ros.inference.encodings import (
@@ -172,7 +172,7 @@ def fill_image(msg: Image, pixels: NDArray[np.uint8], encoding: str, header: Hea
 
 
 def fill_compressed(
-    msg: CompressedImage, pixels: NDArray[np.uint8], *, image_format: Literal['png', 'jpeg'],
+    msg: CompressedImage, pixels: NDArray[np.uint8], *, image_format: str,
     encoding: str, quality: int, header: Header
 ) -> None:
     """

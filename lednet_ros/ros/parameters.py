@@ -32,7 +32,8 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-ParameterType = Parameter.Type
+# An alias that type checkers accept although they don't see into rclpy.
+ParameterType: Any = Parameter.Type
 
 # Parameters that rclpy itself declares or reads.
 FOREIGN_PREFIXES = ('use_sim_time', 'start_type_description_service', 'qos_overrides.')
@@ -65,7 +66,7 @@ class NodeParameter:
     """
 
     name: str
-    type: ParameterType  # noqa: A003
+    type: Any  # noqa: A003
     default: Any
     description: str
     run_time: bool = False
@@ -145,7 +146,7 @@ class NodeParameter:
 
 
 # Parameters have no None: an empty text or array, or a size of zeros, stands for it.
-ROS_TYPES: Mapping[Any, tuple[ParameterType, Any, str]] = {
+ROS_TYPES: Mapping[Any, tuple[Any, Any, str]] = {
     str: (ParameterType.STRING, '', 'empty'),
     Path: (ParameterType.STRING, '', 'empty'),
     int: (ParameterType.INTEGER, 0, '0'),
@@ -187,12 +188,11 @@ def to_options(values: Mapping[str, Any]) -> SegmenterOptions:
         A size is too small or too large.
 
     """
-    return SegmenterOptions(
-        **{
-            name: None if option.default is None and not _is_set(values[name]) else values[name]
-            for name, option in OPTIONS.items()
-        }
-    )
+    chosen: dict[str, Any] = {
+        name: None if option.default is None and not _is_set(values[name]) else values[name]
+        for name, option in OPTIONS.items()
+    }
+    return SegmenterOptions(**chosen)
 
 
 def to_parameters(options: SegmenterOptions) -> dict[str, Any]:
@@ -401,5 +401,5 @@ def unknown_parameters(names: list[str]) -> list[str]:
     return sentences
 
 
-def _type_name(kind: ParameterType) -> str:
+def _type_name(kind: Any) -> str:
     return kind.name.lower().replace('_', ' ')

@@ -158,6 +158,7 @@ class SegmentationNode(LifecycleNode):
         """Start to receive and to segment; changes nothing if that fails."""
         # Publishers first: the latched label_info is sent at once.
         result = super().on_activate(state)
+        assert self._segmenter is not None
         slots = FrameSlots(len(self._cameras))
         self._worker = InferenceWorker(
             self._segmenter, self._cameras, slots, self._results_ready.trigger, self._log

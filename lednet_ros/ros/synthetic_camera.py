@@ -18,13 +18,12 @@ from collections.abc import Sequence
 import sys
 from typing import Any
 
-from lednet_ros.ros.camera import output_qos
 from lednet_ros.ros.messages import fill_image
 from lednet_ros.ros.process import run_node
+from lednet_ros.ros.qos import output_qos, qos_overrides
 from lednet_ros.synthetic import StreetScene
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
@@ -59,7 +58,7 @@ class SyntheticCamera(Node):
         self._info = self._make_camera_info(width, height)
         self._image = Image()
         self._truth = Image()
-        qos_options = {'qos_overriding_options': QoSOverridingOptions.with_default_policies()}
+        qos_options = {'qos_overriding_options': qos_overrides()}
         self._image_publisher = self.create_publisher(Image, 'image', output_qos(), **qos_options)
         self._info_publisher = self.create_publisher(
             CameraInfo, 'camera_info', output_qos(), **qos_options
@@ -72,7 +71,7 @@ class SyntheticCamera(Node):
         topic = self._image_publisher.topic_name
         self.get_logger().info(f"publishing '{topic}', {width}x{height} at {self._rate:g} Hz")
 
-    def _declare(self, name: str, default: object, description: str) -> object:
+    def _declare(self, name: str, default: Any, description: str) -> Any:
         descriptor = ParameterDescriptor(description=description, read_only=True)
         return self.declare_parameter(name, default, descriptor).value
 

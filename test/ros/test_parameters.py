@@ -17,6 +17,7 @@
 from pathlib import Path
 from typing import Any
 
+from lednet_ros.ros import parameter_files
 from lednet_ros.ros.parameters import (
     BY_NAME,
     NodeParameter,
@@ -35,34 +36,26 @@ pytestmark = pytest.mark.ros
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_shipped_yaml_states_every_default_and_description() -> None:
-    text = (ROOT / 'config' / 'segment.yaml').read_text(encoding='utf-8')
+def test_the_shipped_files_are_made_from_the_table() -> None:
+    shipped = (ROOT / parameter_files.YAML_FILE).read_text(encoding='utf-8')
+    assert shipped == parameter_files.format_yaml()
+    document = (ROOT / parameter_files.DOCUMENT).read_text(encoding='utf-8')
+    assert document == parameter_files.replace_table(document)
+
+
+def test_the_parameter_file_holds_every_default() -> None:
+    text = parameter_files.format_yaml()
     values = yaml.safe_load(text)['/**']['ros__parameters']
-    # An empty list has no type in a parameter file, so those two are there as comments.
+    # An empty list has no type in a parameter file, so those are there as comments.
     empty = {p.name for p in PARAMETERS if p.default == []}
     assert values == {p.name: p.default for p in PARAMETERS if p.name not in empty}
-    unwrapped = ' '.join(text.replace('#', ' ').split())
-    for parameter in PARAMETERS:
-        assert parameter.description in unwrapped
-        assert parameter.allowed in unwrapped
-        assert (f'# {parameter.name}: []' in text) == (parameter.name in empty)
+    assert all(f'# {name}: []' in text for name in empty)
+    assert all(len(line) <= 99 for line in text.splitlines())
 
 
-def test_the_documentation_lists_every_parameter() -> None:
-    text = (ROOT / 'docs' / 'node.md').read_text(encoding='utf-8')
-    rows = {
-        cells[0].strip('`'): cells
-        for line in text.splitlines()
-        if line.startswith('| `') and len(cells := [c.strip() for c in line.split('|')[1:-1]]) == 6
-    }
-    assert set(BY_NAME) == set(rows)
-    for parameter in PARAMETERS:
-        kind, default, allowed, run_time, description = rows[parameter.name][1:]
-        assert kind == parameter.type.name.lower()
-        assert default == f'`{parameter.default!r}`'
-        assert allowed == parameter.allowed
-        assert run_time == ('yes' if parameter.run_time else 'no')
-        assert description == parameter.description
+def test_a_document_without_its_table_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"docs/node\.md lacks '<!-- parameters -->'"):
+        parameter_files.replace_table('# A page\n')
 
 
 def test_describe_agrees_with_the_table(harness: Harness) -> None:

@@ -31,6 +31,7 @@ from lednet_ros.ros import camera as camera_module
 from lednet_ros.ros import health
 from lednet_ros.ros import worker as worker_module
 from lednet_ros.ros.qos import latched_qos, sensor_qos
+from lednet_ros.ros.segmentation_node import SegmentationNode
 from lifecycle_msgs.msg import TransitionEvent
 import numpy as np
 import pytest
@@ -717,3 +718,44 @@ def test_the_network_is_warm_before_activation(harness: Harness, checkpoint: Any
         patch.setattr(Segmenter, 'segment', spy)
         assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     assert set(sizes) == {1, 2}, 'every batch that the cameras can make'
+
+
+def test_two_nodes_share_a_process_and_an_executor(harness: Harness, checkpoint: Any) -> None:
+    received = {}
+    for name in ('front', 'rear'):
+        node = SegmentationNode(
+            f'{name}_segmentation',
+            namespace=name,
+            parameter_overrides=[
+                Parameter('checkpoint', value=str(checkpoint)), Parameter('device', value='cpu')
+            ],
+        )
+        harness.nodes.append(harness.add(node))
+        assert node.start()
+        received[name] = harness.collect(Image, f'/{name}/{name}_segmentation/labels')
+    for index, name in enumerate(received):
+        camera = harness.publisher(Image, f'/{name}/image')
+        harness.connect(camera)
+        message = image_message(street(float(index)), 'rgb8', STAMP + index)
+        publish_until(harness, camera, message, received[name])
+    assert [m[0].header.stamp.nanosec - STAMP % 10**9 for m in received.values()] == [0, 1]
+
+
+def test_a_node_that_gives_up_leaves_its_process_alone(
+    harness: Harness, checkpoint: Any
+) -> None:
+    node = harness.node(start=False, checkpoint=str(checkpoint))
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError('lost')
+
+    assert node.start()
+    node._segmenter.run = fail
+    harness.collect(Image, f'{NODE}/labels')
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels'})
+    camera.publish(image_message(street(0.0), 'rgb8', STAMP))
+    harness.spin_until(node.exit_code.done)
+    assert node.exit_code.result() == 3
+    assert list(node.cameras) == []
