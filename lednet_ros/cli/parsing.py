@@ -15,7 +15,8 @@
 """Pieces that several commands' parsers share."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+import json
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
@@ -29,9 +30,67 @@ else:
     Subparsers = argparse.Action
 
 
-def add_json_flag(parser: argparse.ArgumentParser) -> None:
-    """Add `--json` that switches the printed form."""
-    parser.add_argument('--json', action='store_true', help='print JSON')
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--json [FILE]`."""
+    parser.add_argument(
+        '--json',
+        nargs='?',
+        const='-',
+        metavar='FILE',
+        help='write the results as JSON; without FILE, or with -, to stdout in place of tables',
+    )
+
+
+def add_output_option(parser: argparse.ArgumentParser, what: str, **details: Any) -> None:
+    """Add `-o`, `--output`."""
+    parser.add_argument('-o', '--output', type=Path, help=what, **details)
+
+
+def add_topic_option(parser: Any) -> None:
+    """Add `--image-topic`."""
+    parser.add_argument(
+        '--image-topic', metavar='TOPIC', help='images of a bag (default: its only image topic)'
+    )
+
+
+def write_results(
+    options: argparse.Namespace, results: Any, print_tables: Callable[[], object]
+) -> None:
+    """
+    Print tables, or write JSON as `--json` says.
+
+    Parameters
+    ----------
+    options
+        Those of the command line.
+    results
+        Everything that was found, for JSON.
+    print_tables
+        Prints it for people; called unless the JSON goes to stdout.
+
+    Raises
+    ------
+    OSError
+        The file can't be written.
+
+    """
+    if options.json == '-':
+        print(json.dumps(results, indent=2))
+        return
+    print_tables()
+    if options.json:
+        from lednet_ros.files import write_json
+
+        write_json(results, Path(options.json))
+
+
+def make_folders(*paths: Path | str | None) -> None:
+    """Make the folders of files that are written later; what can't be written is known now."""
+    from lednet_ros.files import make_folder
+
+    for path in paths:
+        if path is not None and str(path) != '-':
+            make_folder(Path(path).parent)
 
 
 def add_layout_arguments(parser: Any, *, labeled: bool) -> None:
