@@ -12,14 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`lednet benchmark`: speed, beside what one would use otherwise."""
+"""`lednet benchmark`: speed, compared with the alternatives."""
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lednet_ros.cli.parsing import Subparsers
+from lednet_ros.cli.parsing import add_json_option, make_folders, Subparsers, write_results
 
 SIZE: dict[str, Any] = {'type': int, 'nargs': 2, 'metavar': ('H', 'W')}
 
@@ -66,24 +66,20 @@ def _add(
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = kinds.add_parser(name, help=text, description=text)
     parser.add_argument('--frame-size', default=(1024, 2048), **SIZE)
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures to FILE')
+    add_json_option(parser)
     parser.add_argument('--plot', type=Path, metavar='FILE', help='draw them (png, svg or pdf)')
     parser.set_defaults(run=run, measure=measure)
     return parser
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, print the table and write the files."""
-    from lednet_ros.benchmark.tables import plot_results, print_results
-    from lednet_ros.files import make_folder, write_json
+    """Measure, print the tables and write the files."""
+    from lednet_ros.benchmark.plots import plot_results
+    from lednet_ros.cli.tables import print_results
 
-    # Fails now rather than after the work.
-    for path in filter(None, (options.json, options.plot)):
-        make_folder(path.parent)
+    make_folders(options.json, options.plot)
     results = options.measure(options)
-    print_results(results)
-    if options.json:
-        write_json(results, options.json)
+    write_results(options, results, lambda: print_results(results))
     if options.plot:
         plot_results(results, options.plot)
     return 0

@@ -15,11 +15,16 @@
 """`lednet check-data`: read a whole data set, count it, and name what is wrong with it."""
 
 import argparse
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from lednet_ros.cli.parsing import add_json_flag, add_layout_arguments, Subparsers
+from lednet_ros.cli.parsing import (
+    add_json_option,
+    add_layout_arguments,
+    Subparsers,
+    write_results,
+)
 
 if TYPE_CHECKING:
     from lednet_ros.datasets import ImageSurvey, Survey
@@ -40,7 +45,7 @@ def add_parser(subparsers: Subparsers) -> None:
         '--label-map',
         help='file or name of the classes (default: the one of the layout, camvid for folders)',
     )
-    add_json_flag(parser)
+    add_json_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -69,10 +74,7 @@ def run(options: argparse.Namespace) -> int:
             layout, options.data, split, label_map, options.annotations, partial=True
         )
         reports[split] = _describe_frames(survey(frames), label_map)
-    if options.json:
-        print(json.dumps(reports, indent=2))
-    else:
-        print('\n\n'.join(_format(split, report) for split, report in reports.items()))
+    write_results(options, reports, lambda: _print(reports))
     return int(any(report['problems'] for report in reports.values()))
 
 
@@ -100,26 +102,26 @@ def _describe_images(found: 'ImageSurvey') -> dict[str, Any]:
     }
 
 
-def _format(split: str, report: dict[str, Any]) -> str:
+def _print(reports: Mapping[str, dict[str, Any]]) -> None:
+    from lednet_ros.cli.tables import make_console, print_rows
     from lednet_ros.datasets import list_problems
 
-    classes = report['classes']
-    if 'images' in report:
-        smallest, largest = min(classes, key=classes.get), max(classes, key=classes.get)
-        lines = [
-            f"{split}: {report['images']} images of {len(classes)} classes",
-            f'  fewest: {classes[smallest]} of {smallest}',
-            f'  most: {classes[largest]} of {largest}',
-        ]
-    else:
-        sizes = ', '.join(f'{count} of {size}' for size, count in report['sizes'].items())
-        lines = [f"{split}: {report['frames']} frames ({sizes or 'none is readable'})"]
-        width = max(len(name) for name in (*classes, 'unlabeled'))
-        lines.append(f"  {'class':<{width}}  pixels %  in frames")
-        lines += [
-            f"  {name:<{width}}  {100 * entry['share']:8.2f}  {entry['frames']:9}"
-            for name, entry in classes.items()
-        ]
-        lines.append(f"  {'unlabeled':<{width}}  {100 * report['unlabeled']:8.2f}")
-    lines.append(f"  {list_problems(report['problems'])}")
-    return '\n'.join(lines)
+    console = make_console()
+    for split, report in reports.items():
+        classes = report['classes']
+        if 'images' in report:
+            title = f"{split}: {report['images']} images of {len(classes)} classes"
+            smallest, largest = min(classes, key=classes.get), max(classes, key=classes.get)
+            rows = [
+                {'': 'fewest', 'class': smallest, 'images': classes[smallest]},
+                {'': 'most', 'class': largest, 'images': classes[largest]},
+            ]
+        else:
+            sizes = ', '.join(f'{count} of {size}' for size, count in report['sizes'].items())
+            title = f"{split}: {report['frames']} frames ({sizes or 'none is readable'})"
+            rows = [
+                {'class': name, 'pixels %': 100 * found['share'], 'in frames': found['frames']}
+                for name, found in classes.items()
+            ]
+            rows.append({'class': 'unlabeled', 'pixels %': 100 * report['unlabeled']})
+        print_rows(console, rows, title, list_problems(report['problems']))

@@ -17,7 +17,7 @@
 import argparse
 from pathlib import Path
 
-from lednet_ros.cli.parsing import Subparsers
+from lednet_ros.cli.parsing import add_output_option, add_topic_option, Renamed, Subparsers
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -29,9 +29,19 @@ def add_parser(subparsers: Subparsers) -> None:
         'input', nargs='?', type=Path, help='rosbag2, video or folder of images; default: street'
     )
     parser.add_argument('--seconds', type=float, default=20.0, help='how long (default: 20)')
-    parser.add_argument('--output', type=Path, default=Path('demo_out'), metavar='DIR')
-    parser.add_argument('--checkpoint', default='lednet')
-    parser.add_argument('--topic', help='image topic of the bag, if it has several')
+    add_output_option(
+        parser,
+        'folder of the results (default: demo_out)',
+        default=Path('demo_out'),
+        metavar='DIR',
+    )
+    parser.add_argument(
+        '--checkpoint',
+        default='lednet',
+        help='file or name of a shipped checkpoint (default: lednet)',
+    )
+    add_topic_option(parser)
+    parser.add_argument('--topic', action=Renamed, dest='image_topic', help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
 
@@ -40,5 +50,5 @@ def run(options: argparse.Namespace) -> int:
     from lednet_ros.live.demo import run_demo
 
     return run_demo(
-        options.input, options.seconds, options.output, options.checkpoint, options.topic
+        options.input, options.seconds, options.output, options.checkpoint, options.image_topic
     )

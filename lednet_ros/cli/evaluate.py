@@ -15,7 +15,7 @@
 """`lednet evaluate`: accuracy on labeled frames, of folders and of bags."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 import glob
 from pathlib import Path
@@ -23,10 +23,14 @@ import sys
 from typing import Any
 
 from lednet_ros.cli.parsing import (
+    add_json_option,
     add_layout_arguments,
     add_segmenter_options,
+    add_topic_option,
+    make_folders,
     read_segmenter_options,
     Subparsers,
+    write_results,
 )
 
 # Options for one kind of data, with their defaults.
@@ -54,7 +58,7 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar='DATA',
         help='folder with SPLIT/images and SPLIT/labels, Cityscapes, or bags (names or patterns)',
     )
-    parser.add_argument('--json', metavar='FILE', help='also write the figures to FILE')
+    add_json_option(parser)
     add_segmenter_options(parser)
     _add_folder_arguments(parser.add_argument_group('folders'))
     _add_bag_arguments(parser.add_argument_group('bags'))
@@ -100,7 +104,7 @@ def _add_folder_arguments(group: Any) -> None:
 
 
 def _add_bag_arguments(group: Any) -> None:
-    group.add_argument('--image-topic', metavar='TOPIC', help='default: the only image topic')
+    add_topic_option(group)
     group.add_argument('--label-topic', metavar='TOPIC', help='ground truth: ids or colors')
     group.add_argument(
         '--labels', type=Path, metavar='DIR', help='ground truth: files SEC.NANOSEC.png'
@@ -131,12 +135,9 @@ def _add_bag_arguments(group: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Evaluate, print the table, write the files and give the verdict."""
     from lednet_ros.evaluation.gate import FAILED, Gate, parse_limit, read_baseline
-    from lednet_ros.files import make_folder, write_json
     from lednet_ros.recordings.bags import is_bag, SourceError
 
-    # Fails now rather than after the work.
-    for path in filter(None, (options.json, options.csv, options.report)):
-        make_folder(Path(path).parent)
+    make_folders(options.json, options.csv, options.report)
     gate = Gate(
         options.min_miou,
         dict(parse_limit(text) for text in options.min_iou),
@@ -146,10 +147,11 @@ def run(options: argparse.Namespace) -> int:
     paths = _expand(options.data)
     if all(is_bag(path) for path in paths):
         _refuse(options, FOLDER_OPTIONS, 'folders')
-        figures, code = _evaluate_bags(options, paths, gate)
+        figures, print_tables, code = _evaluate_bags(options, paths, gate)
     elif len(paths) == 1 and paths[0].is_dir():
         _refuse(options, BAG_OPTIONS, 'bags')
-        figures, code = _evaluate_folder(options, paths[0], gate), 0
+        figures, print_tables = _evaluate_folder(options, paths[0], gate)
+        code = 0
     else:
         wrong = next(path for path in paths if not is_bag(path))
         reason = 'is not a bag' if wrong.exists() else 'does not exist'
@@ -157,19 +159,20 @@ def run(options: argparse.Namespace) -> int:
             f'{wrong} {reason}; needed: a folder of frames, or bags (a folder with '
             'metadata.yaml, or a .mcap, .db3 or .bag file)'
         )
-    if options.json:
-        write_json(figures, options.json)
+    write_results(options, figures, print_tables)
     shortfalls = gate.shortfalls(figures)
     for line in shortfalls:
         print(f'fell short: {line}', file=sys.stderr)
     return FAILED if shortfalls else code
 
 
-def _evaluate_folder(options: argparse.Namespace, folder: Path, gate: Any) -> Mapping[str, Any]:
+def _evaluate_folder(
+    options: argparse.Namespace, folder: Path, gate: Any
+) -> tuple[Mapping[str, Any], Callable[[], None]]:
     from lednet_ros.checkpoint import load_checkpoint
     from lednet_ros.datasets import guess_layout, open_labeled
     from lednet_ros.evaluation.cityscapes import open_for_submission
-    from lednet_ros.evaluation.dataset import evaluate, format_table, to_dict
+    from lednet_ros.evaluation.dataset import accuracy_rows, evaluate, to_dict
     from lednet_ros.evaluation.multi_scale import MultiScaleSegmenter
     from lednet_ros.files import make_folder
     from lednet_ros.inference.segmenter import Segmenter
@@ -194,14 +197,21 @@ def _evaluate_folder(options: argparse.Namespace, folder: Path, gate: Any) -> Ma
     else:
         frames = open_labeled(layout, *what)
     result = evaluate(segmenter, frames, options.submission)
-    print(format_table(result))
-    return to_dict(result)
+    metrics = to_dict(result)
+
+    def print_tables() -> None:
+        from lednet_ros.cli.tables import make_console, print_rows
+
+        speed = f'{result.images} frames, {result.fps:.1f} frames/s'
+        print_rows(make_console(), accuracy_rows(metrics), caption=speed)
+
+    return metrics, print_tables
 
 
 def _evaluate_bags(
     options: argparse.Namespace, paths: list[Path], gate: Any
-) -> tuple[Mapping[str, Any], int]:
-    from lednet_ros.evaluation.dataset import format_accuracies
+) -> tuple[Mapping[str, Any], Callable[[], None], int]:
+    from lednet_ros.evaluation.dataset import accuracy_rows
     from lednet_ros.evaluation.ground_truth import list_label_files
     from lednet_ros.evaluation.many_bags import evaluate_bags, EvaluationSettings
     from lednet_ros.evaluation.recording import format_notes, recording_to_dict, TruthSource
@@ -246,14 +256,19 @@ def _evaluate_bags(
             raise SourceError(f'none of {len(paths)} bags could be evaluated')
         total = found.total
     figures = {**recording_to_dict(total), 'failures': failures, **node}
-    if figures['matched']:
-        print(format_accuracies(figures))
-    print(format_notes(total))
-    if node:
-        values = node['node']
-        percentiles = ', '.join(f'{name} {v:.1f}' for name, v in values['latency_ms'].items())
-        counters = ', '.join(f'{name} {v}' for name, v in values['counters'].items())
-        print(f'node: latency {percentiles} ms; {counters}')
+
+    def print_tables() -> None:
+        from lednet_ros.cli.tables import make_console, print_rows
+
+        console = make_console()
+        if figures['matched']:
+            print_rows(console, accuracy_rows(figures))
+        print(format_notes(total))
+        if node:
+            values = node['node']
+            row = {**values['latency_ms'], **values['counters']}
+            print_rows(console, [row], 'node: latency [ms] and frames')
+
     if options.csv or options.report:
         # Plots take a while to import.
         from lednet_ros.evaluation.recording_report import write_csv, write_recording_report
@@ -270,7 +285,7 @@ def _evaluate_bags(
                 settings.truth,
                 gate.shortfalls(figures) if limited else None,
             )
-    return figures, 1 if failures or total.problems else 0
+    return figures, print_tables, 1 if failures or total.problems else 0
 
 
 def _refuse(options: argparse.Namespace, defaults: Mapping[str, Any], data: str) -> None:

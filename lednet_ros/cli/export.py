@@ -15,9 +15,8 @@
 """`lednet export`: networks for other runtimes."""
 
 import argparse
-from pathlib import Path
 
-from lednet_ros.cli.parsing import Subparsers
+from lednet_ros.cli.parsing import add_output_option, Subparsers
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -27,7 +26,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         'checkpoint', nargs='?', default='lednet', help='file or shipped name (default: lednet)'
     )
-    parser.add_argument('-o', '--output', type=Path, required=True, help='the file')
+    add_output_option(parser, 'the file', required=True, metavar='FILE')
     parser.add_argument(
         '--format',
         choices=('onnx', 'openvino', 'litert'),

@@ -15,9 +15,9 @@
 """`lednet info`: what a checkpoint or a network is."""
 
 import argparse
-import json
+from collections.abc import Mapping
 
-from lednet_ros.cli.parsing import add_json_flag, Subparsers
+from lednet_ros.cli.parsing import add_json_option, Subparsers, write_results
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -38,7 +38,7 @@ def add_parser(subparsers: Subparsers) -> None:
         default=(512, 1024),
         help='frame size for the GFLOPs (default: 512 1024)',
     )
-    add_json_flag(parser)
+    add_json_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -56,19 +56,27 @@ def run(options: argparse.Namespace) -> int:
     else:
         classes = 20 if options.classes is None else options.classes
         description = describe_network(options.network, classes, size)
-    if options.json:
-        print(json.dumps(description, indent=2))
-        return 0
-    for key, value in description.items():
-        print(f"{key + ':':<18}{_readable(value)}")
+    write_results(options, description, lambda: _print(description))
     return 0
+
+
+def _print(description: Mapping[str, object]) -> None:
+    from lednet_ros.cli.tables import make_console, print_rows
+
+    rows = [
+        {'property': key, 'value': _readable(value).lstrip('\n')}
+        for key, value in description.items()
+    ]
+    print_rows(make_console(), rows)
 
 
 def _readable(value: object) -> str:
     if isinstance(value, list):
         return ', '.join(map(str, value))
     if isinstance(value, dict):
-        return ''.join(f'\n  {key}: {_readable(item)}' for key, item in value.items())
+        return ''.join(
+            f'\n{key}: {_readable(item)}'.replace('\n', '\n  ') for key, item in value.items()
+        )
     if isinstance(value, float):
         return f'{value:.4g}'
     return f'{value:,}' if isinstance(value, int) else str(value)

@@ -18,6 +18,7 @@ import argparse
 from collections.abc import Callable, Sequence
 import json
 from pathlib import Path
+import sys
 from typing import Any, TYPE_CHECKING
 
 from lednet_ros.inference.options import Names, Option, OPTIONS, SegmenterOptions, Size
@@ -39,6 +40,22 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='write the results as JSON; without FILE, or with -, to stdout in place of tables',
     )
+
+
+class Renamed(argparse.Action):
+    """An option's former name, which warns and works for one more minor version."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Warn, and store the value under the present name."""
+        present = f"--{self.dest.replace('_', '-')}"
+        print(f'{option_string} is now {present} and will be removed', file=sys.stderr)
+        setattr(namespace, self.dest, values)
 
 
 def add_output_option(parser: argparse.ArgumentParser, what: str, **details: Any) -> None:

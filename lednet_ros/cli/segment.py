@@ -19,7 +19,9 @@ from pathlib import Path
 import sys
 
 from lednet_ros.cli.parsing import (
+    add_output_option,
     add_segmenter_options,
+    add_topic_option,
     make_segmenter,
     Subparsers,
 )
@@ -39,13 +41,11 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar='INPUT',
         help='image, folder of images, video, camera (/dev/video0) or bag',
     )
-    parser.add_argument(
-        '-o',
-        '--output',
-        type=Path,
+    add_output_option(
+        parser,
+        'folder or file; with several inputs, a folder with one of each',
         required=True,
         metavar='OUT',
-        help='folder or file; with several inputs, a folder with one of each',
     )
     parser.add_argument(
         '--as',
@@ -55,7 +55,7 @@ def add_parser(subparsers: Subparsers) -> None:
         'bag with the results added (default: video if OUT ends like one, bag for a bag, '
         'otherwise labels)',
     )
-    parser.add_argument('--image-topic', metavar='TOPIC', help='default: the only image topic')
+    add_topic_option(parser)
     parser.add_argument('--legend', action='store_true', help='names of the classes below')
     parser.add_argument('--boundaries', action='store_true', help='lines where classes meet')
     parser.add_argument(

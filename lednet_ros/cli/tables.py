@@ -60,8 +60,10 @@ def print_rows(
     lines += [[_text(row.get(column)) for column in columns] for row in rows]
     if transposed:
         lines = [list(line) for line in zip(*lines, strict=True)]
-    widths = [_width(cells) for cells in zip(*lines, strict=True)]
-    widths[0] = min(max(len(line[0]) for line in lines), NAME_WIDTH)
+    name_width = min(max(len(line[0]) for line in lines), NAME_WIDTH)
+    limit = TEXT_WIDTH if len(lines[0]) > 2 else console.width - name_width - 4
+    widths = [name_width]
+    widths += [_width(cells, limit) for cells in list(zip(*lines, strict=True))[1:]]
     if title:
         console.print(f'[bold]{title}[/bold]')
     for block in _split(widths, console.width):
@@ -70,7 +72,7 @@ def print_rows(
             table.add_column(
                 lines[0][index],
                 width=widths[index],
-                justify='left' if not index or widths[index] == TEXT_WIDTH else 'right',
+                justify='left' if not index or widths[index] >= TEXT_WIDTH else 'right',
             )
         for line in lines[1:]:
             table.add_row(*(line[index] for index in (0, *block)))
@@ -79,21 +81,22 @@ def print_rows(
         console.print(caption)
 
 
-def _width(cells: Sequence[str]) -> int:
+def _width(cells: Sequence[str], limit: int) -> int:
     """Return the characters that a column needs; only its header breaks between words."""
     header, *values = cells
-    longest = max((len(value) for value in values), default=0)
-    needed = max(longest, *(len(word) for word in header.split() or ['']))
-    return min(needed, TEXT_WIDTH)
+    lines = [line for value in values for line in value.splitlines()] + header.split()
+    return min(max(map(len, lines), default=1), limit)
 
 
 def _split(widths: Sequence[int], available: int) -> list[list[int]]:
     """Split the columns after the first into blocks that fit, as even as possible."""
     blocks = _fill(widths, available)
-    # The same number of blocks, none of them wider than it must be.
-    while len(_fill(widths, available - 1)) == len(blocks):
-        available -= 1
-    return _fill(widths, available)
+    for narrower in range(available - 1, 0, -1):
+        candidate = _fill(widths, narrower)
+        if len(candidate) > len(blocks) or max(map(len, candidate)) == 1:
+            break
+        blocks = candidate
+    return blocks
 
 
 def _fill(widths: Sequence[int], available: int) -> list[list[int]]:
@@ -115,3 +118,27 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return 'yes' if value else 'no'
     return f'{value:.4g}' if isinstance(value, float) else str(value)
+
+
+def print_results(results: Mapping[str, Any]) -> None:
+    """Print the rows of a benchmark, what they were measured on, and what was not measured."""
+    from lednet_ros.benchmark.plots import describe_machine, describe_setup
+
+    console = make_console()
+    # Few networks with many values each.
+    transposed = 'ratios' in results
+    caption = describe_machine(results['machine'])
+    print_rows(console, results['rows'], describe_setup(results), caption, transposed)
+    if 'device_rows' in results:
+        caption = 'by the clock of the GPU, without copies to and from it'
+        print_rows(console, results['device_rows'], 'on the device', caption)
+    if transposed:
+        print_rows(console, results['ratios'], 'divided by the first', transposed=True)
+    for name, rate in results.get('peak_fps', {}).items():
+        console.print(f'peak of {name}: {rate} frames/s')
+    for name, value in results.get('trend', {}).items():
+        console.print(f"{name.replace('_', ' ')}: {value}")
+    if 'surprises' in results:
+        console.print(f"results without a frame, or duplicates: {results['surprises']}")
+    for name, reason in results.get('not_measured', {}).items():
+        console.print(f'not measured: {name} ({reason})')

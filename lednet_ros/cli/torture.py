@@ -15,39 +15,34 @@
 """`lednet torture`: what the live node survives."""
 
 import argparse
-from pathlib import Path
 
-from lednet_ros.cli.parsing import Subparsers
+from lednet_ros.cli.parsing import add_json_option, make_folders, Subparsers, write_results
 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the command's parser."""
-    text = 'bring faults about on live nodes, then let one run under load'
+    text = 'inject faults into live nodes, then run one under load'
     parser = subparsers.add_parser('torture', help=text, description=text)
     parser.add_argument(
         '--fault', action='append', default=[], metavar='NAME', help='only this one (repeatable)'
     )
-    parser.add_argument('--quick', action='store_true', help='as seldom as the tests do it')
+    parser.add_argument(
+        '--quick', action='store_true', help='inject each fault as few times as the tests do'
+    )
     parser.add_argument(
         '--soak-minutes', type=float, default=2.0, help='0 for no soak (default: 2)'
     )
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the figures to FILE')
+    add_json_option(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the faults, print the tables and write the file; 1 if one was not survived."""
-    from lednet_ros.benchmark.tables import print_results
-    from lednet_ros.files import make_folder, write_json
+    """Inject the faults and print the tables; return 1 if the node did not survive one."""
+    from lednet_ros.cli.tables import print_results
     from lednet_ros.live.torture import run_torture
 
-    if options.json:
-        # Fails now rather than after the work.
-        make_folder(options.json.parent)
+    make_folders(options.json)
     results = run_torture(options.fault, options.quick, options.soak_minutes)
-    print_results(results)
-    if 'soak' in results:
-        print_results(results['soak'])
-    if options.json:
-        write_json(results, options.json)
+    parts = [results, *([results['soak']] if 'soak' in results else [])]
+    write_results(options, results, lambda: [print_results(part) for part in parts])
     return 0 if all(row['survived'] for row in results['rows']) else 1

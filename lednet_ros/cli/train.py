@@ -15,9 +15,11 @@
 """`lednet train`: train a network by a recipe."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from lednet_ros.cli.parsing import Subparsers
+from lednet_ros.cli.parsing import add_json_option, add_output_option, Subparsers, write_results
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -25,7 +27,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser('train', help='train a network by a recipe')
     parser.add_argument('recipe', help='YAML file, or the name of one in config/train')
     parser.add_argument('--data', metavar='DIR', help='folder of the data set')
-    parser.add_argument('--output', required=True, metavar='DIR', help='folder for the results')
+    add_output_option(parser, 'folder of the results', required=True, metavar='DIR')
+    add_json_option(parser)
     parser.add_argument(
         '--set',
         action='append',
@@ -34,7 +37,7 @@ def add_parser(subparsers: Subparsers) -> None:
         dest='settings',
         help='change an entry of the recipe, like stages.0.epochs=5 (repeatable)',
     )
-    parser.add_argument('--resume', action='store_true', help='go on from the last epoch')
+    parser.add_argument('--resume', action='store_true', help='continue after the last epoch')
     parser.set_defaults(run=run)
 
 
@@ -45,8 +48,16 @@ def run(options: argparse.Namespace) -> int:
 
     recipe = load_recipe(options.recipe, options.settings)
     root = Path(options.data) if options.data else None
-    metrics = train(recipe, root, Path(options.output), options.resume)
-    for name, figures in metrics.items():
-        numbers = {key: value for key, value in figures.items() if isinstance(value, float)}
-        print(f'{name}:', ', '.join(f'{key} {value:.4f}' for key, value in numbers.items()))
+    metrics = train(recipe, root, options.output, options.resume)
+    write_results(options, metrics, lambda: _print(metrics))
     return 0
+
+
+def _print(metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    from lednet_ros.cli.tables import make_console, print_rows
+
+    rows = [
+        {'data': name, **{key: value for key, value in found.items() if isinstance(value, float)}}
+        for name, found in metrics.items()
+    ]
+    print_rows(make_console(), rows)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from lednet_ros.cli.parsing import (
     add_segmenter_options,
+    add_topic_option,
     make_segmenter,
     Subparsers,
 )
@@ -30,7 +31,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         'input', type=Path, metavar='INPUT', help='image, folder, video, camera or bag'
     )
-    parser.add_argument('--image-topic', metavar='TOPIC', help='default: the only image topic')
+    add_topic_option(parser)
     parser.add_argument('--host', default='127.0.0.1', help='to listen on (default: 127.0.0.1)')
     parser.add_argument(
         '--port', type=int, default=8080, help='0 takes a free one (default: 8080)'

@@ -160,46 +160,37 @@ def figures_of(confusion: ConfusionMatrix) -> dict[str, Any]:
     }
 
 
-def format_table(result: EvaluationResult) -> str:
-    """Format the figures of a result for a terminal."""
-    figures = to_dict(result)
-    classes = list(figures['iou'].items())
-    mean = ('mIoU', figures['miou'])
-    category_mean = ('category mIoU', figures['category_miou'])
-    accuracy = ('pixel accuracy', figures['pixel_accuracy'])
-    if result.instances is None:
-        lines = [format_accuracies(figures)]
-    else:
-        iiou, category_iiou = figures['iiou'], figures['category_iiou']
-        lines = [
-            f"{'':<16}{'IoU':>8}{'iIoU':>8}",
-            *(_row(name, value, iiou[name]) for name, value in classes),
-            _row(*mean, figures['instance_miou']),
-            *(
-                _row(name, value, category_iiou[name])
-                for name, value in figures['category_iou'].items()
-            ),
-            _row(*category_mean, figures['category_instance_miou']),
-            _row(*accuracy),
-        ]
-    lines.append(f'{result.images} frames, {result.fps:.1f} frames/s')
-    return '\n'.join(lines)
+def accuracy_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """
+    Return the accuracies among the metrics of an evaluation as rows of a table.
 
+    Parameters
+    ----------
+    metrics
+        As `to_dict` returns them.
 
-def format_accuracies(figures: Mapping[str, Any]) -> str:
-    """Format the figures of `figures_of` for a terminal."""
-    rows = [
-        *figures['iou'].items(),
-        ('mIoU', figures['miou']),
-        ('category mIoU', figures['category_miou']),
-        ('pixel accuracy', figures['pixel_accuracy']),
+    Returns
+    -------
+    list of dict
+        'class' (or what the value is a mean of), 'IoU' and, where there are instances, 'iIoU';
+        '-' where a value is undefined.
+
+    """
+    instances = metrics.get('iiou')
+    rows = [(name, value, (instances or {}).get(name)) for name, value in metrics['iou'].items()]
+    rows.append(('mIoU', metrics['miou'], metrics.get('instance_miou')))
+    if instances:
+        iiou = metrics['category_iiou']
+        rows += [(name, value, iiou[name]) for name, value in metrics['category_iou'].items()]
+    rows.append(
+        ('category mIoU', metrics['category_miou'], metrics.get('category_instance_miou'))
+    )
+    rows.append(('pixel accuracy', metrics['pixel_accuracy'], None))
+    names = ('class', 'IoU', 'iIoU') if instances else ('class', 'IoU')
+    return [
+        {name: '-' if value is None else value for name, value in zip(names, row, strict=False)}
+        for row in rows
     ]
-    return '\n'.join(_row(*row) for row in rows)
-
-
-def _row(name: str, *values: float | None) -> str:
-    cells = ('-' if value is None else f'{value:.4f}' for value in values)
-    return f"{name:<16}{''.join(f'{cell:>8}' for cell in cells)}"
 
 
 def _has_instances(frames: Dataset | Sequence[LabeledFrame]) -> bool:

@@ -18,8 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lednet_ros.benchmark.models import find_ratios, run_models
-from lednet_ros.benchmark.tables import plot_results, print_results
+from lednet_ros.benchmark.plots import plot_results
 from lednet_ros.checkpoint import shipped_checkpoints
+from lednet_ros.cli.tables import print_results
 from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.models import NETWORKS
 import pytest

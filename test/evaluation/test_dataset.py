@@ -26,9 +26,9 @@ from lednet_ros.datasets import (
     SyntheticDataset,
 )
 from lednet_ros.evaluation.dataset import (
+    accuracy_rows,
     evaluate,
     EvaluationResult,
-    format_table,
     to_dict,
 )
 from lednet_ros.evaluation.metrics import ConfusionMatrix
@@ -125,17 +125,18 @@ def test_json_file_is_strict_json(segmenter: Segmenter, tmp_path: Path) -> None:
     assert set(figures['iou'].values()) == {None}
 
 
-def test_table_holds_every_figure(segmenter: Segmenter, frames: list[LabeledFrame]) -> None:
+def test_rows_hold_every_accuracy(segmenter: Segmenter, frames: list[LabeledFrame]) -> None:
     result = evaluate(segmenter, frames[:1])
-    lines = format_table(result).splitlines()
-    figures = to_dict(result)
-    assert [line.split()[0] for line in lines[:11]] == list(segmenter.label_map.names)
-    assert lines[11].split() == ['mIoU', f"{figures['miou']:.4f}"]
-    assert lines[12].split() == ['category', 'mIoU', f"{figures['category_miou']:.4f}"]
-    assert lines[13].split() == ['pixel', 'accuracy', f"{figures['pixel_accuracy']:.4f}"]
-    assert lines[14].startswith('1 frames, ')
+    rows = accuracy_rows(to_dict(result))
+    metrics = to_dict(result)
+    assert [row['class'] for row in rows[:11]] == list(segmenter.label_map.names)
+    assert rows[11:] == [
+        {'class': 'mIoU', 'IoU': metrics['miou']},
+        {'class': 'category mIoU', 'IoU': metrics['category_miou']},
+        {'class': 'pixel accuracy', 'IoU': metrics['pixel_accuracy']},
+    ]
     empty = EvaluationResult(ConfusionMatrix(segmenter.label_map), 1, 25.0, 1000)
-    assert format_table(empty).splitlines()[0].split() == ['sky', '-']
+    assert accuracy_rows(to_dict(empty))[0] == {'class': 'sky', 'IoU': '-'}
 
 
 def test_no_frames_are_refused(segmenter: Segmenter) -> None:

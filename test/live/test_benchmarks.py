@@ -17,7 +17,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lednet_ros.benchmark.tables import plot_results, print_results
+from lednet_ros.benchmark.plots import plot_results
+from lednet_ros.cli.tables import print_results
 from lednet_ros.live import benchmarks
 from lednet_ros.live.benchmarks import (
     find_peak,

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Results for people: a table on the terminal, a plot in a file."""
+"""Plots of the results of benchmarks."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,52 +20,8 @@ import textwrap
 from typing import Any
 
 from lednet_ros.files import atomic_path
-from rich.console import Console
-from rich.table import Table
 
-FILE_WIDTH = 140
 CAPTION_WIDTH = 120
-
-
-def print_results(results: Mapping[str, Any]) -> None:
-    """Print a benchmark's rows, and what they were measured on."""
-    console = Console()
-    if not console.is_terminal:
-        # A file or a pipe has no width to keep to.
-        console = Console(width=FILE_WIDTH)
-    machine = results['machine']
-    # Few networks with many figures each.
-    turned = 'ratios' in results
-    console.print(_table(results['rows'], _title(results), _caption(machine), turned))
-    if 'device_rows' in results:
-        caption = 'by the clock of the GPU, without copies to and from it'
-        console.print(_table(results['device_rows'], 'on the device', caption))
-    if turned:
-        console.print(_table(results['ratios'], 'divided by the first', '', turned))
-    for name, rate in results.get('peak_fps', {}).items():
-        console.print(f'peak of {name}: {rate} frames/s', highlight=False)
-    for name, value in results.get('trend', {}).items():
-        console.print(f"{name.replace('_', ' ')}: {value}", highlight=False)
-    if 'surprises' in results:
-        console.print(f"results of no frame, or twice: {results['surprises']}", highlight=False)
-    for name, reason in results.get('not_measured', {}).items():
-        console.print(f'not measured: {name} ({reason})', highlight=False)
-
-
-def _table(
-    rows: Sequence[Mapping[str, Any]], title: str, caption: str, turned: bool = False
-) -> Table:
-    table = Table(title=title, caption=caption)
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    lines = [[column.replace('_', ' ') for column in columns]]
-    lines += [[_text(row.get(column, '')) for column in columns] for row in rows]
-    if turned:
-        lines = [list(line) for line in zip(*lines, strict=True)]
-    for number, header in enumerate(lines[0]):
-        table.add_column(header, justify='right' if number else 'left')
-    for line in lines[1:]:
-        table.add_row(*line)
-    return table
 
 
 def plot_results(results: Mapping[str, Any], path: Path) -> None:
@@ -84,8 +40,8 @@ def plot_results(results: Mapping[str, Any], path: Path) -> None:
         _draw_memory(axes, rows)
     else:
         _draw_lines(axes, rows)
-    caption = textwrap.fill(_caption(results['machine']), CAPTION_WIDTH)
-    figure.suptitle(f'{_title(results)}\n{caption}', fontsize=9)
+    caption = textwrap.fill(describe_machine(results['machine']), CAPTION_WIDTH)
+    figure.suptitle(f'{describe_setup(results)}\n{caption}', fontsize=9)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:] or 'png', dpi=120)
 
@@ -142,7 +98,8 @@ def _draw_lines(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.legend()
 
 
-def _title(results: Mapping[str, Any]) -> str:
+def describe_setup(results: Mapping[str, Any]) -> str:
+    """Return what was measured, as a title."""
     words = [f"{results['benchmark']}:"]
     if 'network' in results:
         words.append(f"{results['network']}, {results['classes']} classes,")
@@ -152,13 +109,8 @@ def _title(results: Mapping[str, Any]) -> str:
     return ' '.join(words).rstrip(',')
 
 
-def _caption(machine: Mapping[str, Any]) -> str:
+def describe_machine(machine: Mapping[str, Any]) -> str:
+    """Return processor, threads and versions, as a caption."""
     packages = ', '.join(f'{name} {number}' for name, number in machine['versions'].items())
     gpu = f"{machine['gpu']}; " if machine['gpu'] else ''
     return f"{gpu}{machine['processor']}, {machine['threads']} threads; {packages}"
-
-
-def _text(value: object) -> str:
-    if isinstance(value, bool):
-        return 'yes' if value else 'no'
-    return f'{value:.4g}' if isinstance(value, float) else str(value)
