@@ -23,7 +23,6 @@ from rich.table import Table
 
 # A file or a pipe has no width to keep to.
 FILE_WIDTH = 140
-NAME_WIDTH = 26
 TEXT_WIDTH = 32
 
 
@@ -60,12 +59,12 @@ def print_rows(
     lines += [[_text(row.get(column)) for column in columns] for row in rows]
     if transposed:
         lines = [list(line) for line in zip(*lines, strict=True)]
-    name_width = min(max(len(line[0]) for line in lines), NAME_WIDTH)
+    name_width = min(max(len(line[0]) for line in lines), console.width // 3)
     limit = TEXT_WIDTH if len(lines[0]) > 2 else console.width - name_width - 4
     widths = [name_width]
     widths += [_width(cells, limit) for cells in list(zip(*lines, strict=True))[1:]]
     if title:
-        console.print(f'[bold]{title}[/bold]')
+        console.print(title, style='bold', soft_wrap=True, markup=False)
     for block in _split(widths, console.width):
         table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
         for index in (0, *block):
@@ -78,7 +77,7 @@ def print_rows(
             table.add_row(*(line[index] for index in (0, *block)))
         console.print(table)
     if caption:
-        console.print(caption)
+        console.print(caption, soft_wrap=True, markup=False)
 
 
 def _width(cells: Sequence[str], limit: int) -> int:

@@ -39,6 +39,7 @@ import pytest
 pytestmark = pytest.mark.ros
 
 
+@pytest.mark.slow
 def test_transport_through_both_nodes() -> None:
     results = run_transport((96, 128), 2, 0.5)
     rows = {row['name']: row for row in results['rows']}
@@ -50,6 +51,7 @@ def test_transport_through_both_nodes() -> None:
         assert row['median_ms'] > 0
 
 
+@pytest.mark.slow
 def test_the_node_and_the_naive_one_with_a_network(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,6 +70,7 @@ def test_the_node_and_the_naive_one_with_a_network(
     assert (tmp_path / 'node.svg').stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_several_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmarks, 'CAMERA_COUNTS', (2,))
     (row,) = run_cameras('lednet', (64, 96), (96, 128), 0.5, 1)['rows']
@@ -75,6 +78,7 @@ def test_several_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row['fps_slowest'] <= row['fps_fastest']
 
 
+@pytest.mark.slow
 def test_a_soak(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(benchmarks, 'FEWEST_CHUNKS', 3)
     results = run_soak('lednet', (64, 96), (96, 128), 1, 0.05, 20.0)

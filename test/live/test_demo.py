@@ -25,7 +25,7 @@ import pytest
 from rosbags.rosbag2 import Reader
 
 # They share the topics of the demo.
-pytestmark = [pytest.mark.ros, pytest.mark.xdist_group('demo')]
+pytestmark = pytest.mark.ros
 
 
 def run_demo(*arguments: str) -> 'subprocess.CompletedProcess[str]':

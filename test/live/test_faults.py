@@ -29,6 +29,9 @@ pytestmark = pytest.mark.ros
 # Connecting a subscriber takes time from a node on two busy cores: the next frame may replace one.
 SOME_LOST = {'stuck subscriber', 'subscribers come and go'}
 
+# Finds the node's capacity first.
+SLOW = {'overload'}
+
 SETUPS = list({id(fault.setup): fault.setup for fault in FAULTS}.values())
 
 
@@ -52,8 +55,8 @@ def probe(session: Any, request: pytest.FixtureRequest) -> Iterator[Probe]:
 
 def of_setup(setup: Setup, *values: Any, name: str) -> Any:
     """Make parameters of a test that shares the node of a setup with others."""
-    group = pytest.mark.xdist_group(f'faults_{SETUPS.index(setup)}')
-    return pytest.param(setup, *values, id=name, marks=group)
+    marks = [pytest.mark.slow] if name in SLOW else []
+    return pytest.param(setup, *values, id=name, marks=marks)
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,7 @@ def test_int8_gives_nearly_the_labels_of_fp32(shipped: Checkpoint) -> None:
         assert (quantized.segment(frame).labels[0] == labels).mean() > 0.97
 
 
+@pytest.mark.slow
 def test_int8_is_calibrated_with_images_of_a_folder(
     shipped: Checkpoint, tmp_path: Path, int8_cache: Path
 ) -> None:
