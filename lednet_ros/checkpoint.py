@@ -387,7 +387,7 @@ def _tensor(state_dict: Mapping[str, Tensor], key: str, source: str | Path) -> T
 
 
 def _first_line(error: Exception) -> str:
-    """Shorten an error of another library, whose text may go on for paragraphs."""
+    """Shorten an error of another library, whose text may continue for paragraphs."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

@@ -58,7 +58,7 @@ def share_directory() -> Path:
 
 
 def cache_folder() -> Path:
-    """Give the folder of compiled models: `$LEDNET_ROS_CACHE`, or `lednet_ros` in the user's."""
+    """Return the cache folder: `$LEDNET_ROS_CACHE`, or `lednet_ros` in the user's cache."""
     named = os.environ.get('LEDNET_ROS_CACHE')
     if named:
         return Path(named)
@@ -134,7 +134,7 @@ def make_folder(folder: Path) -> None:
 @contextlib.contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """
-    Give a temporary path that becomes `path` when the block ends without an error.
+    Provide a temporary path that becomes `path` when the block ends without an error.
 
     Parameters
     ----------

@@ -87,7 +87,7 @@ class LabelMap:
 
     @property
     def num_classes(self) -> int:
-        """Give the number of classes."""
+        """Return the number of classes."""
         return len(self.labels)
 
     @cached_property
@@ -138,7 +138,7 @@ class LabelMap:
         return self.names.index(name)
 
     def for_color_blind(self) -> 'LabelMap':
-        """Give the same classes in colors that people with any color vision tell apart."""
+        """Return the same classes in colors that people with any color vision can tell apart."""
         colors = itertools.cycle(COLOR_BLIND_COLORS)
         return replace(
             self,
@@ -149,7 +149,7 @@ class LabelMap:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the content of the label map's YAML file."""
+        """Return the content of the label map's YAML file."""
         return {
             'name': self.name,
             'classes': [

@@ -19,7 +19,7 @@ import platform
 
 
 def describe_processor() -> str:
-    """Name the processor's model as well as the system tells it."""
+    """Name the processor's model as well as the system reports it."""
     try:
         for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
             if line.startswith('model name'):

@@ -124,7 +124,7 @@ def camvid() -> Path:
 @pytest.fixture(scope='session')
 def make_weights() -> MakeWeights:
     """
-    Give weights by rule, the same on every machine and in every version of torch.
+    Return weights by rule, the same on every machine and in every version of torch.
 
     The tensors are taken in the order of their sorted names; number i is drawn from
     `numpy.random.RandomState(seed + i).uniform(low, high, shape)`, in float64, and rounded to
@@ -166,7 +166,7 @@ def small_weights(make_weights: MakeWeights) -> dict[str, Tensor]:
 
 @pytest.fixture
 def small_content(small_weights: dict[str, Tensor]) -> Checkpoint:
-    """Give a checkpoint of weights by rule with the label map camvid and a small input size."""
+    """Return a checkpoint of weights by rule with the label map camvid and a small input size."""
     return Checkpoint(
         network='lednet',
         label_map=LabelMap.load('camvid'),
@@ -182,7 +182,7 @@ def small_content(small_weights: dict[str, Tensor]) -> Checkpoint:
 def content_of_each_network(
     request: pytest.FixtureRequest, small_content: Checkpoint, make_weights: MakeWeights
 ) -> Checkpoint:
-    """Give what `small_content` is, of each network."""
+    """Return what `small_content` is, of each network."""
     network = build_network(request.param, 11)
     return replace(
         small_content,

@@ -124,7 +124,7 @@ def test_tensors_of_any_memory_layout_are_saved(
     assert torch.equal(loaded, tensor)
 
 
-def test_own_label_map_is_carried_and_can_be_replaced(
+def test_custom_label_map_is_stored_and_can_be_replaced(
     small_content: Checkpoint, tmp_path: Path
 ) -> None:
     camvid = small_content.label_map
@@ -313,7 +313,7 @@ def test_weights_without_class_outputs(
 # --- Strict loading -------------------------------------------------------------------------
 
 
-def test_weights_go_into_the_network_in_its_own_precision(
+def test_weights_are_loaded_in_the_precision_of_the_network(
     small_weights: dict[str, Tensor]
 ) -> None:
     network = build_network('lednet', 11)
@@ -395,7 +395,7 @@ def test_authors_file_in_the_older_format_of_torch(
     assert load_checkpoint(path).network == network
 
 
-def test_authors_layout_of_other_classes_needs_its_label_map(
+def test_authors_layout_with_other_classes_needs_a_label_map(
     small_weights: dict[str, Tensor], tmp_path: Path
 ) -> None:
     path = tmp_path / 'mine.pth'

@@ -37,7 +37,7 @@ MIB = 2**20
 
 
 def laughs(levels: int) -> str:
-    """Give a few lines of YAML that hold nine values to the power of the levels."""
+    """Return a few lines of YAML that hold nine values to the power of the levels."""
     lines = ['a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha]']
     for level in range(1, levels):
         repeated = ', '.join([f'*a{level - 1}'] * 9)

@@ -103,7 +103,7 @@ def test_camvid_is_the_map_of_the_data(camvid: Path) -> None:
     assert content['ignore_index'] == UNLABELED
 
 
-def test_own_file(tmp_path: Path) -> None:
+def test_custom_file(tmp_path: Path) -> None:
     path = write(tmp_path / 'mine.yaml', [
         class_entry(0, 'floor', source_ids=[4, 9]),
         class_entry(1, 'box', category='thing', source_ids=[]),

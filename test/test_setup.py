@@ -88,7 +88,7 @@ def installed(python: Path, name: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_a_newer_release_of_a_package_with_an_extra_changes_nothing(
+def test_newer_release_of_a_package_with_an_extra_changes_nothing(
     setup: ModuleType, python: Path, release: Release, tmp_path: Path
 ) -> None:
     user = release('lednet_user', '1.0', requires='lednet_extra[toml]>=1.0')
@@ -101,7 +101,7 @@ def test_a_newer_release_of_a_package_with_an_extra_changes_nothing(
     setup.check(python, strict=True)
 
 
-def test_pip_alone_would_have_failed_there(
+def test_pip_without_no_deps_fails_there(
     python: Path, release: Release, tmp_path: Path
 ) -> None:
     # What the test before this one is worth: pip resolves unless told not to.
@@ -173,7 +173,7 @@ def test_every_entry_of_a_lock_has_a_version_and_hashes(path: Path) -> None:
     assert [line for line in entries if '==' not in line or '--hash=sha256:' not in line] == []
 
 
-def test_what_develops_is_not_installed_for_the_demo() -> None:
+def test_development_packages_are_not_installed_for_the_demo() -> None:
     names = {
         path.stem: {
             line.partition('==')[0]
@@ -259,7 +259,7 @@ def test_the_build_of_torch_suits_the_machine(
     assert hint == (not gpu and not cpu_build)
 
 
-def test_what_is_installed_already_is_not_installed_again(
+def test_installed_locks_are_not_installed_again(
     setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # A stand-in for pip and venv, which takes notes.
@@ -305,7 +305,7 @@ def test_what_is_installed_already_is_not_installed_again(
     assert set_up() == ['pip run', 'check']
 
 
-def test_a_set_up_that_fails_is_not_taken_for_done(
+def test_failed_set_up_is_not_recorded_as_done(
     setup: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     venv = tmp_path / '.venv'

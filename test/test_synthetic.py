@@ -49,13 +49,13 @@ def test_order_and_number_of_calls_do_not_change_a_frame() -> None:
         np.testing.assert_array_equal(labels, labels_again)
 
 
-def test_equal_times_of_other_types_give_the_same_frame() -> None:
+def test_equal_times_of_different_types_draw_the_same_frame() -> None:
     scene = StreetScene(96, 64, seed=1)
     for one, other in ((2, 2.0), (0.0, -0.0), (np.float64(0.5), 0.5)):
         np.testing.assert_array_equal(scene.render(one)[0], scene.render(other)[0])
 
 
-def test_a_frame_stays_as_it_is_when_the_next_one_is_drawn() -> None:
+def test_frame_is_unchanged_when_the_next_one_is_drawn() -> None:
     scene = StreetScene(96, 64)
     frame, labels = scene.render(0.0)
     kept_frame, kept_labels = frame.copy(), labels.copy()

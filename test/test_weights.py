@@ -59,7 +59,7 @@ def test_all_that_ship_are_tested() -> None:
     assert shipped_checkpoints() == sorted(RECIPES)
 
 
-def test_they_are_small_and_say_what_they_are(name: str, content: Checkpoint) -> None:
+def test_shipped_weights_are_small_and_have_metadata(name: str, content: Checkpoint) -> None:
     assert resolve_checkpoint(name).stat().st_size < 4_000_000
     assert content.network == name
     assert content.label_map == CAMVID
@@ -81,7 +81,7 @@ def test_they_are_of_the_recipe_that_ships(name: str, content: Checkpoint) -> No
     assert Recipe.model_validate(content.training['recipe']) == recipe
 
 
-def test_their_terms_and_figures_lie_beside_them(name: str, content: Checkpoint) -> None:
+def test_terms_and_metrics_are_documented(name: str, content: Checkpoint) -> None:
     page = (resolve_checkpoint(name).parent / 'README.md').read_text(encoding='utf-8')
     assert 'research and evaluation' in ' '.join(page.split())
     row = next(line for line in page.splitlines() if line.startswith(f'| `{name}.safetensors`'))
@@ -90,7 +90,7 @@ def test_their_terms_and_figures_lie_beside_them(name: str, content: Checkpoint)
 
 
 @pytest.mark.slow
-def test_camvid_gives_the_figure_that_they_state(
+def test_accuracy_on_camvid_matches_the_metadata(
     content: Checkpoint, segmenter: Segmenter, camvid: Path
 ) -> None:
     measured = evaluate(segmenter, FolderDataset(camvid, 'val', CAMVID))
@@ -98,7 +98,7 @@ def test_camvid_gives_the_figure_that_they_state(
 
 
 @pytest.mark.slow
-def test_streets_that_training_has_not_seen(
+def test_accuracy_on_unseen_streets(
     content: Checkpoint, segmenter: Segmenter
 ) -> None:
     streets = SyntheticDataset(12, (360, 480), 1 << 21, CAMVID, frames_per_street=2)

@@ -37,11 +37,11 @@ class Pipeline(Protocol):
     """From a frame to labels and overlay."""
 
     def __call__(self, frame: Pixels) -> tuple[Pixels, Pixels]:
-        """Give labels and overlay of a frame."""
+        """Segment a frame; return labels and overlay."""
 
 
 def preprocess(frame: Pixels, checkpoint: Checkpoint) -> torch.Tensor:
-    """Resize, reorder and normalize as tutorials do; gives (1, 3, *input_size) float32."""
+    """Resize, reorder and normalize as tutorials do; returns (1, 3, *input_size) float32."""
     height, width = checkpoint.input_size
     image = cv2.cvtColor(cv2.resize(frame, (width, height)), cv2.COLOR_BGR2RGB)
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float().div(255)
@@ -94,13 +94,13 @@ class EagerModule:
         self.palette = np.ascontiguousarray(checkpoint.label_map.palette[:, ::-1])
 
     def __call__(self, frame: Pixels) -> tuple[Pixels, Pixels]:
-        """Give labels and overlay of a frame."""
+        """Segment a frame; return labels and overlay."""
         labels = self.segment(frame)
         return labels, self.draw(frame, labels, self.palette)
 
     @torch.inference_mode()
     def segment(self, frame: Pixels) -> Pixels:
-        """Give the labels of a frame."""
+        """Segment a frame; return the labels."""
         height, width = frame.shape[:2]
         image = preprocess(frame, self.checkpoint).to(self.device)
         if self.at_frame_size:
@@ -117,7 +117,7 @@ class EagerModule:
 
     @torch.inference_mode()
     def time_on_device(self, rounds: int) -> list[float]:
-        """Give the milliseconds that the GPU needs for network and argmax, by its own clock."""
+        """Measure the milliseconds that the GPU needs for network and argmax, by its own clock."""
         image = torch.zeros(1, 3, *self.checkpoint.input_size, device=self.device)
         times = []
         for number in range(rounds + 3):
@@ -161,7 +161,7 @@ class OnnxRuntime:
         )
 
     def __call__(self, frame: Pixels) -> tuple[Pixels, Pixels]:
-        """Give labels and overlay of a frame."""
+        """Segment a frame; return labels and overlay."""
         height, width = frame.shape[:2]
         image = preprocess(frame, self.checkpoint).numpy()
         (classes,) = self.session.run(None, {'image': image})

@@ -65,7 +65,7 @@ def time_in_turns(
 
 
 def summarize(milliseconds: Sequence[float]) -> dict[str, float]:
-    """Give median and spread of some times, rounded to the microsecond."""
+    """Compute median and spread of times, rounded to the microsecond."""
     p5, median, p95 = np.percentile(milliseconds, (5, 50, 95))
     return {'median_ms': round(median, 3), 'p5_ms': round(p5, 3), 'p95_ms': round(p95, 3)}
 

@@ -38,7 +38,7 @@ from tqdm import tqdm
 BASELINE = 'eager fp32'
 # A pixel is clear where its two best scores differ by more than this, in eager fp32.
 MARGIN = {'fp32': 1e-2, 'fp16': 1e-2, 'bf16': 2e-1, 'int8': 5e-1}
-# Share of clear pixels that must get eager's label for a configuration to be correct.
+# Fraction of clear pixels that must get eager's label for a configuration to be correct.
 AGREEMENT = 0.999
 
 
@@ -73,7 +73,7 @@ class SegmenterPipeline:
         self.segmenter = segmenter
 
     def __call__(self, frame: Pixels) -> tuple[Pixels, Pixels]:
-        """Give labels and overlay of a frame."""
+        """Segment a frame; return labels and overlay."""
         result = self.segmenter.segment([Frame(frame, 'bgr')], confidence=False)
         assert result.overlay is not None
         return result.labels[0], result.overlay[0]
@@ -94,7 +94,7 @@ class EagerStep(EagerModule):
 
     @torch.inference_mode()
     def __call__(self, frame: Pixels) -> tuple[Pixels, Pixels]:
-        """Give labels and overlay of a frame."""
+        """Segment a frame; return labels and overlay."""
         image = preprocess(frame, self.checkpoint).contiguous(memory_format=self.layout)
         scores = self.network.scores(image)[0].permute(1, 2, 0).contiguous().numpy()
         labels = np.empty(frame.shape[:2], np.uint8)
@@ -134,7 +134,7 @@ def run_pipeline(
     dict
         `rows`, the fastest correct configuration first, and what they were measured on. Each row
         has `name`, `median_ms`, `p5_ms`, `p95_ms`, `ratio_to_eager`, `precision`, `correct` and
-        `agreement`, the share of the clear pixels that have the label of eager fp32. On a GPU
+        `agreement`, the fraction of the clear pixels that have the label of eager fp32. On a GPU
         also `device_rows`, see `time_on_device`.
 
     """
@@ -163,7 +163,7 @@ def run_pipeline(
         except Exception as error:
             if one.name == BASELINE:
                 raise
-            # What a driver or a compiler can't do is a result, too; the others go on.
+            # What a driver or a compiler can't do is a result, too; the others continue.
             not_measured[one.name] = f'{type(error).__name__}: {error}'
             del pipelines[one.name]
     times = time_in_turns(
@@ -342,7 +342,7 @@ class _Judge:
         self._expected: dict[str, list[tuple[NDArray[np.uint8], NDArray[np.float32]]]] = {}
 
     def agreement(self, pipeline: Pipeline, configuration: Configuration) -> float:
-        """Give the share of clear pixels with the right label."""
+        """Compute the fraction of clear pixels with the correct label."""
         right = clear = 0
         expected = self._expect(configuration.label_size)
         for frame, (labels, margins) in zip(self.frames, expected, strict=True):
@@ -354,7 +354,7 @@ class _Judge:
     def _expect(
         self, label_size: str
     ) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-        """Give eager's labels and margins of all frames, found at a size; computed once."""
+        """Return the labels and margins of eager PyTorch at a size; computed once."""
         if label_size not in self._expected:
             self._expected[label_size] = [
                 self._find(frame.shape[:2], scores, label_size)

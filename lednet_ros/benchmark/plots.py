@@ -47,7 +47,7 @@ def plot_results(results: Mapping[str, Any], path: Path) -> None:
 
 
 def _medians(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Give a row for each network and way to run it, the networks of each way together."""
+    """Return a row for each backend and network, grouped by backend."""
     ways = [key for key in rows[0] if key.endswith(' ms')]
     return [
         {'name': f"{way.removesuffix(' ms')}: {row['name']}", 'median_ms': row[way]}

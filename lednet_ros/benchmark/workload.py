@@ -32,7 +32,7 @@ COPY_SCALE = 0.9
 
 def widen(checkpoint: Checkpoint, classes: int) -> Checkpoint:
     """
-    Give a trained network more classes, by repeating its own with lower scores.
+    Extend a trained network to more classes by repeating its outputs with lower logits.
 
     Random weights would not do: their labels change from pixel to pixel, but how much work labels
     are depends on how often they change.

@@ -296,7 +296,7 @@ def _refuse(options: argparse.Namespace, defaults: Mapping[str, Any], data: str)
 
 
 def _expand(names: list[str]) -> list[Path]:
-    """Give the paths that names and patterns stand for."""
+    """Expand names and patterns to paths."""
     paths: list[Path] = []
     for name in names:
         # A name that is there is no pattern, whatever it looks like.

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`lednet segment`: recordings into label images, pictures, videos and bags."""
+"""`lednet segment`: recordings into label images, overlays, videos and bags."""
 
 import argparse
 from pathlib import Path
@@ -66,7 +66,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Segment all inputs; gives 1 if something of them was lost."""
+    """Segment all inputs; returns 1 if something of them was lost."""
     from lednet_ros.recordings.segment import Look, segment_recording
 
     segmenter = make_segmenter(options)
@@ -100,7 +100,7 @@ def _choose_kind(source: Path, output: Path) -> str:
 
 
 def _place(options: argparse.Namespace, source: Path, kind: str) -> Path:
-    """Give the output of an input."""
+    """Return the output path of an input."""
     output: Path = options.output
     if len(options.inputs) == 1:
         return output

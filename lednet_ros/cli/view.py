@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     # Fails now rather than on the page.
     next(iter(read_frames(options.input, options.image_topic)), None)
     segmenter = make_segmenter(options)
-    # A line for every picture helps nobody.
+    # A line for every image helps nobody.
     logging.getLogger('werkzeug').setLevel(logging.ERROR)
     player = Player(segmenter, options.input, options.image_topic)
     app = make_app(player, segmenter.label_map, options.input.name, options.host)

@@ -147,7 +147,7 @@ class CocoDataset:
         return sorted(images, key=lambda image: str(image['file_name'])), objects
 
     def _decode(self, segmentation: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Give the pixels of an object."""
+        """Decode the pixels of an object."""
         if isinstance(segmentation, list):
             runs = self._mask.merge(self._mask.frPyObjects(segmentation, *shape))
         elif isinstance(segmentation['counts'], list):

@@ -57,7 +57,7 @@ class Dataset(Protocol):
 
     @property
     def label_map(self) -> LabelMap:
-        """Give the classes."""
+        """Return the classes."""
 
     def __len__(self) -> int:
         """Count the frames."""

@@ -97,7 +97,7 @@ class ImageFolder:
         return ClassifiedImage(path.stem, read_image(path), class_id)
 
     def class_id(self, index: int) -> int:
-        """Give the class of an image without reading it."""
+        """Return the class of an image without reading it."""
         return self._files[index][1]
 
     def source(self, index: int) -> str:

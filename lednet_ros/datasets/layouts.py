@@ -110,7 +110,7 @@ LABELED = {name: layout.label_map for name, layout in LAYOUTS.items() if layout.
 
 def guess_layout(root: Path) -> str:
     """
-    Tell the layout of a data set from its folders.
+    Guess the layout of a data set from its folders.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ PROBLEMS_LISTED = 20
 @dataclass
 class Survey:
     """
-    What is in a data set of labeled frames.
+    Survey of a data set of labeled frames.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Survey:
 @dataclass
 class ImageSurvey:
     """
-    What is in a data set of classified images.
+    Survey of a data set of classified images.
 
     Attributes
     ----------

@@ -95,7 +95,7 @@ class SyntheticDataset:
         return len(self._frames)
 
     def __getitem__(self, index: int) -> LabeledFrame:
-        """Give a frame."""
+        """Return a frame."""
         return self._frames[index]
 
     def source(self, index: int) -> str:

@@ -43,7 +43,7 @@ AVERAGE_INSTANCE_PIXELS = {
 Average size of an instance by the label id of its class, in pixels of 2048x1024 frames.
 
 Person, rider, car, truck, bus, caravan, trailer, train, motorcycle, bicycle: the classes whose
-instances Cityscapes tells apart. The numbers are those of `cityscapesscripts` 2.3.0
+instances Cityscapes distinguishes. The numbers are those of `cityscapesscripts` 2.3.0
 (`evalPixelLevelSemanticLabeling.py`, `avgClassSize`).
 """
 
@@ -146,7 +146,7 @@ class InstanceCounts:
 
     def iiou(self, confusion: ConfusionMatrix) -> NDArray[np.float64]:
         """
-        Give the instance-weighted IoU by class.
+        Compute the instance-weighted IoU by class.
 
         Parameters
         ----------

@@ -71,7 +71,7 @@ class Calibration:
         )
 
     def curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-        """Give mean confidence, share of right pixels and number of pixels of each bin."""
+        """Return mean confidence, fraction of correct pixels and number of pixels of each bin."""
         levels = np.arange(LEVELS) / (LEVELS - 1)
         total = self.total.reshape(BINS, -1).sum(axis=1)
         right = self.right.reshape(BINS, -1).sum(axis=1)
@@ -81,7 +81,7 @@ class Calibration:
 
     def error(self) -> float:
         """
-        Give the expected calibration error.
+        Compute the expected calibration error.
 
         The mean distance between confidence and accuracy over 16 bins of confidence, weighted by
         their pixels (Guo et al., ICML 2017, section 2); NaN without pixels.
@@ -117,7 +117,7 @@ class Flips:
 
     @property
     def share(self) -> float:
-        """Share of the still pixels that flipped; NaN without any."""
+        """Fraction of the still pixels that flipped; NaN without any."""
         return self.flipped / self.still if self.still else float('nan')
 
     def __add__(self, other: 'Flips') -> 'Flips':

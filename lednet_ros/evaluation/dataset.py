@@ -34,7 +34,7 @@ from tqdm import tqdm
 @dataclass(frozen=True)
 class EvaluationResult:
     """
-    What an evaluation found.
+    Result of an evaluation.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ def evaluate(
 
 def to_dict(result: EvaluationResult) -> dict[str, Any]:
     """
-    Give the figures of a result.
+    Return the metrics of a result.
 
     Returns
     -------
@@ -141,7 +141,7 @@ def to_dict(result: EvaluationResult) -> dict[str, Any]:
 
 def figures_of(confusion: ConfusionMatrix) -> dict[str, Any]:
     """
-    Give the accuracies that follow from pixel counts.
+    Compute the accuracies from pixel counts.
 
     Returns
     -------
@@ -212,10 +212,10 @@ def _segment(
 
 
 def by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:
-    """Give values by name, None where undefined."""
+    """Return values by name, None where undefined."""
     return dict(zip(names, map(defined, values.tolist()), strict=True))
 
 
 def defined(value: float) -> float | None:
-    """Give a value, None for NaN."""
+    """Return a value, None for NaN."""
     return None if math.isnan(value) else value

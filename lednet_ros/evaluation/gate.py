@@ -31,7 +31,7 @@ class GateError(ValueError):
 @dataclass(frozen=True)
 class Gate:
     """
-    What figures must reach.
+    Thresholds that metrics must reach.
 
     Attributes
     ----------

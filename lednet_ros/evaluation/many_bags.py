@@ -73,7 +73,7 @@ class EvaluationSettings:
 @dataclass(frozen=True)
 class BagsResult:
     """
-    What was found in many bags.
+    Results of many bags.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ def evaluate_bags(
     Raises
     ------
     ImportError
-        There shall be several workers, but ray is not installed.
+        Several workers are requested, but ray is not installed.
     OSError
         The folder can't be written.
 
@@ -203,7 +203,7 @@ class _Worker:
         self._segmenter = settings.make_segmenter()
 
     def evaluate(self, path: str) -> tuple[str, RecordingResult | str]:
-        """Evaluate a bag; gives its path too, because bags end in any order."""
+        """Evaluate a bag; returns its path too, because bags end in any order."""
         settings = self._settings
         return path, _guarded(
             lambda: evaluate_bag(
@@ -222,7 +222,7 @@ def _guarded(evaluate: Callable[[], RecordingResult]) -> RecordingResult | str:
 
 class _Store:
     """
-    Keeps the result of a bag in a file whose name tells what it is made of.
+    Keeps the result of a bag in a file whose name encodes what it is made of.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ class _Store:
             self._path = folder / f'{bag.name}.{digest}.json'
 
     def read(self) -> RecordingResult | None:
-        """Give what was kept; None if there is nothing that can be read."""
+        """Return the stored result; None if there is none that can be read."""
         if self._path is None:
             return None
         try:

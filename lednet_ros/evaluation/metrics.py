@@ -100,7 +100,7 @@ class ConfusionMatrix:
         return mean_defined(self.category_iou())
 
     def pixel_accuracy(self) -> float:
-        """Share of the labeled pixels that are predicted right; NaN without any."""
+        """Fraction of the labeled pixels that are predicted right; NaN without any."""
         total = int(self.counts.sum())
         return float(np.trace(self.counts) / total) if total else float('nan')
 

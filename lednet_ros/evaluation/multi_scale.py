@@ -149,7 +149,7 @@ class MultiScaleSegmenter:
         return labels
 
     def _scores(self, pixels: NDArray[np.uint8], input_size: tuple[int, int]) -> Tensor:
-        """Give the class scores (1 or 2 views, C, h, w), the mirrored view's mirrored back."""
+        """Compute logits (1 or 2 views, C, h, w), those of the mirrored view mirrored back."""
         if self._device.type == 'cpu':
             resized = torch.empty((*input_size, 3), dtype=torch.uint8)
             resize_on_host(pixels, input_size, False, resized.numpy())

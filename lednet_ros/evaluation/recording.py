@@ -56,7 +56,7 @@ NAMED = 20
 @dataclass(frozen=True)
 class TruthSource:
     """
-    Where ground truth is; nowhere by default.
+    Source of the ground truth; none by default.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class TruthSource:
 @dataclass(frozen=True)
 class FrameFigures:
     """
-    What was found on one frame.
+    Metrics of one frame.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class FrameFigures:
     miou, accuracy
         0 to 1, of this frame alone; NaN without ground truth.
     flips
-        Share of the still pixels with another label than in the frame before; NaN without any.
+        Fraction of the still pixels with another label than in the frame before; NaN without any.
     milliseconds
         Time of each of `STAGES`.
 
@@ -111,7 +111,7 @@ class FrameFigures:
 @dataclass
 class RecordingResult:
     """
-    What an evaluation of bags found; results of several bags can be added.
+    Result of an evaluation of bags; results of several bags can be added.
 
     Attributes
     ----------
@@ -251,7 +251,7 @@ class RecordingReader:
             self._match(truth)
 
     def start_result(self, path: Path, num_parameters: int) -> RecordingResult:
-        """Give a result that says what is read, for a network of so many parameters."""
+        """Create the empty result of a bag and topics, for a network of this many parameters."""
         return RecordingResult(
             ConfusionMatrix(self._label_map),
             num_parameters,
@@ -479,13 +479,13 @@ def evaluate_bag(
 
 def recording_to_dict(result: RecordingResult) -> dict[str, Any]:
     """
-    Give the figures of a result.
+    Return the metrics of a result.
 
     Returns
     -------
     dict
         The figures of `figures_of`, and `confusion_matrix` (rows: true class; columns: predicted
-        class, unlabeled), `calibration_error`, `flipped` (share of the still pixels),
+        class, unlabeled), `calibration_error`, `flipped` (fraction of the still pixels),
         `class_shares`, `images`, `fps`, `stages_ms` (p50, p95 and p99 of each stage), `matched`,
         `unmatched_images` and `unmatched_labels` (stamps in nanoseconds), `rejected`,
         `parameters`, `bags`, `topics`, `problems`.
@@ -514,7 +514,7 @@ def recording_to_dict(result: RecordingResult) -> dict[str, Any]:
 
 
 def stage_percentiles(frames: list[FrameFigures]) -> dict[str, dict[str, float]]:
-    """Give p50, p95 and p99 of the milliseconds of each stage."""
+    """Compute p50, p95 and p99 of each stage, in milliseconds."""
     table = np.array([frame.milliseconds for frame in frames]).reshape(-1, len(STAGES))
     if not len(table):
         return {}

@@ -122,7 +122,7 @@ def write_report(
     details
         What else is worth knowing, by name; long texts are shown as they are.
     plots
-        More pictures as data URIs, see `to_svg`, by their headlines.
+        More images as data URIs, see `to_svg`, by their headlines.
 
     Raises
     ------
@@ -225,7 +225,7 @@ def _matrix(confusion: ConfusionMatrix) -> str:
 
 
 def to_svg(figure: Figure) -> str:
-    """Give a figure as a data URI."""
+    """Encode a figure as a data URI."""
     text = io.StringIO()
     figure.savefig(text, format='svg', metadata={'Date': None})
     return 'data:image/svg+xml;base64,' + base64.b64encode(text.getvalue().encode()).decode()

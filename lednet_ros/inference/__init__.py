@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Frames in; labels, confidence and pictures out: one interface over several backends."""
+"""Frames in; labels, confidence and images out: one interface over several backends."""

@@ -85,7 +85,7 @@ class Frame:
 
 
 class _Format(NamedTuple):
-    """How the data of an encoding is laid out, and what turns its rows into pixels."""
+    """Memory layout of an encoding, and the function that converts its rows to pixels."""
 
     pixel_bytes: int
     to_pixels: Callable[[NDArray[np.uint8]], MatLike]
@@ -313,7 +313,7 @@ def _check_size(height: int, width: int) -> None:
 
 
 def _has_end(raw: bytes) -> bool:
-    """Tell whether a JPEG or PNG reaches its end marker; some OpenCV versions don't care."""
+    """Return whether a JPEG or PNG has its end marker; some OpenCV versions accept it without."""
     if raw.startswith(b'\xff\xd8'):
         return _jpeg_has_end(raw)
     if raw.startswith(b'\x89PNG\r\n\x1a\n'):

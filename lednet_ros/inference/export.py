@@ -202,7 +202,7 @@ def _to_litert(network: nn.Module, example: Tensor, output: str) -> bytes:
 
 
 class _Named(nn.Module):
-    """Gives its output a name in the file."""
+    """Names its output in the file."""
 
     def __init__(self, network: nn.Module, output: str) -> None:
         super().__init__()

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Compiled loops over the pixels of one frame on the CPU: class scores to labels, labels to pictures.
+Compiled loops over the pixels of one frame on the CPU: logits to labels, labels to images.
 
 Numba compiles them at their first call and keeps the result on disk. They hold no lock of Python,
 so `run_rows` shares the rows of a frame among threads.
@@ -89,7 +89,7 @@ def _compiled(function: Function) -> Function:
 
 @_compiled
 def _places(source: int, target: int) -> Any:
-    """Give the share of each target pixel in its cell, and the first pixel of each cell."""
+    """Compute each target pixel's position within its cell, and each cell's first pixel."""
     shares = np.empty(target, np.float32)
     starts = np.empty(source, np.int32)
     step = np.float32(source - 1) / np.float32(max(target - 1, 1))
@@ -109,7 +109,7 @@ def _places(source: int, target: int) -> Any:
 @_compiled
 def _candidates(scores: NDArray[np.float32], y: int, x: int, found: NDArray[np.int32]) -> int:
     """
-    Find the classes that can win somewhere in a cell; gives their number.
+    Find the classes that can win somewhere in a cell; returns their number.
 
     A pixel's scores are a mean of those at the four corners, so none is above a class's best
     corner or below its worst.
@@ -140,7 +140,7 @@ def _candidates(scores: NDArray[np.float32], y: int, x: int, found: NDArray[np.i
 
 @_compiled
 def _edge(scores: NDArray[np.float32], y: int, x: int, k: int, share: float) -> Any:
-    """Give a class's score at a cell's left edge, and how much it grows up to the right one."""
+    """Compute a class's logit at the left edge of a cell, and its increase to the right edge."""
     left = scores[y, x, k] + (scores[y + 1, x, k] - scores[y, x, k]) * share
     right = scores[y, x + 1, k] + (scores[y + 1, x + 1, k] - scores[y, x + 1, k]) * share
     return left, right - left
@@ -151,7 +151,7 @@ def choose_classes(
     first_row: int, last_row: int, scores: NDArray[np.float32], labels: NDArray[np.uint8]
 ) -> None:
     """
-    Give every pixel the class that is best after bilinear upsampling with aligned corners.
+    Assign every pixel its best class after bilinear upsampling with aligned corners.
 
     Parameters
     ----------
@@ -288,7 +288,7 @@ def paint_visible(
     out: NDArray[np.uint8],
 ) -> None:
     """
-    Give every pixel the color of its class, or its own where the class isn't drawn.
+    Paint every pixel in the color of its class; keep its own where the class isn't drawn.
 
     Parameters
     ----------
@@ -328,7 +328,7 @@ def paint_colors(
     out: NDArray[np.uint8],
 ) -> None:
     """
-    Give every pixel the color of its class.
+    Paint every pixel in the color of its class.
 
     Parameters
     ----------

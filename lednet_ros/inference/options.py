@@ -46,7 +46,7 @@ class ConfigurationError(ValueError):
 @dataclass(frozen=True)
 class BackendSpec:
     """
-    What a backend needs and can do.
+    Requirements and capabilities of a backend.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ class Option:
 
     @property
     def allowed(self) -> str:
-        """Say in words which values are allowed; empty if any of the type is."""
+        """Describe the allowed values; empty if any value of the type is allowed."""
         if self.minimum is not None:
             return f'{self.minimum:g} to {self.maximum:g}'
         return ', '.join(self.choices)

@@ -114,7 +114,7 @@ def colorize(
     labels: NDArray[np.uint8], palette: NDArray[np.uint8], out: NDArray[np.uint8]
 ) -> None:
     """
-    Give every pixel the color of its class.
+    Paint every pixel in the color of its class.
 
     Parameters
     ----------

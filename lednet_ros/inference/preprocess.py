@@ -114,7 +114,7 @@ def normalize(
 def _factors(
     mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Give scale and shift, (3, 1, 1), on the device; made once, not for every frame."""
+    """Return scale and shift, (3, 1, 1), on the device; made once, not for every frame."""
     # Cached tensors outlive the inference mode in which they may be made first.
     with torch.inference_mode(mode=False):
         scale = torch.tensor([1 / (255 * s) for s in std], device=device)

@@ -50,12 +50,12 @@ class Segmentation:
     labels
         Class ids, (H, W) uint8; 255 is unlabeled.
     confidence
-        Softmax probability of the chosen class, (H, W) uint8, 0..255; None if not asked for.
+        Softmax probability of the chosen class, (H, W) uint8, 0..255; None if not requested.
     overlay
         Frame blended with the class colors, (H, W, 3) uint8 in the frame's color order; None if
-        not asked for.
+        not requested.
     color
-        The class colors alone, (H, W, 3) uint8 RGB; None if not asked for.
+        The class colors alone, (H, W, 3) uint8 RGB; None if not requested.
 
     """
 
@@ -105,7 +105,7 @@ class Segmenter:
     ConfigurationError
         An option is not allowed, or the device is not there.
     LabelMapError
-        A class that overlays shall draw is not in the label map.
+        A class that overlays should draw is not in the label map.
     CheckpointError
         The network is not known or the weights do not fit it.
 
@@ -275,7 +275,7 @@ class Segmenter:
         Raises
         ------
         Exception
-            Whatever the fresh one can't cope with either; the segmenter is of no use then.
+            Whatever the fresh one can't handle either; the segmenter is of no use then.
 
         """
         del self._backend

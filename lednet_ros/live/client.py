@@ -159,7 +159,7 @@ class NodeProcess:
         return len(list(Path(f'/proc/{self.pid}/task').iterdir()))
 
     def open_files(self) -> int:
-        """Count the files, sockets and the like that the process has open."""
+        """Count the files, sockets and similar that the process has open."""
         return len(list(Path(f'/proc/{self.pid}/fd').iterdir()))
 
 
@@ -245,7 +245,7 @@ class Passage:
 
     @property
     def complete(self) -> bool:
-        """Whether all results have come back."""
+        """Return whether all results have arrived."""
         return not self.missing
 
     @property

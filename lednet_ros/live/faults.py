@@ -53,7 +53,7 @@ ANSWER_TIMEOUT = 30.0
 LONGEST_END = 5.0
 # Well below what the node can do with the probe's frames.
 RATE = 20.0
-# Seconds that a backend hangs: until it goes on, or longer than anything that is done meanwhile.
+# Seconds that a backend hangs: until it continues, or longer than anything that is done meanwhile.
 SHORT_HANG, LONG_HANG = 2.0, 20.0
 # Enough to find how many frames the node can process.
 PROBE_FRAMES, PROBE_RATE = 400, 400.0
@@ -103,7 +103,7 @@ def encoding_changes(probe: Probe, times: int) -> None:
 
 
 def frame_id_changes(probe: Probe, times: int) -> None:
-    """Give every frame another frame id."""
+    """Change the frame id of every frame."""
     for number in range(times):
         message = probe.make()
         message.header = Header(frame_id=f'camera/{number}')
@@ -214,7 +214,7 @@ def stuck_subscriber(probe: Probe, times: int) -> None:
 
 
 def stamps_go_backwards(probe: Probe, times: int) -> None:
-    """Give each frame an older stamp than the one before, as when a bag starts again."""
+    """Stamp each frame earlier than the one before, as when a bag starts over."""
     for number in range(times):
         probe.pass_one(stamp=10**8 - number)
 
@@ -375,7 +375,7 @@ def backend_hangs(probe: Probe, times: int) -> str:
 
 
 def deactivated_while_hanging(probe: Probe, times: int) -> str:
-    """Deactivate while the backend hangs: the node goes on without that thread."""
+    """Deactivate while the backend hangs: the node continues without that thread."""
     for _ in range(times):
         _hang(probe, LONG_HANG)
         started = time.perf_counter()
@@ -533,7 +533,7 @@ class Fault:
     quick
         How many times the tests do it.
     setup
-        How the node is started.
+        Setup of the node.
 
     """
 
@@ -544,12 +544,12 @@ class Fault:
 
     @property
     def name(self) -> str:
-        """Say what is done, in words."""
+        """Return the name of the fault in words."""
         return self.inject.__name__.replace('_', ' ')
 
     @property
     def possible(self) -> bool:
-        """Whether it can be injected on this machine."""
+        """Return whether the fault can be injected on this machine."""
         wrapper = self.setup.wrapper
         try:
             return not wrapper or not subprocess.run([*wrapper, 'true'], check=False).returncode
@@ -605,7 +605,7 @@ FAULTS: Sequence[Fault] = (
 @dataclass(frozen=True)
 class Outcome:
     """
-    What became of a fault.
+    Outcome of a fault.
 
     Attributes
     ----------

@@ -41,7 +41,7 @@ PENDING = 64
 
 @dataclass
 class FrameRecord:
-    """What has arrived of one frame, by its stamp."""
+    """Messages received for one stamp."""
 
     seen_at: float = 0.0
     frame: NDArray[np.uint8] | None = None
@@ -53,7 +53,7 @@ class FrameRecord:
 @dataclass
 class Figures:
     """
-    What the table shows.
+    Content of the table.
 
     Attributes
     ----------

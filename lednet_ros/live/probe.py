@@ -46,7 +46,7 @@ PARAMETERS = {'input_size': FRAME_SIZE, 'device': 'cpu', 'diagnostics_period': 0
 @dataclass(frozen=True)
 class Setup:
     """
-    How the node is started.
+    Setup of the node.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Probe(NodeClient):
     ros_node, executor, namespace
         See `NodeClient`.
     setup
-        How the node is started.
+        Setup of the node.
 
     Attributes
     ----------
@@ -109,11 +109,11 @@ class Probe(NodeClient):
 
     @property
     def is_running(self) -> bool:
-        """Whether the node has been started and has not ended."""
+        """Return whether the node is running."""
         return self.process is not None and self.process.exit_code is None
 
     def start(self) -> None:
-        """Start the node anew; wait until a frame has passed through it."""
+        """Start the node again; wait until a frame has passed through it."""
         values = {**PARAMETERS, **self.setup.values}
         if any(self.setup.cameras):
             values['cameras'] = self.setup.cameras

@@ -52,7 +52,7 @@ RESULTS = ('labels', 'confidence')
 @dataclass(frozen=True)
 class NodeFigures:
     """
-    How the node did.
+    Measurements of the node.
 
     Attributes
     ----------

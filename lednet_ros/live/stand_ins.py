@@ -46,7 +46,7 @@ def pattern(size: tuple[int, int]) -> Pixels:
 
 
 class NullBackend:
-    """Gives every frame the same labels; the images are drawn as always."""
+    """Assigns every frame the same labels; images are drawn as always."""
 
     def __init__(self) -> None:
         self._patterns: dict[tuple[int, int], Pixels] = {}
@@ -63,7 +63,7 @@ class NullBackend:
 
 
 class Order(IntEnum):
-    """What the first byte of a frame asks of `FaultyBackend`; other values ask for labels."""
+    """Request of a frame's first byte to `FaultyBackend`; other values request labels."""
 
     FAIL_ONCE = 250
     FAIL_ALWAYS = 251
@@ -72,7 +72,7 @@ class Order(IntEnum):
 
 class FaultyBackend(NullBackend):
     """
-    Gives fixed labels, and fails when a frame says so.
+    Returns fixed labels, and fails when a frame requests it.
 
     Stands for what can't be caused at will: a GPU that is lost, memory that is used up. The
     second byte of a frame says which failure it asks for, as each happens once, or for how many

@@ -65,7 +65,7 @@ def fuse(
 
 
 class _FromBytes(nn.Module):
-    """What makes a network's input of bytes."""
+    """First layers of a network that takes bytes."""
 
     def __init__(
         self, scale: Sequence[float], shift: Sequence[float], num_classes: int

@@ -76,7 +76,7 @@ class FusedShuffleNetV2(nn.Module):
         self.classifier = network.classifier
 
     def scores(self, x: Tensor) -> Tensor:
-        """Give class scores; see `SegmentationNetwork`."""
+        """Compute logits; see `SegmentationNetwork`."""
         tensors = [self.stem(x)]
         for unit in self.units:
             tensors += unit(tensors)
@@ -105,7 +105,7 @@ class _FirstUnit(nn.Module):
         self.second_outputs = nn.ModuleList(_rows(last, group) for group in groups[1])
 
     def forward(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Give the tensors of this unit."""
+        """Return the tensors of this unit."""
         filtered = self.depthwise(tensors)
         x = self.second(functional.relu(self.first(tensors)))
         results = [output(filtered) for output in self.first_outputs]
@@ -129,7 +129,7 @@ class _NextUnit(nn.Module):
         self.outputs = nn.ModuleList(_rows(last, group) for group in groups)
 
     def forward(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Give the tensors of this unit."""
+        """Return the tensors of this unit."""
         x = self.second(functional.relu(self.first(tensors)))
         return [functional.relu(output(x)) for output in self.outputs]
 
@@ -242,7 +242,7 @@ def _convolutions(part: nn.Module) -> list[nn.Conv2d]:
 
 
 def _rows(whole: nn.Conv2d, rows: Sequence[int]) -> nn.Conv2d:
-    """Give the 1x1 convolution that makes some of another one's outputs."""
+    """Return the 1x1 convolution that computes some of another one's outputs."""
     assert whole.bias is not None
     rows = list(rows)
     return convolution(whole, whole.weight[rows], whole.bias[rows])

@@ -206,7 +206,7 @@ class AttentionPyramid(nn.Module):
         self.conv1 = ConvBNReLU(width, lateral, sizes[0])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map features (N, in_channels, H, W) to class scores (N, num_classes, H, W)."""
+        """Map features (N, in_channels, H, W) to logits (N, num_classes, H, W)."""
         down1 = self.down1(x)
         down2 = self.down2(down1)
         down3 = self.down3(down2)
@@ -225,7 +225,7 @@ class Decoder(nn.Module):
         self.apn = AttentionPyramid(ENCODER_STAGES[-1][0], num_classes, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map features (N, 128, H, W) to class scores (N, num_classes, H, W)."""
+        """Map features (N, 128, H, W) to logits (N, num_classes, H, W)."""
         x = self.apn(x)
         return x
 
@@ -258,7 +258,7 @@ class LEDNet(SegmentationNetwork):
 
     @property
     def encoder_classifier(self) -> nn.Module:
-        """Give the encoder's last convolution."""
+        """Return the encoder's last convolution."""
         return self.encoder.output_conv
 
     def scores(self, x: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ def fold_batch_norms(module: nn.Module) -> None:
 
 class SegmentationNetwork(nn.Module, ABC):
     """
-    A network that gives class scores at a fraction of its input's size.
+    A network that gives logits at a fraction of its input's size.
 
     Attributes
     ----------
@@ -111,13 +111,13 @@ class SegmentationNetwork(nn.Module, ABC):
 
     @property
     def encoder_classifier(self) -> nn.Module | None:
-        """Give what makes the encoder's own class scores; None where it has none."""
+        """Return the head that computes the encoder's logits; None where there is none."""
         return None
 
     @abstractmethod
     def scores(self, x: Tensor) -> Tensor:
         """
-        Give class scores at a fraction of the input's size.
+        Compute logits at a fraction of the input size.
 
         Parameters
         ----------
@@ -138,7 +138,7 @@ class SegmentationNetwork(nn.Module, ABC):
 
     def encoder_scores(self, x: Tensor) -> Tensor:
         """
-        Give class scores of the encoder alone, for training it by itself.
+        Compute logits of the encoder alone, for training it separately.
 
         Parameters and result are those of `scores`; ValueError where the network has none.
         """
@@ -149,7 +149,7 @@ class SegmentationNetwork(nn.Module, ABC):
 
     def both_scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """
-        Give class scores of the network and of its encoder, with one pass of the encoder.
+        Compute logits of the network and of its encoder in one pass of the encoder.
 
         Parameters, results and errors are those of `scores` and `encoder_scores`.
         """
@@ -166,7 +166,7 @@ class SegmentationNetwork(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """
-        Give class scores at the input size.
+        Compute logits at the input size.
 
         Parameters
         ----------

@@ -245,7 +245,7 @@ class ShuffleNetV2(SegmentationNetwork):
         self.classifier = nn.Conv2d(HEAD_CHANNELS, num_classes, 1)
 
     def scores(self, x: Tensor) -> Tensor:
-        """Give class scores at 1/16 (1/8) of the input's size; see `SegmentationNetwork`."""
+        """Compute logits at 1/16 (1/8) of the input size; see `SegmentationNetwork`."""
         check_size(x)
         x = self.classifier(self.dropout(self.head(self.encoder(x))))
         return x

@@ -162,7 +162,7 @@ class SegmentedBagWriter:
 
 
 def _latched() -> Qos:
-    """Give the quality of service of the node's `label_info`."""
+    """Return the quality of service of the node's `label_info`."""
     never = QosTime(9223372036, 854775807)
     return Qos(
         QosHistory.KEEP_LAST, 1, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL,

@@ -110,7 +110,7 @@ class BagMessage:
 
     def header_stamp(self) -> int:
         """
-        Give the nanoseconds of the header, which the message must begin with.
+        Return the stamp of the header in nanoseconds; the message must begin with its header.
 
         A message that is too short for one has the time of its recording.
         """
@@ -125,7 +125,7 @@ class BagMessage:
 
 
 class _Reader(Protocol):
-    """What gives the topics and messages of one kind of bag."""
+    """Reader of the topics and messages of one kind of bag."""
 
     topics: list[BagTopic]
 
@@ -148,7 +148,7 @@ class Bag:
     seconds : float
         From the first message to the last; 0 where it can't be told.
     damage : str
-        What could not be read, known when all messages have been asked for; empty if nothing.
+        What could not be read, known when all messages have been requested; empty if nothing.
 
     """
 
@@ -234,7 +234,7 @@ def format_stamp(stamp: int) -> str:
 
 
 def is_bag(path: Path) -> bool:
-    """Tell whether a path looks like a bag: a folder with its metadata, or a file by its end."""
+    """Return whether a path looks like a bag: a folder with metadata, or a file by its suffix."""
     return (path / 'metadata.yaml').is_file() or (
         path.is_file() and path.suffix in BAG_SUFFIXES
     )
@@ -347,7 +347,7 @@ class _WholeBag:
 
 
 class _Torn:
-    """What can be read of files that `rosbags` refuses: all before the damage."""
+    """Reader of files that `rosbags` refuses: everything before the damage."""
 
     def __init__(self, path: Path) -> None:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
@@ -374,7 +374,7 @@ Salvaged = Iterator[tuple[str, str, int, bytes]]
 
 
 def _salvage_mcap(path: Path) -> Salvaged:
-    """Give topic, type, time and data of messages in the order of the file."""
+    """Yield topic, type, time and data of the messages in file order."""
     schemas: dict[int, Schema] = {}
     channels: dict[int, Channel] = {}
     with path.open('rb') as stream:

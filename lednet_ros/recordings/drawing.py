@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What makes pictures of labels easier to read."""
+"""Legend and boundaries, which make label images easier to read."""
 
 import cv2
 from lednet_ros.labels import LabelMap
@@ -35,7 +35,7 @@ def draw_legend(label_map: LabelMap, width: int) -> Pixels:
     label_map
         The classes.
     width
-        Of the picture to draw it below.
+        Of the image to draw it below.
 
     Returns
     -------

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Segments recordings into label images, pictures, videos and bags."""
+"""Segments recordings into label images, overlays, videos and bags."""
 
 from collections.abc import Iterator
 import contextlib
@@ -57,12 +57,12 @@ Pixels = NDArray[np.uint8]
 @dataclass(frozen=True)
 class Look:
     """
-    How overlays look.
+    Appearance of overlays.
 
     Attributes
     ----------
     legend
-        Colors and names below pictures and videos.
+        Colors and names below images and videos.
     boundaries
         White lines where classes meet.
 
@@ -75,7 +75,7 @@ class Look:
 @dataclass
 class Summary:
     """
-    What was done.
+    Summary of a run.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ class SegmentedFrame:
 
 @dataclass(frozen=True)
 class _Item:
-    """What the reading thread gives: a frame, a message to keep, or what was wrong."""
+    """Item of the reading thread: a frame, a message to keep, or a problem."""
 
     name: str = ''
     recorded: RecordedFrame | None = None
@@ -132,10 +132,10 @@ class _Item:
 
 
 class Sink(Protocol):
-    """Where results go; one thread at a time calls it."""
+    """Destination of the results; one thread at a time calls it."""
 
     def write(self, frame: SegmentedFrame | BagMessage) -> None:
-        """Add a frame, or a message of the input bag that shall be kept."""
+        """Add a frame, or a message of the input bag to be kept."""
 
     def close(self) -> None:
         """Complete the output."""
@@ -173,7 +173,7 @@ def segment_recording(
     topic
         Image topic of a bag; None takes the only one.
     look
-        How overlays look.
+        Appearance of overlays.
     compress
         Make a bag smaller, which takes longer.
 
@@ -399,7 +399,7 @@ def _segment(
 
 
 def _decorate(frame: SegmentedFrame, label_map: LabelMap, look: Look) -> Pixels:
-    """Give the overlay as BGR, with what `look` asks for."""
+    """Return the overlay as BGR, with the legend and boundaries that `look` requests."""
     assert frame.overlay is not None
     pixels = frame.overlay
     if frame.recorded.frame.color_order == 'rgb':
@@ -413,7 +413,7 @@ def _decorate(frame: SegmentedFrame, label_map: LabelMap, look: Look) -> Pixels:
 
 @contextlib.contextmanager
 def _as_ros2(source: Path, folder: Path) -> Iterator[Path]:
-    """Give a bag as one of ROS 2; one of ROS 1 is converted for as long as the block lasts."""
+    """Provide a bag as a ROS 2 bag; a ROS 1 bag is converted for the duration of the block."""
     with open_bag(source) as bag:
         is_ros1 = bag.is_ros1
     if not is_ros1:

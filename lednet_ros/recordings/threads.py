@@ -23,12 +23,12 @@ from typing import TypeVar
 Item = TypeVar('Item')
 
 DEPTH = 4
-# How often a thread with nobody to take its items looks whether it shall end, in seconds.
+# How often a thread with nobody to take its items looks whether it should end, in seconds.
 PATIENCE = 0.2
 
 
 class _End:
-    """What a thread puts last: the error that ended it, if one did."""
+    """The last item from a thread: the error that ended it, if any."""
 
     def __init__(self, error: BaseException | None = None) -> None:
         self.error = error

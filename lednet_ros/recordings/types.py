@@ -28,7 +28,7 @@ DEFINITIONS = {
 
 
 def make_typestore() -> Typestore:
-    """Give the types of ROS 2 Jazzy and those of `label_info`."""
+    """Return the types of ROS 2 Jazzy and those of `label_info`."""
     typestore = get_typestore(Stores.ROS2_JAZZY)
     for name, definition in DEFINITIONS.items():
         typestore.register(get_types_from_msg(definition, name))

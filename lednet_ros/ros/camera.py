@@ -159,7 +159,7 @@ class Camera:
         Parameters
         ----------
         take_frame
-            Called with each image message that shall be processed and the time of its arrival;
+            Called with each image message to be processed and the time of its arrival;
             returns whether a frame was dropped for it.
 
         """
@@ -256,7 +256,7 @@ class Camera:
         self._finished.append(outbox)
 
     def stop_waiting(self) -> None:
-        """Let `fill` go on when it waits for an outbox that nobody is going to publish."""
+        """Let `fill` continue when it waits for an outbox that nobody is going to publish."""
         self._free.put(None)
 
     def publish_finished(self) -> None:

@@ -74,7 +74,7 @@ def make_diagnostics(
     properties
         What else to show of the node.
     cameras
-        The cameras; their counters go on from the last call.
+        The cameras; their counters continue from the last call.
 
     Returns
     -------

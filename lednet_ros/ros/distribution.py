@@ -72,7 +72,7 @@ def refuse_impossible_transitions(
     node
         The node.
     on_refusal
-        Called with the transition asked for and those that are allowed.
+        Called with the transition requested and those that are allowed.
 
     """
     from lifecycle_msgs.srv import ChangeState
@@ -114,5 +114,5 @@ def _ask(node: LifecycleNode, kind: Any) -> Any:
 
 
 def _find_service(node: LifecycleNode, kind: type) -> Service:
-    # Of two services of GetAvailableTransitions the first tells those of the present state.
+    # Of two services of GetAvailableTransitions the first reports those of the present state.
     return next(service for service in node.services if service.srv_type is kind)

@@ -134,7 +134,7 @@ def has_namesake(node: Node) -> bool:
 
 def explain_silence(node: Node, topic: str, transport: str, waited: float) -> str:
     """
-    Say why no frame has arrived on a topic, and what helps.
+    Explain why no frame has arrived on a topic, and how to fix it.
 
     Parameters
     ----------

@@ -42,12 +42,12 @@ def decode_image(msg: Image) -> Frame:
 
     Encodings that `lednet_ros.inference.encodings` doesn't know go to cv_bridge, where that is
     installed. What it can't convert to color either, like depth in '32FC1', is refused: there is
-    no scale that would make such values a picture.
+    no scale that would make such values an image.
 
     Parameters
     ----------
     msg : Image
-        The message; row padding and byte order are honoured.
+        The message; row padding and byte order are honored.
 
     Returns
     -------

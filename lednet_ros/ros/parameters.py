@@ -77,7 +77,7 @@ class NodeParameter:
 
     @property
     def allowed(self) -> str:
-        """Say what values are allowed, in words; empty if any value of the type is."""
+        """Describe the allowed values; empty if any value of the type is allowed."""
         if self.choices:
             return 'one of ' + ', '.join(self.choices)
         if self.minimum is None:
@@ -86,7 +86,7 @@ class NodeParameter:
         return limits if self.length is None else f'{self.length} values, {limits}'
 
     def clean(self, value: Any) -> Any:
-        """Give arrays as lists, texts without the empty ones: `ros2 param set` can't send []."""
+        """Return arrays as lists, without empty texts: `ros2 param set` can't send []."""
         if self.type is ParameterType.STRING_ARRAY:
             return [text for text in value if text]
         return value if isinstance(value, (str, bool, int, float)) else list(value)
@@ -116,7 +116,7 @@ class NodeParameter:
             )
 
     def descriptor(self) -> ParameterDescriptor:
-        """Give what `ros2 param describe` shows."""
+        """Return the descriptor that `ros2 param describe` shows."""
         descriptor = ParameterDescriptor(
             name=self.name,
             type=self.type.value,

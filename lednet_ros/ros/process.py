@@ -98,7 +98,7 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
     starting = interrupted = False
 
     def stop_starting(*_: object) -> None:
-        # Loading and warming up would go on. A later signal must not disturb the clean-up: a
+        # Loading and warming up would continue. A later signal must not disturb the clean-up: a
         # terminal and ros2 launch both send SIGINT.
         nonlocal starting, interrupted
         if starting:

@@ -119,7 +119,7 @@ class SegmentationNode(LifecycleNode):
 
     @property
     def autostart(self) -> bool:
-        """Whether the node shall configure and activate itself."""
+        """Return whether the node configures and activates itself."""
         return bool(self._values['autostart'])
 
     def start(self) -> bool:
@@ -216,7 +216,7 @@ class SegmentationNode(LifecycleNode):
         )
 
     def _stop(self, timeout: float) -> bool:
-        """Stop to receive and to segment; gives whether the worker has ended in time."""
+        """Stop to receive and to segment; returns whether the worker has ended in time."""
         for camera in self._cameras:
             camera.deactivate()
         if self._worker is None:
@@ -326,7 +326,7 @@ def _check_cameras(names: Sequence[str]) -> None:
 
 
 def make_node(kind: type[SegmentationNode] = SegmentationNode) -> SegmentationNode:
-    """Make the node and start it if it shall start by itself; exits with 1 if it can't."""
+    """Make the node and start it if it should start by itself; exits with 1 if it can't."""
     node = kind()
     if node.autostart and not node.start():
         node.destroy_node()

@@ -77,7 +77,7 @@ class FrameSlots:
             return batch
 
     def close(self) -> list[Arrival]:
-        """End the waiting; gives the frames that nobody is going to take."""
+        """End the waiting; returns the frames that nobody is going to take."""
         with self._changed:
             self._closed = True
             left = [arrival for arrival in self._slots if arrival is not None]

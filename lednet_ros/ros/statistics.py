@@ -71,7 +71,7 @@ class FrameStatistics:
         self._latencies.append(latency)
 
     def summarize(self) -> Summary:
-        """Give rates since the last call and the latencies of the newest frames."""
+        """Summarize rates since the last call and latencies of the newest frames."""
         now = time.perf_counter()
         seconds = max(now - self._last_time, 1e-9)
         totals = self.totals.copy()
@@ -87,7 +87,7 @@ class FrameStatistics:
 
 
 def percentiles_ms(seconds: list[float]) -> tuple[float, float, float]:
-    """Give the 50th, 95th and 99th percentile in milliseconds (nearest rank); NaN if empty."""
+    """Compute the 50th, 95th and 99th percentile in milliseconds (nearest rank); NaN if empty."""
     if not seconds:
         return (math.nan, math.nan, math.nan)
     ordered = sorted(seconds)

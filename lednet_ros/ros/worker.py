@@ -112,7 +112,7 @@ class InferenceWorker:
 
     def find_overdue_stage(self, bound: float) -> str:
         """
-        Say which stage takes longer than it may.
+        Find the stage that exceeds its time limit.
 
         Parameters
         ----------

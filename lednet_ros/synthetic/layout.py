@@ -37,7 +37,7 @@ CARS = ('ahead', 'oncoming', 'parked', 'facing')
 @dataclass(frozen=True)
 class Plan:
     """
-    What stays the same all along a street.
+    Properties that are constant along a street.
 
     Attributes
     ----------

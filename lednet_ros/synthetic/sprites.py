@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Pictures of trees and people that always face the camera.
+Images of trees and people that always face the camera.
 
 Label 0 marks the pixels that can be seen through: nothing that stands here is sky.
 

@@ -56,7 +56,7 @@ class Facade(NamedTuple):
     wall, roof
         Mean colors.
     floors
-        Number of storeys in the pictures.
+        Number of storeys in the images.
 
     """
 

@@ -150,7 +150,7 @@ class View:
         self, texture: list[Image], foot: Points, height: float, tone: tuple[float, float],
     ) -> None:
         """
-        Draw an upright picture that faces the camera.
+        Draw an upright image that faces the camera.
 
         Parameters
         ----------

@@ -96,7 +96,7 @@ def augment_image(
     crop
         Height and width of the result.
     options
-        Ranges to draw from; `scale` is the share of the image's area.
+        Ranges to draw from; `scale` is the fraction of the image's area.
     rng
         Source of randomness.
 

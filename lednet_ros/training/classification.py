@@ -52,7 +52,7 @@ class EncoderClassifier(nn.Module):
         self.classifier = nn.Linear(network.encoder_channels, num_classes)
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
-        """Map images (N, 3, H, W) to class scores (N, num_classes)."""
+        """Map images (N, 3, H, W) to logits (N, num_classes)."""
         return (self.classifier(self.encoder(images).mean((2, 3))),)
 
 
@@ -116,7 +116,7 @@ class ClassificationTask:
 
     def losses(self, outputs: Sequence[Tensor], targets: Tensor) -> list[Term]:
         """
-        Compare class scores (N, num_classes) with class ids (N,) int64.
+        Compare logits (N, num_classes) with class ids (N,) int64.
 
         Returns
         -------
@@ -160,7 +160,7 @@ class ClassificationTask:
         }
 
     def description(self) -> str:
-        """Say what the stage's images are, for metadata."""
+        """Describe the images of the stage, for metadata."""
         return f'{sum(self.lengths())} images of {len(self.classes)} classes'
 
     def _validate(self, model: nn.Module, folder: ImageFolder, name: str) -> dict[str, Any]:

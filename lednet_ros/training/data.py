@@ -43,7 +43,7 @@ Example = tuple[NDArray[np.uint8], Any]
 
 class Batch(NamedTuple):
     """
-    What a training step takes.
+    Input of a training step.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class CachedDataset:
 
     @property
     def label_map(self) -> LabelMap:
-        """Give the classes."""
+        """Return the classes."""
         return self._dataset.label_map
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class CachedDataset:
         return len(self._frames)
 
     def __getitem__(self, index: int) -> LabeledFrame:
-        """Give a frame."""
+        """Return a frame."""
         return self._frames[index]
 
     def source(self, index: int) -> str:
@@ -194,7 +194,7 @@ class Crops(torch.utils.data.Dataset[tuple[Picked, Example]]):
     Parameters
     ----------
     read
-        Gives the augmented example of a source and index, with the generator to use.
+        Returns the augmented example of a source and an index, given a random generator.
     seed, epoch
         They decide what is drawn.
 
@@ -211,7 +211,7 @@ class Crops(torch.utils.data.Dataset[tuple[Picked, Example]]):
         self._epoch = epoch
 
     def __getitem__(self, picked: Picked) -> tuple[Picked, Example]:
-        """Give the example of a place in the order."""
+        """Return the example of a place in the order."""
         place, number, index = picked
         rng = np.random.default_rng((self._seed, self._epoch, place))
         return picked, self._read(number, index, rng)
@@ -226,7 +226,7 @@ def batches(
     workers: int,
 ) -> Iterator[Batch]:
     """
-    Give this process's share of each batch.
+    Yield the part of each batch that belongs to this process.
 
     Parameters
     ----------

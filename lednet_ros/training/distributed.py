@@ -48,7 +48,7 @@ class Processes:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes files and shows progress."""
+        """Return whether this process writes files and shows progress."""
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> Tensor:  # noqa: A003

@@ -60,7 +60,7 @@ FREE_OPTIONS = {'workers'}
 
 
 class TrainingError(RuntimeError):
-    """Training can't go on; the message says where it was and which files it had."""
+    """Training can't continue; the message says where it was and which files it had."""
 
 
 def train(
@@ -300,7 +300,7 @@ class _Run:
         return normalized if self.recipe.channels_last else normalized.contiguous()
 
     def _loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Give the loss whose gradient, averaged over the processes, is the joint batch's."""
+        """Scale the loss: its gradient, averaged over processes, is that of the joint batch."""
         device = self.processes.device
         with torch.autocast(device.type, torch.bfloat16, self.recipe.precision == 'bf16'):
             outputs = model(self._images(batch))
@@ -338,12 +338,12 @@ class _Run:
             for name, validation in found.items():
                 if validation.confusion is not None:
                     label_map = validation.confusion.label_map
-                    pictures = [frame_picture(frame, label_map) for frame in validation.frames]
-                    self.log.pictures(name, epoch + 1, pictures)
+                    images = [frame_picture(frame, label_map) for frame in validation.frames]
+                    self.log.images(name, epoch + 1, images)
         return found
 
     def _averaged(self) -> nn.Module:
-        """Give the averaged weights with statistics of their own: averaged ones are stale."""
+        """Return the averaged weights with BatchNorm statistics recomputed: theirs are stale."""
         assert self.average is not None
         model = copy.deepcopy(self.average.module)
         torch.manual_seed(self.recipe.seed)

@@ -52,7 +52,7 @@ class Term:
 
 def class_weights(pixels: NDArray[np.float64], offset: float) -> Tensor:
     """
-    Weight classes by rarity: `1 / log(offset + share of pixels)`.
+    Weight classes by rarity: `1 / log(offset + fraction of pixels)`.
 
     Paszke et al., "ENet", 2016, section 5.2 (there with 1.02); the LEDNet authors use 1.1.
 
@@ -84,7 +84,7 @@ def cross_entropy(
     Weighted cross-entropy, of all labeled pixels or of the hardest ones.
 
     Online hard example mining (Shrivastava et al., CVPR 2016) as segmentation uses it: the given
-    share of the labeled pixels, those of the largest loss.
+    fraction of the labeled pixels, those of the largest loss.
 
     Parameters
     ----------
@@ -95,9 +95,9 @@ def cross_entropy(
     weights
         (C,) float32; None weighs all classes alike.
     hardest
-        Share of the labeled pixels to take, above 0 to 1.
+        Fraction of the labeled pixels to take, above 0 to 1.
     smoothing
-        Share of the target that goes to all classes evenly.
+        Fraction of the target that goes to all classes evenly.
 
     Returns
     -------

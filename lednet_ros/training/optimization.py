@@ -54,7 +54,7 @@ def build_optimizer(network: nn.Module, options: Optimizer) -> torch.optim.Optim
 
 def rate_factor(options: Schedule, step: int, steps: int) -> float:
     """
-    Give the learning rate of a step as a share of the highest one.
+    Compute the learning rate of a step as a fraction of the highest one.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ class _Part(BaseModel):
 
 class Source(_Part):
     """
-    Where labeled frames or classified images come from.
+    Source of labeled frames or classified images.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class Source(_Part):
     frames, seed
         Of synthetic streets: how many to draw, and the seed that decides them.
     per_epoch
-        Frames for an epoch, drawn anew each time; None takes all once.
+        Frames per epoch, drawn at random each time; None takes all once.
     cache
         Keep all decoded frames in memory.
 
@@ -101,7 +101,7 @@ class Augmentation(_Part):
     Attributes
     ----------
     scale
-        Magnification before the crop. For classification: the share of the image's area.
+        Magnification before the crop. For classification: the fraction of the image's area.
     flip
         Probability of mirroring.
     gain, channel_gain, offset, gamma
@@ -137,14 +137,14 @@ class Loss(_Part):
     cross_entropy, dice, lovasz
         Weights of the losses. Lovász looks at every second row and column.
     weight_offset
-        Softness of the class weights of the cross-entropy, `1 / log(offset + share of pixels)`;
+        Softness of the class weights of the cross-entropy, `1 / log(offset + fraction of pixels)`;
         the nearer to 1, the more rare classes count. None weighs all classes alike.
     ohem
-        Share of the pixels, those of the largest loss, that the cross-entropy is taken of.
+        Fraction of the pixels, those of the largest loss, that the cross-entropy is taken of.
     label_smoothing
-        Share of the target that goes to the other classes.
+        Fraction of the target that goes to the other classes.
     auxiliary
-        Weight of the cross-entropy of the encoder's own class scores, at 1/8.
+        Weight of the cross-entropy of the encoder's own logits, at 1/8.
 
     """
 
@@ -159,7 +159,7 @@ class Loss(_Part):
 
 class Optimizer(_Part):
     """
-    How weights follow their gradients.
+    Optimizer and its settings.
 
     Attributes
     ----------
@@ -193,10 +193,10 @@ class Schedule(_Part):
     power
         Exponent of `poly`.
     warm_up
-        Share of the steps in which the rate first rises linearly.
+        Fraction of the steps in which the rate first rises linearly.
     slow_steps, slow_factor
-        Steps at the start with a fixed rate, and its share of the highest one; they count as steps
-        of the schedule (DeepLab's slow start).
+        Steps at the start with a fixed rate, and its fraction of the highest one; they count as
+        steps of the schedule (DeepLab's slow start).
 
     """
 
@@ -220,7 +220,7 @@ class Stage(_Part):
     crop
         Height and width of the crops.
     part
-        Train `all` of the network, or its `encoder` with class scores of its own at 1/8.
+        Train `all` of the network, or its `encoder` with logits of its own at 1/8.
     train
         Sources of this stage; None takes the recipe's.
     augmentation, loss, optimizer, schedule
@@ -258,7 +258,7 @@ class Recipe(_Part):
         Height and width of the network's input in use.
     initial
         Weights to start from: a checkpoint, the name of a shipped one, or a pretrained encoder.
-        Parts of other shape are drawn anew, which is said.
+        Parts of another shape are reinitialized, and that is logged.
     seed
         Decides weights, order, augmentation and dropout.
     precision

@@ -37,7 +37,7 @@ class RunLog:
     folder
         Gets `history.csv` and `tensorboard/`.
     history
-        Rows of the epochs before a resumed run goes on.
+        Rows of the epochs before a resumed run continues.
 
     Attributes
     ----------
@@ -78,9 +78,9 @@ class RunLog:
                 self._events.add_scalar(name, value, epoch)
         self._events.flush()
 
-    def pictures(self, tag: str, epoch: int, pictures: Sequence[NDArray[np.uint8]]) -> None:
+    def images(self, tag: str, epoch: int, images: Sequence[NDArray[np.uint8]]) -> None:
         """
-        Show pictures in TensorBoard.
+        Show images in TensorBoard.
 
         Parameters
         ----------
@@ -88,13 +88,13 @@ class RunLog:
             Name of the group.
         epoch
             Number of the epoch.
-        pictures
+        images
             (H, W, 3) uint8 RGB each.
 
         """
-        for index, picture in enumerate(pictures):
+        for index, image in enumerate(images):
             self._events.add_image(
-                f'{tag}/{index}', picture, epoch, dataformats='HWC'
+                f'{tag}/{index}', image, epoch, dataformats='HWC'
             )
 
     def close(self) -> None:

@@ -47,7 +47,7 @@ LOVASZ_STRIDE = 2
 
 class SegmentationModel(nn.Module):
     """
-    The trained part of a network, with the class scores that the losses need.
+    The trained part of a network, with the logits that the losses need.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class SegmentationModel(nn.Module):
             parameter.requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Map images (N, 3, H, W) to class scores: the trained part's, the auxiliary."""
+        """Map images (N, 3, H, W) to logits: the trained part's, the auxiliary."""
         if self.part == 'encoder':
             return (self.network.encoder_scores(images),)
         if self.auxiliary:
@@ -90,7 +90,7 @@ class SegmentationModel(nn.Module):
 
 
 def _refuse_encoder_losses(recipe: Recipe) -> None:
-    """Raise ValueError where a stage needs class scores of the encoder."""
+    """Raise ValueError where a stage needs logits of the encoder."""
     for number, stage in enumerate(recipe.stages):
         for key, value, allowed in (
             ('part', stage.part, 'all'), ('loss.auxiliary', stage.loss.auxiliary, 0.0)
@@ -286,7 +286,7 @@ class SegmentationTask:
         }
 
     def description(self) -> str:
-        """Say what the stage's frames are, for metadata."""
+        """Describe the frames of the stage, for metadata."""
         sources = self._stage.train or self._recipe.train
         parts = []
         for source, dataset in zip(sources, self._training, strict=True):

@@ -32,7 +32,7 @@ from torch import nn, Tensor
 @dataclass(frozen=True)
 class Validation:
     """
-    What a validation found.
+    Result of a validation.
 
     Attributes
     ----------
@@ -76,10 +76,10 @@ class Task(Protocol):
 
     @property
     def model(self) -> nn.Module:
-        """Give what is trained; maps images (N, 3, H, W) to a tuple of tensors."""
+        """Return the module to train; it maps images (N, 3, H, W) to a tuple of tensors."""
 
     def prepare(self, stage: Stage, counts: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        """Open a stage's examples and set up its losses; gives the pixels of each class."""
+        """Open a stage's examples and set up its losses; returns the pixels of each class."""
 
     def lengths(self) -> list[int]:
         """Count the examples of the stage's sources."""
@@ -102,4 +102,4 @@ class Task(Protocol):
         """Measure a model on the recipe's validation sources."""
 
     def description(self) -> str:
-        """Say what the stage's examples are."""
+        """Describe the examples of the stage."""

@@ -40,24 +40,24 @@ LONGEST_WAIT = 1.0
 @dataclass(frozen=True)
 class Picture:
     """
-    What the page shows.
+    Content of the page.
 
     Attributes
     ----------
     number
-        Counts the pictures from 1.
+        Counts the images from 1.
     jpeg
         The overlay.
     shares
-        Share of the pixels by class id.
+        Fraction of the pixels by class id.
     fps
-        Pictures per second.
+        Images per second.
     milliseconds
         Of the network, for this frame.
     stamp
         Nanoseconds of the frame.
     problem
-        Why the playing ended; empty while it goes on.
+        Why the playing ended; empty while it continues.
 
     """
 
@@ -106,7 +106,7 @@ class Player:
         self._thread.join()
 
     def wait(self, after: int, timeout: float) -> Picture | None:
-        """Give a picture with a higher number, or the last one there is after a timeout."""
+        """Return an image with a higher number, or the last one after a timeout."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._picture is not None and self._picture.number > after, timeout
@@ -148,7 +148,7 @@ class Player:
             self._changed.notify_all()
 
     def _play_once(self) -> str:
-        """Play the recording; gives why it can't be played again."""
+        """Play the recording; returns why it can't be played again."""
         count = 0
         first_stamp = 0
         start = time.perf_counter()

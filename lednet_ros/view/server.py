@@ -28,7 +28,7 @@ LOCAL_NAMES = ('localhost', '127.0.0.1', '[::1]')
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is reached from this machine only."""
+    """Return whether a host is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -42,7 +42,7 @@ def make_app(player: Player, label_map: LabelMap, title: str, host: str) -> Flas
     Parameters
     ----------
     player
-        Gives the pictures and takes the settings.
+        Provides the images and takes the settings.
     label_map
         The classes.
     title
@@ -77,7 +77,7 @@ def make_app(player: Player, label_map: LabelMap, title: str, host: str) -> Flas
 
     @app.get('/frame')
     def frame() -> Response:
-        """Give a picture newer than `after`; its figures are in the headers."""
+        """Return an image newer than `after`; its statistics are in the headers."""
         picture = player.wait(request.args.get('after', 0, int), FRAME_TIMEOUT)
         if picture is None:
             return Response(status=204)

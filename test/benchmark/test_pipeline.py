@@ -72,7 +72,7 @@ def test_the_fastest_comes_first(results: dict[str, Any]) -> None:
         assert row['ratio_to_eager'] == pytest.approx(eager / row['median_ms'], abs=0.02)
 
 
-def test_what_was_measured_is_stated(results: dict[str, Any]) -> None:
+def test_measured_setup_is_stated(results: dict[str, Any]) -> None:
     assert results['classes'] == 20
     assert (results['input_size'], results['frame_size']) == ([64, 96], [100, 150])
     assert results['machine']['versions']['torch']
@@ -106,7 +106,7 @@ def keep_only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(pipeline, 'list_configurations', some)
 
 
-def test_a_way_that_cannot_be_imported_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_backend_that_cannot_be_imported_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: object) -> None:
         raise ImportError('No module named onnxruntime')
 

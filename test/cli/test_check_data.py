@@ -72,7 +72,7 @@ def test_problems_are_printed_and_exit_with_1(
     assert 'none is readable' in text
 
 
-def test_cityscapes_with_its_own_label_map(
+def test_cityscapes_with_its_label_map(
     tmp_path: Path, make_cityscapes: MakeDataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
     counts = {'train': {'aachen': 2, 'bochum': 1}, 'train_extra': {'erlangen': 1}}
@@ -99,7 +99,7 @@ def test_classified_images(
     assert 'fewest n02 3' in ' '.join(text.split())
 
 
-def test_what_is_no_data_set_is_an_error(
+def test_folder_that_is_no_data_set_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(['check-data', str(tmp_path)]) == 1

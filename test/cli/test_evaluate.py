@@ -113,7 +113,7 @@ def test_unwritable_output_of_evaluate_is_named(
     assert last.startswith(f"lednet evaluate: can't write into {small_checkpoint}")
 
 
-def test_scaled_and_mirrored_views_change_the_figures(
+def test_scaled_and_mirrored_views_change_the_metrics(
     small_checkpoint: Path, data: Path, tmp_path: Path
 ) -> None:
     def accuracy(*views: str) -> float:

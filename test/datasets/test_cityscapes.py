@@ -75,7 +75,7 @@ def test_frames_can_be_chosen_by_name(root: Path) -> None:
     assert [frame.name for frame in dataset] == ['bochum_000000_000019']
 
 
-def test_what_is_missing_is_named(root: Path) -> None:
+def test_missing_files_are_named(root: Path) -> None:
     label_file(root).unlink()
     with pytest.raises(DatasetError, match=r'1 label images are missing, first: .*aachen_000000'):
         CityscapesDataset(root, 'train', CITYSCAPES)

@@ -123,7 +123,7 @@ def test_images_are_chosen_by_name(coco: Path) -> None:
         names(include='x*')
 
 
-def test_the_layout_is_told_by_its_files(
+def test_layout_is_guessed_from_the_files(
     coco: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert guess_layout(coco) == 'coco'
@@ -132,7 +132,7 @@ def test_the_layout_is_told_by_its_files(
     assert 'val2017: 2 frames (2 of 60x40)' in capsys.readouterr().out
 
 
-def test_what_is_wrong_is_named(coco: Path) -> None:
+def test_problems_are_named(coco: Path) -> None:
     with pytest.raises(DatasetError, match=r'instances_train2017\.json'):
         CocoDataset(coco, 'train2017', LABELS, 0)
     with pytest.raises(DatasetError, match="'camvid' has no class 'background'"):

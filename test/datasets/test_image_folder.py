@@ -40,7 +40,7 @@ def test_classes_are_the_folders(root: Path) -> None:
     assert folder.source(5) == str(root / 'train' / 'n02' / 'n02_1.JPEG')
 
 
-def test_what_is_wrong_is_named(root: Path) -> None:
+def test_problems_are_named(root: Path) -> None:
     with pytest.raises(DatasetError, match='test is not a folder; needed: ROOT/SPLIT/CLASS'):
         ImageFolder(root, 'test')
     (root / 'flat').mkdir()

@@ -91,7 +91,7 @@ def test_problems_in_words() -> None:
     assert lines[-1].strip() == 'and 3 more'
 
 
-def test_layouts_are_told_apart(
+def test_layouts_are_distinguished(
     tmp_path: Path,
     make_folder_dataset: MakeDataset,
     make_cityscapes: MakeDataset,

@@ -143,7 +143,7 @@ def assert_same(
 
 # The script uses a function that NumPy gives up.
 @pytest.mark.filterwarnings('ignore:`in1d` is deprecated')
-def test_figures_are_those_of_the_official_script(tmp_path: Path) -> None:
+def test_metrics_match_the_official_script(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     confusion, counts = ConfusionMatrix(CITYSCAPES), InstanceCounts(CITYSCAPES)
     for name in FRAMES:
@@ -197,7 +197,7 @@ def test_the_command_agrees_with_the_official_script(
         assert ours[average] == theirs[f'averageScore{their_average}'] > 0
 
 
-def test_the_table_has_instance_weighted_figures(
+def test_table_has_instance_weighted_metrics(
     mini_set: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figures = lednet_evaluate(mini_set, weights)
@@ -312,7 +312,7 @@ def test_pixels_weigh_by_the_size_of_their_instance() -> None:
     )
 
 
-def test_an_own_label_map_keeps_the_sizes_of_the_official_classes() -> None:
+def test_custom_label_map_keeps_the_sizes_of_the_official_classes() -> None:
     own = LabelMap.from_dict(
         {
             'name': 'own',

@@ -93,7 +93,7 @@ def test_labels_of_a_perfect_segmenter_score_one(
     assert figures['miou'] == figures['category_miou'] == figures['pixel_accuracy'] == 1.0
 
 
-def test_figures_are_fractions_and_null_where_undefined(segmenter: Segmenter) -> None:
+def test_metrics_are_fractions_and_null_where_undefined(segmenter: Segmenter) -> None:
     confusion = ConfusionMatrix(segmenter.label_map)
     confusion.update(
         np.array([[3, 3, 8, 8]], np.uint8), np.array([[3, 3, 8, 3]], np.uint8)

@@ -28,7 +28,7 @@ def test_nothing_falls_short_of_no_limits() -> None:
     assert Gate(min_miou=0.7, min_iou={'road': 0.95}).shortfalls(FIGURES) == []
 
 
-def test_what_falls_short_is_listed() -> None:
+def test_missed_thresholds_are_listed() -> None:
     gate = Gate(min_miou=0.71, min_iou={'pole': 0.5, 'roof': 0.1})
     assert gate.shortfalls(FIGURES) == [
         'mIoU is 0.7000; needed: 0.7100 (the limit)',

@@ -53,7 +53,7 @@ def bags(tmp_path: Path) -> list[Path]:
 
 
 def figures(result: BagsResult) -> dict[str, object]:
-    """Give what must not depend on who computed it."""
+    """Return what must not depend on who computed it."""
     assert result.total is not None
     content = recording_to_dict(result.total)
     for name in ('fps', 'stages_ms'):
@@ -76,7 +76,7 @@ def test_counts_are_summed_and_a_failure_is_reported(
     assert evaluate_bags(segmenter, settings, [bags[1], bags[1]]).total is None
 
 
-def test_what_is_done_is_not_done_again(
+def test_finished_bags_are_skipped(
     settings: EvaluationSettings, bags: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segmenter = settings.make_segmenter()

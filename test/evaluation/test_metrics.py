@@ -94,7 +94,7 @@ def test_unlabeled_prediction_counts_against() -> None:
     assert matrix.category_iou()[0] == 0.25
 
 
-def test_class_that_is_predicted_but_not_there_counts_as_zero() -> None:
+def test_class_predicted_but_absent_counts_as_zero() -> None:
     matrix = confusion(image(0, 0), image(0, 3))
     np.testing.assert_allclose(matrix.iou(), [0.5, np.nan, np.nan, 0.0])
     assert matrix.miou() == 0.25
@@ -126,7 +126,7 @@ def test_random_images_against_plain_counting() -> None:
         assert matrix.iou()[index] == pytest.approx(hit / union)
 
 
-def test_means_leave_undefined_figures_out() -> None:
+def test_means_skip_undefined_values() -> None:
     assert mean_defined(np.array([0.5, np.nan, 0.25])) == 0.375
     assert np.isnan(mean_defined(np.array([np.nan])))
 

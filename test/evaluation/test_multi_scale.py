@@ -41,7 +41,7 @@ FRAMES = [
 def probabilities(
     checkpoint: Checkpoint, pixels: NDArray[np.uint8], input_size: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """Give class probabilities, shape C, H, W, of one view, by the plainest way."""
+    """Return class probabilities, shape C, H, W, of one view, by the plainest way."""
     resized = np.empty((*input_size, 3), np.uint8)
     resize_on_host(pixels, input_size, False, resized)
     network = load_network(checkpoint, 'test').eval()

@@ -65,7 +65,7 @@ def images(frames: Sequence[np.ndarray], encoding: str = 'bgr8') -> list[Entry]:
 
 
 def truth_of(segmenter: Segmenter, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Give what the segmenter itself says, with an unlabeled border and some errors."""
+    """Return what the segmenter itself says, with an unlabeled border and some errors."""
     truths = []
     for frame in frames:
         labels = segmenter.segment([np.ascontiguousarray(frame[..., ::-1])]).labels[0].copy()
@@ -116,7 +116,7 @@ def test_labels_are_matched_by_stamp_whenever_they_were_recorded(
     assert figures['stages_ms']['segment']['p50'] > 0
 
 
-def test_what_did_not_match_is_named(
+def test_unmatched_stamps_are_named(
     segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
 ) -> None:
     truths = truth_of(segmenter, frames)
@@ -238,7 +238,7 @@ def test_messages_without_a_whole_header_are_counted(
     assert [frame.label_stamp for frame in result.frames] == [stamp(k) for k in (0, 2, 3, 4)]
 
 
-def test_a_bag_of_the_validation_files_gives_the_pixels_of_the_folder(
+def test_bag_of_the_validation_files_has_the_same_confusion_matrix_as_the_folder(
     camvid: Path, tmp_path: Path
 ) -> None:
     from bag_files import COMPRESSED, IMAGE, ROS2
@@ -314,7 +314,7 @@ def test_the_command_writes_everything_and_judges(
     assert main([*command, *against, '0.04']) == 3
 
 
-def test_what_the_command_cannot_do_is_one_clear_error(
+def test_unsupported_options_are_one_clear_error(
     frames: list[np.ndarray],
     small_checkpoint: Path,
     tmp_path: Path,

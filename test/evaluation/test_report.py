@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of the report's pictures, figures and self-containment."""
+"""Tests of the report's images, figures and self-containment."""
 
 import base64
 from html.parser import HTMLParser
@@ -74,7 +74,7 @@ def test_a_frame_is_shown_with_truth_prediction_and_errors(frame: FrameResult) -
     assert panels[3] == [[30, 30, 30], [255, 40, 40], [30, 30, 30], [0, 0, 0]]
 
 
-def test_the_report_holds_its_figures(tmp_path: Path, frame: FrameResult) -> None:
+def test_report_contains_all_metrics(tmp_path: Path, frame: FrameResult) -> None:
     text = write(tmp_path / 'report.html', frame)
     confusion = confusion_of(frame)
     assert 'Training of lednet' in text

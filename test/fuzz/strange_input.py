@@ -35,7 +35,7 @@ fuzz = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-# Where to change bytes (a share of the length), and into what.
+# Where to change bytes (a fraction of the length), and into what.
 changes = st.lists(
     st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=8)),
     min_size=1,
@@ -44,7 +44,7 @@ changes = st.lists(
 
 
 def damage(data: bytes, spots: list[tuple[float, bytes]], length: float) -> bytes:
-    """Overwrite some bytes, and cut the data off at a share of its length."""
+    """Overwrite some bytes, and cut the data off at a fraction of its length."""
     result = bytearray(data)
     for place, content in spots:
         start = int(place * len(result))
@@ -54,7 +54,7 @@ def damage(data: bytes, spots: list[tuple[float, bytes]], length: float) -> byte
 
 
 def attempt(work: Callable[[], Any], *errors: type[Exception]) -> Any:
-    """Give the result of the work, None if it ended with one of the errors."""
+    """Return the result of the work, None if it ended with one of the errors."""
     try:
         return work()
     except errors as error:

@@ -168,7 +168,7 @@ class Code:
 
 @functools.cache
 def checkpoints() -> dict[str, bytes]:
-    """Give small files of every layout: headers and pickles are what can be attacked."""
+    """Return small files of every layout: headers and pickles are what can be attacked."""
     with tempfile.TemporaryDirectory() as folder:
         return make_checkpoints(Path(folder))
 
@@ -203,7 +203,7 @@ def test_checkpoints(
 
 @functools.cache
 def bags() -> dict[str, bytes]:
-    """Give files of every kind of bag, with an image and a label topic."""
+    """Return files of every kind of bag, with an image and a label topic."""
     with tempfile.TemporaryDirectory() as folder:
         return make_bags(Path(folder))
 

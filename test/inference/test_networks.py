@@ -102,7 +102,7 @@ def test_cuda_graphs_and_kernels_give_the_same(
     assert (ours.segment([frame]).labels[0] == expected).mean() > 0.999
 
 
-def test_what_engines_are_built_from_gives_the_same(content: Checkpoint) -> None:
+def test_source_of_engines_has_the_same_logits(content: Checkpoint) -> None:
     # ONNX Runtime stands for TensorRT, which needs a GPU.
     pytest.importorskip('onnxscript')
     image = normalize(torch.from_numpy(make_frame())[None], content.mean, content.std)
@@ -114,7 +114,7 @@ def test_what_engines_are_built_from_gives_the_same(content: Checkpoint) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['shufflenet_v2_deeplab', 'shufflenet_v2_dpc'])
-def test_int8_gives_nearly_the_same_labels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_labels_are_close(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # With trained weights: what is drawn by rule decides by rounding.
     pytest.importorskip('nncf')
     pytest.importorskip('onnxscript')

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of the way from class scores to labels and pictures, against plain float64 code."""
+"""Tests of the way from logits to labels and images, against plain float64 code."""
 
 from lednet_ros.inference.postprocess import blend, classify, colorize
 from lednet_ros.labels import LabelMap, UNLABELED

@@ -41,7 +41,7 @@ WINNER = 'decoder.apn.branch1.1.conv.1.bias'
 
 
 def make_frame(height: int, width: int, seed: int = 0) -> Pixels:
-    """Give colored blocks with noise, so that different classes win in different places."""
+    """Return colored blocks with noise, so that different classes win in different places."""
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 206, (4, 6, 3), np.uint8)
     frame = cv2.resize(blocks, (width, height), interpolation=cv2.INTER_NEAREST)
@@ -223,7 +223,7 @@ def test_array_of_four_dimensions_is_a_batch(segmenter: Segmenter) -> None:
         np.testing.assert_array_equal(found, labels)
 
 
-def test_views_give_what_their_copies_give(segmenter: Segmenter) -> None:
+def test_views_match_their_copies(segmenter: Segmenter) -> None:
     wide = make_frame(64, 128)
     wide.flags.writeable = False
     for view in (wide[:, 7:103], wide[::-1, :96], wide[:, :96, ::-1], wide[::2, ::2]):
@@ -236,7 +236,7 @@ def test_views_give_what_their_copies_give(segmenter: Segmenter) -> None:
         np.testing.assert_array_equal(overlay, expected.overlay[0])
 
 
-def test_only_what_is_asked_for_is_given(segmenter: Segmenter) -> None:
+def test_only_requested_results_are_returned(segmenter: Segmenter) -> None:
     frame = make_frame(64, 96)
     result = segmenter.segment(frame, confidence=False, overlay=False)
     assert (result.confidence, result.overlay, result.color) == (None, None, None)
@@ -312,7 +312,7 @@ def test_the_authors_ignore_output_never_wins(
     expected = scores[:19].argmax(dim=0).numpy()
     assert (result.labels[0] == expected).mean() > 0.998
     assert len(np.unique(expected)) > 5
-    # Nor does it take a share of the probability.
+    # Nor does it take a fraction of the probability.
     assert result.confidence is not None
     assert result.confidence[0].max() > 100
 
@@ -348,7 +348,7 @@ def test_results_are_views_of_buffers_that_are_reused(segmenter: Segmenter) -> N
         assert not any(np.shares_memory(one, other) for other in first[index + 1:])
 
 
-def test_run_gives_one_result_for_each_frame_in_the_same_buffers(segmenter: Segmenter) -> None:
+def test_run_returns_one_result_per_frame_in_the_same_buffers(segmenter: Segmenter) -> None:
     frames = [Frame(make_frame(64, 96), 'rgb'), Frame(make_frame(97, 65), 'bgr')]
     expected = segmenter.segment(frames, color=True)
     outputs = segmenter.run(frames, Wanted(confidence=True, overlay=True, color=True))
@@ -367,7 +367,7 @@ def test_frames_of_another_size_get_other_buffers(segmenter: Segmenter) -> None:
     assert not np.shares_memory(first, second)
 
 
-def test_warm_up_allocates_what_frames_need(
+def test_warm_up_allocates_all_buffers(
     small_content: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segmenter = Segmenter(small_content, **EAGER)
@@ -457,7 +457,7 @@ def test_checkpoint_that_does_not_fit_names_the_file(
         Segmenter.from_checkpoint(tmp_path / 'nothing.safetensors', device='cpu')
 
 
-def test_from_checkpoint_states_what_it_runs(small_checkpoint: Path) -> None:
+def test_from_checkpoint_reports_backend_and_precision(small_checkpoint: Path) -> None:
     segmenter = Segmenter.from_checkpoint(small_checkpoint, **EAGER)
     assert segmenter.network_name == 'lednet'
     assert segmenter.label_map.name == 'camvid'
@@ -522,7 +522,7 @@ def test_a_restart_takes_a_fresh_backend(small_content: Checkpoint) -> None:
     made: list[weakref.ref[Any]] = []
 
     class Constant:
-        """Gives the number of its instance as the label everywhere."""
+        """Returns the number of its instance as the label everywhere."""
 
         def __init__(self) -> None:
             # The memory of one that has failed is given back before the next one is made.

@@ -28,7 +28,7 @@ import numpy as np
 
 
 def sample(value: int = 0, truth: bool = True) -> Sample:
-    """Make a sample whose frame tells its number."""
+    """Make a sample whose frame reports its number."""
     pixels = np.full((48, 64, 3), value, np.uint8)
     labels = np.full((48, 64), value % 11, np.uint8)
     return Sample(pixels, pixels, labels, labels if truth else None)

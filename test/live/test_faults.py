@@ -89,7 +89,7 @@ def test_frames_that_get_lost_are_counted(probe: Probe) -> None:
 
 
 @pytest.mark.parametrize('probe', [of_setup(PLAIN, name='plain')], indirect=True)
-def test_what_is_not_survived_is_said(probe: Probe) -> None:
+def test_fault_that_is_not_survived_is_reported(probe: Probe) -> None:
     def kill_it(probe: Probe, times: int) -> str:
         probe.target.signal(signal.SIGKILL)
         probe.target.wait(ANSWER_TIMEOUT)
@@ -100,7 +100,7 @@ def test_what_is_not_survived_is_said(probe: Probe) -> None:
     assert outcome.note == 'the node ended with exit code -9'
 
 
-def test_a_check_says_what_was_seen() -> None:
+def test_failed_check_reports_what_was_seen() -> None:
     check(True, 'nothing')
     with pytest.raises(LiveError, match='exit code 7'):
         check(False, 'exit code 7')

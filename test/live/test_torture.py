@@ -33,7 +33,7 @@ def test_faults_have_names_and_are_selected() -> None:
     assert main(['torture', '--fault', 'flod']) == 1
 
 
-def test_the_command_prints_a_table_and_writes_the_figures(
+def test_command_prints_a_table_and_writes_the_results(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / 'torture.json'

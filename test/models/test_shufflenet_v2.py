@@ -35,7 +35,7 @@ UNITS = {'stage2': 4, 'stage3': 8, 'stage4': 4}
 
 
 def shapes(network: nn.Module, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-    """Give the shape that leaves each part of the network."""
+    """Return the shape that leaves each part of the network."""
     found = {}
     for name, module in network.named_modules():
         module.register_forward_hook(

@@ -40,7 +40,7 @@ def entries(count: int = 6, topic: str = '/image', encoding: str = 'bgr8') -> li
 
 
 @pytest.mark.parametrize('kind', [*StoragePlugin, 'ros1'])
-def test_every_kind_gives_the_same(tmp_path: Path, kind: object) -> None:
+def test_all_kinds_of_bags_read_the_same(tmp_path: Path, kind: object) -> None:
     written = entries()
     if isinstance(kind, StoragePlugin):
         path = write_bag(tmp_path / 'bag', written, kind)
@@ -91,7 +91,7 @@ def cut(path: Path, share: float) -> None:
     path.write_bytes(data[: int(len(data) * share)])
 
 
-def test_a_torn_mcap_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_truncated_mcap_is_read_up_to_the_damage(tmp_path: Path) -> None:
     written = entries(100)
     folder = write_bag(tmp_path / 'bag', written)
     (file,) = folder.glob('*.mcap')
@@ -125,7 +125,7 @@ def test_a_damaged_database_says_how_much_was_read(tmp_path: Path, size: int) ->
         assert 'malformed' in bag.damage
 
 
-def test_what_is_no_bag_is_named(tmp_path: Path) -> None:
+def test_files_that_are_no_bags_are_named(tmp_path: Path) -> None:
     words = tmp_path / 'words.mcap'
     words.write_text('nothing')
     ros1 = tmp_path / 'words.bag'
@@ -143,7 +143,7 @@ def test_what_is_no_bag_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f'{SHARED} is not there')
-def test_recordings_of_others_are_read_whole() -> None:
+def test_third_party_recordings_are_read_completely() -> None:
     paths = sorted(path for path in SHARED.iterdir() if path.is_dir())
     assert paths
     for path in paths:

@@ -183,7 +183,7 @@ def test_a_bag_keeps_its_topics_and_gets_those_of_the_node(
     found = [m for m in messages if m.topic == f'{node}/labels']
     for index, (message, ids) in enumerate(zip(found, labels, strict=True)):
         image = message.content
-        # As Nav2 wants it: mono8, step = width, the size that was asked for.
+        # As Nav2 wants it: mono8, step = width, the size that was requested.
         assert (image.encoding, image.step, image.height) == ('mono8', 48, 32)
         assert (image.header.stamp.nanosec, image.header.frame_id) == (index, 'cam')
         assert message.time == index
@@ -230,7 +230,7 @@ def test_a_bag_of_ros_1_becomes_one_of_ros_2(
     assert sorted(file.name for file in tmp_path.iterdir()) == ['drive.bag', 'out']
 
 
-def test_of_a_torn_bag_what_is_readable(
+def test_readable_part_of_a_truncated_bag_is_segmented(
     segmenter: Segmenter, tmp_path: Path, frames: list[np.ndarray],
     capsys: pytest.CaptureFixture[str], small_checkpoint: Path,
 ) -> None:
@@ -248,7 +248,7 @@ def test_of_a_torn_bag_what_is_readable(
     assert 0 < counts['/segmentation_node/labels'] < 160
 
 
-def test_of_a_video_that_ends_early_what_is_readable(
+def test_readable_part_of_a_truncated_video_is_segmented(
     segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
 ) -> None:
     path = tmp_path / 'v.avi'
@@ -264,7 +264,7 @@ def test_of_a_video_that_ends_early_what_is_readable(
     assert len(list((tmp_path / 'out').iterdir())) == summary.frames
 
 
-def test_a_frame_that_cannot_be_decoded_is_left_out_and_named(
+def test_undecodable_frame_is_skipped_and_named(
     segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
 ) -> None:
     written = entries(frames)
@@ -292,7 +292,7 @@ def test_a_message_without_a_whole_header_is_left_out_and_named(
 
 
 @pytest.mark.parametrize('kind', ['bag', 'video', 'labels'])
-def test_an_interrupted_run_leaves_what_it_has_done(
+def test_interrupted_run_keeps_finished_results(
     segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path, kind: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -333,7 +333,7 @@ def test_a_failed_run_leaves_nothing_under_the_final_name(
     assert [file.name for file in tmp_path.iterdir()] == ['bag']
 
 
-def test_what_it_cannot_do_is_one_clear_error(
+def test_unsupported_request_is_one_clear_error(
     frames: list[np.ndarray], small_checkpoint: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

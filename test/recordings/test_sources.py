@@ -30,7 +30,7 @@ TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 
 
 def frame(index: int) -> NDArray[np.uint8]:
-    """Give a frame that tells its index by its color."""
+    """Return a frame that reports its index by its color."""
     return np.full((32, 48, 3), (20 * index, 100, 255 - 20 * index), np.uint8)
 
 
@@ -104,7 +104,7 @@ def test_folders_are_read_in_order_and_videos_at_their_rate(tmp_path: Path) -> N
     assert len(list(read_frames(folder / '002.png'))) == 1
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
     text = tmp_path / 'words.mp4'
     text.write_text('not a video')
     empty = tmp_path / 'empty'

@@ -48,7 +48,7 @@ def test_a_video_plays_at_the_pace_of_the_stamps(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ['v.mp4']
 
 
-def test_what_is_discarded_leaves_nothing(tmp_path: Path) -> None:
+def test_discarded_output_leaves_nothing(tmp_path: Path) -> None:
     bag = BagWriter(tmp_path / 'bag')
     bag.write('/a', 'std_msgs/msg/String', 0, b'\x00\x01\x00\x00\x02\x00\x00\x00x\x00')
     bag.discard()

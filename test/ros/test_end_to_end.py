@@ -99,7 +99,7 @@ def check_bag_against_offline(
     assert np.array_equal(online.counts, offline.counts)
 
 
-def test_a_bag_through_the_node_gives_the_offline_confusion_matrix(
+def test_bag_through_the_node_has_the_offline_confusion_matrix(
     harness: Harness, tmp_path: Path
 ) -> None:
     scene = StreetScene(320, 240, seed=5)
@@ -107,7 +107,7 @@ def test_a_bag_through_the_node_gives_the_offline_confusion_matrix(
     check_bag_against_offline(harness, frames, tmp_path)
 
 
-def test_camvid_through_the_node_gives_the_offline_confusion_matrix(
+def test_camvid_through_the_node_has_the_offline_confusion_matrix(
     harness: Harness, tmp_path: Path, camvid: Path
 ) -> None:
     dataset = FolderDataset(camvid, 'val', LabelMap.load('camvid'))

@@ -137,7 +137,7 @@ def test_segment_passes_every_argument_on(tmp_path: Path) -> None:
         config.unlink()
 
 
-def test_rviz_shows_what_is_not_compressed_by_the_shipped_file() -> None:
+def test_shipped_rviz_file_shows_the_uncompressed_topics() -> None:
     rviz, _ = segment(rviz='true', image='/camera')
     assert rviz.arguments == ['-d', str(ROOT / 'config' / 'segment.rviz')]
     displayed = Path(rviz.arguments[1]).read_text(encoding='utf-8')
@@ -235,7 +235,7 @@ def test_replay_plays_the_bag_once_the_node_is_active(tmp_path: Path) -> None:
     assert replay.log(b'loading weights') == []
     play = ['ros2', 'bag', 'play', str(bag), '--clock', '--delay', '1', '--rate', '1.0']
     assert replay.log(b"segmenting '/camera'") == [play]
-    # A second time, after the node was started again, it goes on.
+    # A second time, after the node was started again, it continues.
     assert replay.log(b"segmenting '/camera'") == []
 
 
@@ -273,7 +273,7 @@ def test_replay_opens_rviz_by_default(tmp_path: Path) -> None:
     ]
 
 
-def test_replay_ends_with_what_ends_first(tmp_path: Path) -> None:
+def test_replay_ends_with_the_first_process_that_ends(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / 'bag', 'sensor_msgs/msg/Image', '/camera')
     replay = Replay(bag=str(bag), rviz='false')
     (handler,) = replay.handlers(OnProcessExit)

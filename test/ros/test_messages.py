@@ -117,7 +117,7 @@ def test_data_shorter_than_the_message_says():
 
 
 @pytest.mark.parametrize('encoding, pixel_bytes', [('32FC1', 4), ('8UC2', 2), ('no such', 1)])
-def test_what_cv_bridge_can_not_convert_is_refused(encoding, pixel_bytes):
+def test_encodings_that_cv_bridge_cannot_convert_are_rejected(encoding, pixel_bytes):
     pytest.importorskip('cv_bridge')
     error = refused(messages.decode_image, random_image(encoding, pixel_bytes))
     assert error.reason == 'encoding'
@@ -189,7 +189,7 @@ def test_message_for_cv_bridge_is_checked_first(future_bridge):
 @pytest.mark.parametrize('result', [
     np.zeros((HEIGHT, WIDTH), np.uint8), np.zeros((HEIGHT, WIDTH, 3), np.float32),
 ])
-def test_what_cv_bridge_returns_is_checked(future_bridge, result):
+def test_result_of_cv_bridge_is_checked(future_bridge, result):
     future_bridge.result = result
     error = refused(messages.decode_image, random_image('depth16', 4))
     assert error.reason == 'encoding'

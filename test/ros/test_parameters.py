@@ -94,7 +94,7 @@ def test_every_default_is_allowed_and_declared(harness: Harness) -> None:
         ('cameras', 5),
     ],
 )
-def test_a_bad_value_at_start_names_parameter_and_what_is_allowed(
+def test_bad_value_at_start_names_parameter_and_allowed_values(
     harness: Harness, name: str, value: Any
 ) -> None:
     with pytest.raises(ParameterError) as caught:

@@ -32,7 +32,7 @@ OPTIONAL = {('publish', f'{NODE}/label_info'), ('subscribe', '/clock')}
 
 
 def allowed() -> set[tuple[str, str]]:
-    """Give what the policy allows, with whole names."""
+    """Return what the policy allows, with whole names."""
     found = set()
     for group in ElementTree.parse(POLICY).getroot().iter():
         for action in ('subscribe', 'publish', 'reply'):
@@ -66,7 +66,7 @@ def test_the_policy_fits_the_node(harness: Harness, checkpoint: Any, simulated: 
     harness.spin_until(lambda: graph() == allowed() - optional)
 
 
-def test_the_policy_asks_nothing_of_other_nodes() -> None:
+def test_policy_grants_nothing_on_other_nodes() -> None:
     text = POLICY.read_text()
     assert 'request=' not in text
     assert '*' not in text

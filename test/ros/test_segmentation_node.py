@@ -500,7 +500,7 @@ def test_works_with_simulated_time(harness: Harness, checkpoint: Any) -> None:
     clock.publish(tick)
     harness.spin_until(lambda: node.get_clock().now().nanoseconds == 1234 * 10**9)
     publish_until(harness, camera, image_message(street(0.0), 'rgb8', 1234 * 10**9), labels)
-    # The clock stands still, yet diagnostics go on, with simulated stamps.
+    # The clock stands still, yet diagnostics continue, with simulated stamps.
     count = len(diagnostics)
     harness.spin_until(lambda: len(diagnostics) >= count + 2)
     assert diagnostics[-1].header.stamp.sec == 1234
@@ -547,7 +547,7 @@ class FailingBackend:
 
 
 def failing_node(harness: Harness, checkpoint: Any, fail: list[Exception]) -> Any:
-    """Give an active node whose backend raises what is in the list when it comes there."""
+    """Return an active node whose backend raises what is in the list when it comes there."""
     node = harness.node(start=False, checkpoint=str(checkpoint), autostart=False)
 
     def make_backend() -> FailingBackend:

@@ -28,7 +28,7 @@ def test_percentiles_are_nearest_rank() -> None:
     assert all(math.isnan(value) for value in percentiles_ms([]))
 
 
-def test_summary_gives_rates_since_the_last_one_and_totals_since_the_start() -> None:
+def test_summary_has_rates_since_the_last_one_and_totals_since_start() -> None:
     statistics = FrameStatistics()
     for _ in range(3):
         statistics.count('received')

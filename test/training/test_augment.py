@@ -47,7 +47,7 @@ def cut(
 
 
 def make_frame(height: int, width: int) -> LabeledFrame:
-    """Give blocks whose red channel is 10 * (label + 1)."""
+    """Return blocks whose red channel is 10 * (label + 1)."""
     blocks = np.random.default_rng(0).integers(0, 11, (height // 20, width // 20), np.uint8)
     labels = blocks.repeat(20, axis=0).repeat(20, axis=1)
     pixels = np.zeros((*labels.shape, 3), np.uint8)
@@ -201,7 +201,7 @@ def test_small_frames_of_strong_reductions_do_not_alias() -> None:
 
 
 def make_image(height: int, width: int) -> ClassifiedImage:
-    """Give an image whose red and green channels are the position."""
+    """Return an image whose red and green channels are the position."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., 0] = np.linspace(0, 250, width)
     pixels[..., 1] = np.linspace(0, 250, height)[:, None]

@@ -66,7 +66,7 @@ def test_every_layout_opens(
     assert len(open_images(source('image_folder', split='val'), images)) == 6
 
 
-def test_a_source_may_name_its_own_folder(
+def test_source_can_name_its_folder(
     tmp_path: Path, make_folder_dataset: MakeDataset
 ) -> None:
     folder = make_folder_dataset(tmp_path / 'own', {'train': 2})
@@ -83,7 +83,7 @@ def test_sources_of_the_other_task_are_refused(tmp_path: Path) -> None:
         open_images(source('folder'), tmp_path)
 
 
-def test_a_cache_gives_the_same_frames(tmp_path: Path, make_folder_dataset: MakeDataset) -> None:
+def test_cached_frames_are_the_same(tmp_path: Path, make_folder_dataset: MakeDataset) -> None:
     folder = make_folder_dataset(tmp_path, {'train': 2})
     dataset = open_frames(source('folder'), folder, CAMVID, SIZE)
     cached = CachedDataset(dataset)
@@ -118,7 +118,7 @@ def test_the_order_follows_from_seed_and_epoch() -> None:
 
 
 @pytest.mark.parametrize('wanted', [2, 5, 13])
-def test_a_source_gives_what_is_wanted_of_it(wanted: int) -> None:
+def test_source_yields_the_requested_frames(wanted: int) -> None:
     sources = [source('folder', per_epoch=wanted)]
     order = epoch_order([5], sources, 0, 0)
     assert epoch_size([5], sources) == len(order) == wanted
@@ -131,7 +131,7 @@ def test_a_source_gives_what_is_wanted_of_it(wanted: int) -> None:
 
 
 def read(number: int, index: int, rng: np.random.Generator) -> Example:
-    """Give noise with the index in its first pixel."""
+    """Return noise with the index in its first pixel."""
     pixels = rng.integers(0, 256, (4, 6, 3), np.uint8)
     pixels[0, 0] = number, index, 0
     return pixels, pixels[..., 0].copy()
@@ -166,7 +166,7 @@ def test_workers_change_nothing() -> None:
     torch.testing.assert_close(all_images(workers=1), all_images(), rtol=0, atol=0)
 
 
-def test_the_epoch_changes_what_is_drawn() -> None:
+def test_epoch_changes_the_random_draws() -> None:
     assert not torch.equal(all_images(epoch=0), all_images(epoch=1))
 
 

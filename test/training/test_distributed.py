@@ -90,7 +90,7 @@ def start_two(*arguments: str | Path) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path, make_folder_dataset: Callable[..., Path]) -> Path:
-    """Give frames of which two have few labels, so that the processes' shares differ."""
+    """Return frames of which two have few labels, so that the processes' shares differ."""
     folder = make_folder_dataset(tmp_path / 'data', {'train': 4, 'val': 3})
     for file in sorted((folder / 'train' / 'labels').iterdir())[:2]:
         labels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)

@@ -152,7 +152,7 @@ def test_the_loss_falls(tmp_path: Path, network: str) -> None:
         ({'part': 'encoder'}, r'stages\.0\.part is encoder; .* must be all'),
     ],
 )
-def test_what_the_network_has_not_is_refused_at_once(
+def test_encoder_loss_without_encoder_logits_is_rejected_at_start(
     tmp_path: Path, stage: dict[str, Any], text: str
 ) -> None:
     with pytest.raises(ValueError, match=text):
@@ -239,7 +239,7 @@ def test_a_run_leaves_these_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )
 
 
-def test_the_checkpoint_says_what_it_is(tmp_path: Path) -> None:
+def test_checkpoint_metadata_is_complete(tmp_path: Path) -> None:
     recipe = make_recipe(network='lednet', seed=4)
     metrics = train(recipe, None, tmp_path)
     loaded = load_checkpoint(tmp_path / 'checkpoint.safetensors')
@@ -278,7 +278,7 @@ def test_the_metrics_are_those_of_the_file(
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_killed_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     # Enough epochs for both kills.
     recipe = make_recipe({'epochs': 100, 'loss': {'auxiliary': 0.4, 'weight_offset': 1.1}})
     train(recipe, None, tmp_path / 'unbroken')
@@ -373,7 +373,7 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_the_last_good_files(tmp_path: Path) -> None:
     output = tmp_path / 'out'
-    # TensorBoard's file holds the pictures of a validation.
+    # TensorBoard's file holds the images of a validation.
     recipe = make_recipe({'epochs': 2, 'validate_every': 1}, validation={})
     train(recipe, None, tmp_path / 'unbroken')
     steps = command(recipe, output)
@@ -447,7 +447,7 @@ def test_sources_without_a_folder_are_named(tmp_path: Path) -> None:
         train(make_recipe(train=[{'layout': 'folder'}]), None, tmp_path)
 
 
-def test_synthetic_streets_have_their_own_classes(tmp_path: Path) -> None:
+def test_synthetic_streets_have_fixed_classes(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match='cityscapes'):
         train(make_recipe(label_map='cityscapes'), None, tmp_path)
 

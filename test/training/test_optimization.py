@@ -98,5 +98,5 @@ def test_momentum_of_sgd(momentum: float, nesterov: bool) -> None:
 def test_slow_start() -> None:
     slow = factors(10, name='poly', slow_steps=3, slow_factor=0.1)
     assert slow[:3] == [0.1] * 3
-    # The schedule goes on as if it had begun at once.
+    # The schedule continues as if it had begun at once.
     assert slow[3:] == factors(10, name='poly')[3:]

@@ -125,7 +125,7 @@ def test_synthetic(tmp_path: Path) -> None:
     assert metrics['synthetic']['frames'] == 1
 
 
-def test_finetune_own_classes(
+def test_finetune_custom_classes(
     tmp_path: Path, make_folder_dataset: MakeDataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = make_folder_dataset(tmp_path / 'mine', {'train': 2, 'val': 1})

@@ -58,7 +58,7 @@ def test_columns_may_come_later(tmp_path: Path) -> None:
     assert lines[1].endswith(',,')
 
 
-def test_a_resumed_run_forgets_what_was_past_its_state(tmp_path: Path) -> None:
+def test_resumed_run_drops_results_after_its_state(tmp_path: Path) -> None:
     log = RunLog(tmp_path)
     log.add(FIRST)
     log.add(SECOND)
@@ -71,10 +71,10 @@ def test_a_resumed_run_forgets_what_was_past_its_state(tmp_path: Path) -> None:
     assert [event.value for event in events(tmp_path).Scalars('loss')] == [1.5, 0.75]
 
 
-def test_pictures_are_shown(tmp_path: Path) -> None:
+def test_images_are_logged(tmp_path: Path) -> None:
     log = RunLog(tmp_path)
     picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    log.pictures('val', 3, [picture, picture])
+    log.images('val', 3, [picture, picture])
     log.close()
     images = events(tmp_path)
     assert images.Tags()['images'] == ['val/0', 'val/1']

@@ -96,7 +96,7 @@ def test_weights_of_another_encoder_are_refused(
         torch.testing.assert_close(tensor, untouched[key], rtol=0, atol=0)
 
 
-def test_what_is_no_weights_file_is_named(tmp_path: Path) -> None:
+def test_files_that_hold_no_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match='none'):
         start_from(make(), 'none')
     damaged = tmp_path / 'damaged.safetensors'
@@ -110,7 +110,7 @@ def test_what_is_no_weights_file_is_named(tmp_path: Path) -> None:
 
 
 def torchvision_weights() -> dict[str, torch.Tensor]:
-    """Give random weights by the names and shapes of torchvision's shufflenet_v2_x1_0."""
+    """Return random weights by the names and shapes of torchvision's shufflenet_v2_x1_0."""
     rng = torch.Generator().manual_seed(0)
     found: dict[str, torch.Tensor] = {}
 
@@ -166,7 +166,7 @@ def test_the_file_of_torchvision_fills_the_encoder(tmp_path: Path) -> None:
     assert {name.partition('.')[0] for name in unused} == {'conv5', 'fc'}
 
 
-def test_weights_of_torchvision_see_what_they_were_trained_on(tmp_path: Path) -> None:
+def test_torchvision_weights_see_the_colors_they_were_trained_on(tmp_path: Path) -> None:
     tensors = torchvision_weights()
     path = tmp_path / 'shufflenet.pth'
     torch.save(tensors, path)

@@ -49,7 +49,7 @@ def bag(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def serve(small_content: Checkpoint) -> Iterator[Callable[[Path], int]]:
-    """Serve a recording; gives the port."""
+    """Serve a recording; returns the port."""
     running: list[tuple[Player, Any]] = []
 
     def start(source: Path) -> int:
@@ -93,7 +93,7 @@ def picture(port: int, after: int = 0) -> tuple[int, np.ndarray, list[float]]:
     return int(headers['X-Number']), np.asarray(pixels), shares
 
 
-def test_pictures_go_on_and_settings_change_them(serve: Callable[[Path], int], bag: Path) -> None:
+def test_images_continue_and_settings_change_them(serve: Callable[[Path], int], bag: Path) -> None:
     port = serve(bag)
     number, pixels, shares = picture(port)
     assert pixels.shape == (128, 192, 3)
@@ -119,7 +119,7 @@ def test_the_page_names_the_classes(serve: Callable[[Path], int], bag: Path) -> 
     assert b'http' not in body
 
 
-def test_requests_of_other_pages_are_refused(serve: Callable[[Path], int], bag: Path) -> None:
+def test_requests_from_other_origins_are_rejected(serve: Callable[[Path], int], bag: Path) -> None:
     port = serve(bag)
     assert ask(port, '/', Host='evil.example')[0] == 403
     assert ask(port, '/frame', Host=f'evil.example:{port}')[0] == 403
@@ -139,7 +139,7 @@ def test_settings_that_are_none(
     assert ask(serve(bag), '/settings', content)[0] == 400
 
 
-def test_what_cannot_be_played_is_said(
+def test_unplayable_recording_is_reported(
     serve: Callable[[Path], int], tmp_path: Path, small_checkpoint: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -151,7 +151,7 @@ def test_what_cannot_be_played_is_said(
     assert 'gone does not exist' in capsys.readouterr().err
 
 
-def test_what_is_loopback() -> None:
+def test_loopback_addresses() -> None:
     for host in ('127.0.0.1', '127.1.2.3', '::1', 'localhost'):
         assert is_loopback(host)
     for host in ('0.0.0.0', '192.168.1.2', 'robot'):
@@ -183,7 +183,7 @@ def test_in_a_browser(serve: Callable[[Path], int], bag: Path, tmp_path: Path) -
         wait.until(lambda _: 'frames/s' in script("document.getElementById('figures').innerText"))
         shares = script("[...document.querySelectorAll('.share')].map(e => e.innerText)")
         assert sum(float(share.rstrip('%')) for share in shares) == pytest.approx(100, abs=1)
-        # All classes off: the plain frame, so nothing of the picture is as colored any more.
+        # All classes off: the plain frame, so nothing of the image is as colored any more.
         browser.find_element('id', 'all').click()
         wait.until(
             lambda _: script("[...document.querySelectorAll('#classes input')]"

@@ -46,7 +46,7 @@ class Wanted:
 @dataclass(frozen=True)
 class Style:
     """
-    How logits become labels, and labels become colored images.
+    Settings that turn logits into labels, and labels into colored images.
 
     Attributes
     ----------
@@ -119,8 +119,8 @@ class Backend(Protocol):
         frames
             The batch; sizes and color orders may differ.
         outputs
-            One for each frame, in host memory, of the size that its results shall have. Overlays
-            are in the color order of their frame, color pictures are RGB.
+            One for each frame, in host memory, of the size that its results must have. Overlays
+            are in the color order of their frame, color images are RGB.
         wanted
             Which of them to fill besides the labels.
         style

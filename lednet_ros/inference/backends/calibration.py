@@ -51,7 +51,7 @@ class Calibration:
 
     def batches(self, size: int) -> Iterator[NDArray[np.uint8]]:
         """
-        Give `CALIBRATION_FRAMES` batches of different frames, as far as there are enough.
+        Yield `CALIBRATION_FRAMES` batches; frames repeat only when there are too few.
 
         Parameters
         ----------
@@ -77,7 +77,7 @@ class Calibration:
             yield batch
 
     def describe(self) -> str:
-        """Give a text that changes with the frames."""
+        """Return a text that changes with the frames."""
         return ' '.join(f'{path} {path.stat().st_mtime_ns}' for path in self._images)
 
     def _draw(self) -> Iterator[NDArray[np.uint8]]:

@@ -42,7 +42,7 @@ from torch import Tensor
 
 # A camera that changes its size all the time must not fill the device with graphs.
 MAX_PROGRAMS = 8
-# A candidate for the network may differ from the plain one by this share of its scores' range.
+# A candidate for the network may differ from the plain one by this fraction of its scores' range.
 TOLERANCE = 0.02
 TRIALS = 20
 
@@ -85,7 +85,7 @@ class _DeviceStyle:
 
 @dataclass(frozen=True)
 class _Key:
-    """What a program is made for; outputs by their addresses, because graphs write to them."""
+    """Key of a program; outputs by their addresses, because graphs write to them."""
 
     frames: tuple[tuple[tuple[int, ...], str], ...]
     outputs: tuple[tuple[tuple[int, int], tuple[int, ...]], ...]
@@ -374,14 +374,14 @@ def choose_network(
 
 
 def _place(network: SegmentationNetwork, image: Tensor) -> Tensor:
-    """Move a network to where an image is; gives its scores, float32."""
+    """Move a network to where an image is; returns its scores, float32."""
     network.to(device=image.device, dtype=image.dtype)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.scores(image).float()
 
 
 def _time_network(network: SegmentationNetwork, image: Tensor) -> float:
-    """Give the median milliseconds of a pass, in a graph; 0 where there are no graphs."""
+    """Measure the median milliseconds of a pass in a graph; 0 where there are no graphs."""
     stream = _make_stream(image.device)
     graph = _capture(lambda: network.scores(image), stream, image.device)
     return float(np.median([_time_on_device(graph, stream) for _ in range(TRIALS)]))
@@ -410,7 +410,7 @@ def _capture(
 def _time_on_device(
     graph: 'torch.cuda.CUDAGraph | None', stream: 'torch.cuda.Stream | None'
 ) -> float:
-    """Give the milliseconds of one replay by the device's clock."""
+    """Measure the milliseconds of one replay by the device's clock."""
     if graph is None or stream is None:
         return 0.0
     start, end = (

@@ -30,7 +30,7 @@ BLOCK = 256
 
 @triton.jit
 def _corners(place, size):  # type: ignore[no-untyped-def]
-    """Give the two neighbors of a place and the share of the second one."""
+    """Return the two neighbors of a position and the weight of the second one."""
     place = tl.maximum(place, 0.0)
     low = tl.minimum(place.to(tl.int32), size - 1)
     high = tl.minimum(low + 1, size - 1)
@@ -41,7 +41,7 @@ def _corners(place, size):  # type: ignore[no-untyped-def]
 def _frame_value(  # type: ignore[no-untyped-def]
     frame, y0, y1, fy, x0, x1, fx, width, channel, mask
 ):
-    """Give a channel of a frame between four pixels, rounded to a byte's value."""
+    """Interpolate a channel of a frame between four pixels, rounded to a byte's value."""
     top0 = tl.load(frame + (y0 * width + x0) * 3 + channel, mask=mask, other=0).to(tl.float32)
     top1 = tl.load(frame + (y0 * width + x1) * 3 + channel, mask=mask, other=0).to(tl.float32)
     low0 = tl.load(frame + (y1 * width + x0) * 3 + channel, mask=mask, other=0).to(tl.float32)
@@ -172,10 +172,10 @@ def finish(
     out: Outputs,
 ) -> None:
     """
-    Make labels and pictures of one frame's scores in one pass.
+    Make labels and images of one frame's scores in one pass.
 
     Bilinear upsampling, argmax, softmax of the winner, palette and blending happen in registers:
-    class scores are never written at the output's size.
+    logits are never written at the output's size.
 
     Parameters
     ----------

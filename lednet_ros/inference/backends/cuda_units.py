@@ -172,14 +172,14 @@ def use_triton_units(network: LEDNet) -> None:
 
 
 def _taps(convs: Sequence[nn.Conv2d]) -> Tensor:
-    """Give the weights of two convolutions as (6, inputs, outputs)."""
+    """Return the weights of two convolutions as (6, inputs, outputs)."""
     return torch.cat(
         [conv.weight.detach().flatten(2).permute(2, 1, 0) for conv in convs]
     ).contiguous()
 
 
 def _biases(convs: Sequence[nn.Conv2d]) -> Tensor:
-    """Give the biases of two convolutions, (2, outputs)."""
+    """Return the biases of two convolutions, (2, outputs)."""
     biases = []
     for conv in convs:
         assert conv.bias is not None

@@ -15,7 +15,7 @@
 """
 Runs a network with OpenVINO on the CPU.
 
-Normalization and network are one compiled model, from bytes to class scores at 1/8. The scores
+Normalization and network are one compiled model, from bytes to logits at 1/8. The scores
 become labels outside of it, because cells whose corners agree need no arithmetic there (see
 `host_kernels`), which OpenVINO's operations can't express.
 
@@ -57,7 +57,7 @@ import openvino  # noqa: E402
 @functools.cache
 def _core() -> openvino.Core:
     """
-    Give the only core of this process, which lives as long as the process.
+    Return the only core of this process, which lives as long as the process.
 
     Each core gives the thread that makes it another stack for signal handlers. When several end,
     in whatever order, that stack may be memory that is gone, and the next signal a crash.
@@ -66,7 +66,7 @@ def _core() -> openvino.Core:
 
 
 def cpu_has_bf16() -> bool:
-    """Tell whether the CPU has instructions for bf16."""
+    """Return whether the CPU has bf16 instructions."""
     return 'BF16' in _core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
 
 
@@ -79,7 +79,7 @@ class _Request:
         self._request.set_input_tensor(openvino.Tensor(self.images, shared_memory=True))
 
     def run(self) -> NDArray[np.float32]:
-        """Give the scores (N, h, w, C) of `images`, valid until the next call."""
+        """Run the model on `images`; return logits (N, h, w, C), valid until the next call."""
         self._request.infer()
         return np.asarray(self._request.get_output_tensor().data)
 
@@ -167,7 +167,7 @@ class OpenVINOBackend:
         try:
             return self._core.import_model(path.read_bytes(), 'CPU', self._options)
         except (OSError, RuntimeError):
-            # Absent, or damaged: made anew.
+            # Absent, or damaged: made again.
             pass
         example = torch.zeros(shape, dtype=torch.uint8)
         with torch.inference_mode(mode=False), torch.no_grad(), warnings.catch_warnings():
@@ -198,7 +198,7 @@ class OpenVINOBackend:
             )
 
     def _describe(self) -> str:
-        """Give everything that a compiled model depends on, but the shape of its input."""
+        """Describe everything that a compiled model depends on except the shape of its input."""
         processor = self._core.get_property('CPU', 'FULL_DEVICE_NAME')
         capabilities = self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
         parts = (

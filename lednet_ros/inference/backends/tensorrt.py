@@ -54,7 +54,7 @@ class _ChannelsLast(nn.Module):
 
 class OnnxSource:
     """
-    What engines are built from.
+    Source that engines are built from.
 
     Parameters
     ----------
@@ -100,14 +100,14 @@ class OnnxSource:
         )
 
     def export(self, batch_size: int) -> bytes:
-        """Give the ONNX file for a batch size."""
+        """Export the ONNX file for a batch size."""
         example = torch.zeros((batch_size, *self._input_size, 3), dtype=self.dtype)
         with torch.inference_mode(mode=False), torch.no_grad():
             content = export_onnx(self._network, example, IMAGES, SCORES)
         return self._quantize(content, batch_size) if self._quantized else content
 
     def describe(self) -> str:
-        """Give a text that changes with everything that the file depends on."""
+        """Return a text that changes with everything that the file depends on."""
         parts = (
             digest_weights(self._network), self._network.num_classes, self._input_size, self._mean,
             self._std, self.dtype, self._quantized, self._calibration.describe(),
@@ -159,7 +159,7 @@ class TensorRTNetwork:
     Parameters
     ----------
     source
-        What engines are built from.
+        Source that engines are built from.
     device
         A CUDA device.
 
@@ -215,7 +215,7 @@ class TensorRTNetwork:
         path = compiled_path(f'{self._fingerprint} {count}', 'tensorrt')
         engine = None
         with contextlib.suppress(OSError):
-            # None if the file is damaged; it is made anew then.
+            # None if the file is damaged; it is made again then.
             engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is None:
             plan = self._build(count)

@@ -108,7 +108,7 @@ class TorchBackend:
         draw_on_host(frames, outputs, wanted, style)
 
     def _own(self, index: int, output: Outputs) -> Outputs:
-        """Give the memory of a place in the batch on the device; on the CPU, the output itself."""
+        """Return the device memory of a place in the batch; on the CPU, the output itself."""
         if self.device.type == 'cpu':
             return output
         while len(self._outputs) <= index:

@@ -42,7 +42,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a C
 
 @pytest.fixture(autouse=True)
 def quick_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the interpreter, to which all blocks take the same time, large ones and no units."""
+    """Return the interpreter, to which all blocks take the same time, large ones and no units."""
     if DEVICE.type == 'cpu':
         monkeypatch.setattr(cuda_kernels, 'BLOCK', 8192)
         # On the CPU they are never the faster choice; they have tests of their own.
@@ -51,7 +51,7 @@ def quick_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope='module')
 def content() -> Checkpoint:
-    """Give the shipped network with a small input; random ones decide by rounding."""
+    """Return the shipped network with a small input; random ones decide by rounding."""
     return replace(load_checkpoint('lednet'), input_size=SIZE)
 
 

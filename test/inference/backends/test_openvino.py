@@ -39,7 +39,7 @@ openvino = pytest.importorskip('openvino')
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a test a cache of its own, which doesn't exist yet."""
+    """Return a test a cache of its own, which doesn't exist yet."""
     folder = tmp_path / 'cache'
     monkeypatch.setenv('LEDNET_ROS_CACHE', str(folder))
     return folder
@@ -156,7 +156,7 @@ def test_a_damaged_cache_is_replaced(
     np.testing.assert_array_equal(build(small_content).segment(frame).labels[0], labels)
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(
+def test_unwritable_cache_is_skipped(
     small_content: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / 'file').touch()
@@ -199,7 +199,7 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert cache_folder() == tmp_path / 'home' / '.cache' / 'lednet_ros'
 
 
-def test_it_is_the_choice_on_x86_where_it_is_installed(
+def test_openvino_is_chosen_on_x86_where_it_is_installed(
     small_content: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr('platform.machine', lambda: 'x86_64')
@@ -215,7 +215,7 @@ def test_it_is_the_choice_on_x86_where_it_is_installed(
         build(small_content)
 
 
-def test_what_it_cannot_do_is_named(
+def test_unsupported_export_is_named(
     small_content: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigurationError, match="precision is 'fp16'; allowed with backend 'op"):
@@ -249,7 +249,7 @@ def streets(count: int) -> list[np.ndarray]:
     return [StreetScene(128, 96, seed=900).render(index)[0] for index in range(count)]
 
 
-def test_int8_gives_nearly_the_labels_of_fp32(shipped: Checkpoint) -> None:
+def test_int8_labels_are_close_to_fp32(shipped: Checkpoint) -> None:
     exact, quantized = (build(shipped, precision=name) for name in ('fp32', 'int8'))
     assert quantized.precision == 'int8'
     for frame in streets(4):

@@ -92,7 +92,7 @@ def test_int8_has_signed_symmetric_pairs_and_nearly_the_same_labels(
     assert (run(content, images).argmax(axis=1) == labels).mean() > 0.95
 
 
-def test_its_description_changes_with_what_it_is_made_of(shipped: Checkpoint) -> None:
+def test_description_changes_with_every_input(shipped: Checkpoint) -> None:
     names = ('fp32', 'fp32', 'fp16')
     first, again, half = (make_source(shipped, name).describe() for name in names)
     assert first == again != half
@@ -103,7 +103,7 @@ def test_its_description_changes_with_what_it_is_made_of(shipped: Checkpoint) ->
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 @pytest.mark.parametrize('precision', ['fp32', 'fp16', 'int8'])
-def test_an_engine_gives_the_labels_of_pytorch(shipped: Checkpoint, precision: str) -> None:
+def test_engine_has_the_labels_of_pytorch(shipped: Checkpoint, precision: str) -> None:
     pytest.importorskip('tensorrt')
     frame = StreetScene(128, 96, seed=3).render(0.0)[0]
     plain = Segmenter(shipped, device='cuda', backend='torch_eager', precision='fp32')
