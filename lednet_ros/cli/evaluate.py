@@ -214,7 +214,8 @@ def _evaluate_bags(
     from lednet_ros.evaluation.dataset import accuracy_rows
     from lednet_ros.evaluation.ground_truth import list_label_files
     from lednet_ros.evaluation.many_bags import evaluate_bags, EvaluationSettings
-    from lednet_ros.evaluation.recording import format_notes, recording_to_dict, TruthSource
+    from lednet_ros.evaluation.recording import format_notes, recording_to_dict
+    from lednet_ros.evaluation.recording_reader import TruthSource
     from lednet_ros.recordings.bags import SourceError
 
     if options.label_topic and options.labels:

@@ -29,12 +29,8 @@ from typing import Any
 from lednet_ros import __version__
 from lednet_ros.evaluation.consistency import Calibration, Flips
 from lednet_ros.evaluation.metrics import ConfusionMatrix
-from lednet_ros.evaluation.recording import (
-    evaluate_bag,
-    FrameFigures,
-    RecordingResult,
-    TruthSource,
-)
+from lednet_ros.evaluation.recording import evaluate_bag, FrameFigures, RecordingResult
+from lednet_ros.evaluation.recording_reader import TruthSource
 from lednet_ros.files import write_json
 from lednet_ros.inference.options import SegmenterOptions
 from lednet_ros.inference.segmenter import Segmenter

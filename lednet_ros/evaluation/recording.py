@@ -14,8 +14,8 @@
 
 """Evaluation of a segmenter on bags: every frame, once, in order, without ROS."""
 
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 import math
 from pathlib import Path
@@ -24,23 +24,12 @@ from typing import Any
 
 from lednet_ros.evaluation.consistency import Calibration, FlipCounter, Flips
 from lednet_ros.evaluation.dataset import by_name, defined, figures_of
-from lednet_ros.evaluation.ground_truth import (
-    list_label_files,
-    match_stamps,
-    read_label_file,
-    read_label_message,
-)
 from lednet_ros.evaluation.metrics import ConfusionMatrix
-from lednet_ros.inference.encodings import Frame, FrameError
+from lednet_ros.evaluation.recording_reader import LoadedFrame, RecordingReader, TruthSource
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap
 from lednet_ros.recordings.bags import (
-    Bag,
-    BagMessage,
-    BagTopic,
-    decode_image,
     format_stamp,
-    IMAGE_TYPES,
     open_bag,
     SourceError,
 )
@@ -51,27 +40,6 @@ from tqdm import tqdm
 
 STAGES = ('read', 'segment', 'score')
 NAMED = 20
-
-
-@dataclass(frozen=True)
-class TruthSource:
-    """
-    Source of the ground truth; none by default.
-
-    Attributes
-    ----------
-    topic
-        Of the bag.
-    folder
-        With files named by stamp, see `list_label_files`.
-    slop
-        Largest difference of the stamps in nanoseconds.
-
-    """
-
-    topic: str | None = None
-    folder: Path | None = None
-    slop: int = 0
 
 
 @dataclass(frozen=True)
@@ -171,180 +139,39 @@ class RecordingResult:
         )
 
 
-@dataclass(frozen=True)
-class LoadedFrame:
+class Scorer:
     """
-    A frame with its ground truth, as the reading thread leaves it.
-
-    Attributes
-    ----------
-    index, stamp, label_stamp
-        See `FrameFigures`.
-    message
-        Where it was in the bag.
-    frame
-        None if it could not be decoded.
-    reason
-        Why not; empty otherwise.
-    truth
-        (H, W) uint8 class ids, or None.
-    milliseconds
-        Time to read it.
-
-    """
-
-    index: int
-    stamp: int
-    label_stamp: int | None
-    message: BagMessage
-    frame: Frame | None
-    reason: str
-    truth: NDArray[np.uint8] | None
-    milliseconds: float
-
-
-class RecordingReader:
-    """
-    Frames of a bag with their ground truth.
+    Adds the frames of a bag to a result.
 
     Parameters
     ----------
-    bag
-        The open bag.
-    image_topic
-        None takes the only one that is not the ground truth.
-    truth
-        Where the ground truth is.
+    reader
+        Reads the frames.
+    path
+        The bag.
     label_map
-        Its classes.
+        The classes.
+    num_parameters
+        Of the network.
 
     Attributes
     ----------
-    topic : BagTopic
-        Of the images.
-    unmatched_images, unmatched_labels : list of int
-        Stamps without a partner.
-
-    Raises
-    ------
-    SourceError
-        A topic is missing or not clear, or no ground truth matches.
+    result : RecordingResult
+        Complete after `end`.
 
     """
 
     def __init__(
-        self, bag: Bag, image_topic: str | None, truth: TruthSource, label_map: LabelMap
+        self, reader: RecordingReader, path: Path, label_map: LabelMap, num_parameters: int
     ) -> None:
-        self._bag = bag
-        self._label_map = label_map
-        self._truth_topic: BagTopic | None = None
-        if truth.topic is not None:
-            self._truth_topic = bag.choose_topic(truth.topic, IMAGE_TYPES, 'label topic')
-        self.topic = bag.choose_topic(image_topic, IMAGE_TYPES, 'image topic', truth.topic)
-        self._files = {} if truth.folder is None else list_label_files(truth.folder)
-        self.unmatched_images: list[int] = []
-        self.unmatched_labels: list[int] = []
-        # The place of the ground truth by the place of the image.
-        self._matches: dict[int, int] = {}
-        self._label_stamps = sorted(self._files)
-        if self._files or self._truth_topic:
-            self._match(truth)
-
-    def start_result(self, path: Path, num_parameters: int) -> RecordingResult:
-        """Create the empty result of a bag and topics, for a network of this many parameters."""
-        return RecordingResult(
-            ConfusionMatrix(self._label_map),
+        self.result = RecordingResult(
+            ConfusionMatrix(label_map),
             num_parameters,
-            unmatched_images=self.unmatched_images,
-            unmatched_labels=self.unmatched_labels,
+            unmatched_images=reader.unmatched_images,
+            unmatched_labels=reader.unmatched_labels,
             bags=[str(path)],
-            topics=[self.topic.name],
+            topics=[reader.topic.name],
         )
-
-    def frames(self) -> Iterator[LoadedFrame]:
-        """Read all frames in the order of their recording."""
-        waiting: deque[tuple[int, BagMessage]] = deque()
-        labels: dict[int, BagMessage] = {}
-        wanted = set(self._matches.values()) if self._truth_topic else set()
-        images_seen = labels_seen = 0
-        for message in self._bag.messages(self._names()):
-            if message.topic == self.topic.name:
-                waiting.append((images_seen, message))
-                images_seen += 1
-            else:
-                if labels_seen in wanted:
-                    labels[labels_seen] = message
-                labels_seen += 1
-            # A frame waits for its ground truth, and those behind it with it.
-            while waiting:
-                match = self._matches.get(waiting[0][0])
-                if self._truth_topic and match is not None and match not in labels:
-                    break
-                yield self._load(*waiting.popleft(), labels)
-        for index, message in waiting:
-            yield self._load(index, message, labels)
-
-    def _names(self) -> list[str]:
-        return [self.topic.name, *([self._truth_topic.name] if self._truth_topic else [])]
-
-    def _load(
-        self, index: int, message: BagMessage, labels: dict[int, BagMessage]
-    ) -> LoadedFrame:
-        start = time.perf_counter()
-        frame, reason = None, ''
-        try:
-            frame = decode_image(message)
-        except FrameError as error:
-            reason = error.reason
-        truth, label_stamp = None, None
-        match = self._matches.get(index)
-        if match is not None and self._files:
-            label_stamp = self._label_stamps[match]
-            truth = read_label_file(self._files[label_stamp], self._label_map)
-        elif match in labels:
-            label = labels.pop(match)
-            label_stamp = label.header_stamp()
-            truth = read_label_message(label, self._label_map)
-        elapsed = 1e3 * (time.perf_counter() - start)
-        return LoadedFrame(
-            index, message.header_stamp(), label_stamp, message, frame, reason, truth, elapsed
-        )
-
-    def _match(self, truth: TruthSource) -> None:
-        """Read all stamps and match them."""
-        images: list[int] = []
-        labels: list[int] = []
-        for message in self._bag.messages(self._names()):
-            stamps = images if message.topic == self.topic.name else labels
-            stamps.append(message.header_stamp())
-        if self._files:
-            labels = self._label_stamps
-        self._matches = match_stamps(images, labels, truth.slop)
-        if not self._matches:
-            raise SourceError(
-                f'{self._bag.path}: no ground truth matches: images are from '
-                f'{_span(images)}, labels from {_span(labels)}, slop is {truth.slop / 1e9:g} s'
-            )
-        self.unmatched_images = [s for k, s in enumerate(images) if k not in self._matches]
-        taken = set(self._matches.values())
-        self.unmatched_labels = [s for k, s in enumerate(labels) if k not in taken]
-
-
-class Scorer:
-    """
-    Adds frames to a result.
-
-    Parameters
-    ----------
-    result
-        Where to.
-    path
-        The bag.
-
-    """
-
-    def __init__(self, result: RecordingResult, path: Path) -> None:
-        self._result = result
         self._path = path
         self._flips = FlipCounter()
 
@@ -374,7 +201,7 @@ class Scorer:
 
         """
         start = time.perf_counter()
-        result = self._result
+        result = self.result
         own = ConfusionMatrix(result.confusion.label_map)
         if loaded.truth is not None:
             try:
@@ -398,26 +225,31 @@ class Scorer:
             )
         )
 
-    def end(self, bag: Bag, reader: RecordingReader, seconds: float) -> None:
+    def end(self, damage: str, seconds: float) -> None:
         """
-        Note what the whole bag has given; raises SourceError if that is nothing.
+        Complete the result.
 
         Parameters
         ----------
-        bag, reader
-            Which have been read to their end.
+        damage
+            What of the bag could not be read; empty if nothing.
         seconds
             From the first frame to the last.
 
+        Raises
+        ------
+        SourceError
+            No frame could be used.
+
         """
-        result = self._result
+        result = self.result
         result.seconds = seconds
-        if bag.damage:
-            result.problems.append(bag.damage)
+        if damage:
+            result.problems.append(damage)
         if not result.frames:
             rejected = ', '.join(f'{n} {reason}' for reason, n in result.rejected.items())
             raise SourceError(
-                f'{self._path}: {reader.topic.name} has no frame that can be used'
+                f'{self._path}: {result.topics[0]} has no frame that can be used'
                 f'{f" (rejected: {rejected})" if rejected else ""}'
             )
 
@@ -454,11 +286,11 @@ def evaluate_bag(
     """
     with open_bag(path) as bag:
         reader = RecordingReader(bag, image_topic, truth or TruthSource(), segmenter.label_map)
-        result = reader.start_result(path, segmenter.num_parameters)
         frames: Iterable[LoadedFrame] = prefetch(reader.frames())
         if progress:
             frames = tqdm(frames, path.name, total=reader.topic.count, unit='frame')
-        scorer = Scorer(result, path)
+        scorer = Scorer(reader, path, segmenter.label_map, segmenter.num_parameters)
+        result = scorer.result
         start = time.perf_counter()
         for loaded in frames:
             if loaded.frame is None:
@@ -473,7 +305,7 @@ def evaluate_bag(
             elapsed = 1e3 * (time.perf_counter() - before)
             assert segmented.confidence is not None
             scorer.score(loaded, segmented.labels[0], segmented.confidence[0], elapsed)
-        scorer.end(bag, reader, time.perf_counter() - start)
+        scorer.end(bag.damage, time.perf_counter() - start)
     return result
 
 
@@ -551,9 +383,3 @@ def format_notes(result: RecordingResult) -> str:
     for reason, count in result.rejected.items():
         lines.append(f'{count} frames rejected: {reason}')
     return '\n'.join([*lines, *result.problems])
-
-
-def _span(stamps: list[int]) -> str:
-    if not stamps:
-        return 'nothing'
-    return f'{format_stamp(min(stamps))} to {format_stamp(max(stamps))} s'

@@ -22,11 +22,10 @@ from pathlib import Path
 from lednet_ros.evaluation.recording import (
     format_notes,
     FrameFigures,
-    RecordingReader,
     RecordingResult,
     STAGES,
-    TruthSource,
 )
+from lednet_ros.evaluation.recording_reader import RecordingReader, TruthSource
 from lednet_ros.evaluation.report import FrameResult, to_svg, write_report
 from lednet_ros.files import atomic_path
 from lednet_ros.inference.segmenter import Segmenter

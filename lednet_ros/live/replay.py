@@ -23,12 +23,8 @@ import time
 from typing import Any
 
 from lednet_ros.evaluation.many_bags import EvaluationSettings
-from lednet_ros.evaluation.recording import (
-    LoadedFrame,
-    RecordingReader,
-    RecordingResult,
-    Scorer,
-)
+from lednet_ros.evaluation.recording import RecordingResult, Scorer
+from lednet_ros.evaluation.recording_reader import LoadedFrame, RecordingReader
 from lednet_ros.labels import LabelMap
 from lednet_ros.live.client import (
     image_message,
@@ -105,10 +101,10 @@ def evaluate_through_ros(
     """
     with open_bag(path) as bag:
         reader = RecordingReader(bag, settings.image_topic, settings.truth, label_map)
-        result = reader.start_result(path, parameters)
+        scorer = Scorer(reader, path, label_map, parameters)
+        result = scorer.result
         # Frames of ROS 1 are sent decoded, because their messages are serialized in another way.
         is_compressed = reader.topic.type == COMPRESSED_TYPE and not bag.is_ros1
-        scorer = Scorer(result, path)
         with _live_node(settings, is_compressed) as client:
             start = time.perf_counter()
             for loaded in tqdm(
@@ -124,7 +120,7 @@ def evaluate_through_ros(
                 )
                 labels, confidence = (pixels_of(client.newest[name]) for name in RESULTS)
                 scorer.score(loaded, labels, confidence, 1e3 * passage.latency)
-            scorer.end(bag, reader, time.perf_counter() - start)
+            scorer.end(bag.damage, time.perf_counter() - start)
             counters = _read_counters(client, len(result.frames))
     return result, NodeFigures([frame.milliseconds[1] for frame in result.frames], counters)
 

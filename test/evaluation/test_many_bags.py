@@ -19,7 +19,8 @@ from pathlib import Path
 from bag_files import Entry, write_bag
 from lednet_ros.evaluation import many_bags
 from lednet_ros.evaluation.many_bags import BagsResult, evaluate_bags, EvaluationSettings
-from lednet_ros.evaluation.recording import recording_to_dict, TruthSource
+from lednet_ros.evaluation.recording import recording_to_dict
+from lednet_ros.evaluation.recording_reader import TruthSource
 from lednet_ros.inference.options import SegmenterOptions
 from lednet_ros.synthetic import StreetScene
 import numpy as np

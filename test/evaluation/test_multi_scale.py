@@ -138,3 +138,14 @@ def test_cuda_equals_the_segmenter(small_content: Checkpoint, precision: str) ->
     single = Segmenter(small_content, device='cuda', precision=precision)
     for pixels in FRAMES:
         assert share_of_equal(several.segment(pixels), single.segment(pixels).labels[0]) > 0.999
+
+
+def test_another_backend_is_refused_and_threads_are_set(small_content: Checkpoint) -> None:
+    with pytest.raises(ConfigurationError, match="backend is 'openvino'; with several views"):
+        MultiScaleSegmenter(small_content, device='cpu', backend='openvino')
+    threads = torch.get_num_threads()
+    try:
+        MultiScaleSegmenter(small_content, device='cpu', num_threads=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)

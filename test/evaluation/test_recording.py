@@ -31,8 +31,8 @@ from lednet_ros.evaluation.recording import (
     evaluate_bag,
     format_notes,
     recording_to_dict,
-    TruthSource,
 )
+from lednet_ros.evaluation.recording_reader import TruthSource
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.recordings.bags import SourceError
 from lednet_ros.synthetic import StreetScene
