@@ -19,7 +19,7 @@ The node's parameters, the options of the commands and their documentation are m
 PyTorch is imported only to resolve options, so that parsers can be built without it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib.util import find_spec
 from numbers import Integral, Real
@@ -159,7 +159,12 @@ class Option:
         )
 
     def _clean_size(self, value: Any) -> Size:
-        height, width = value
+        sides = tuple(value) if isinstance(value, Iterable) else ()
+        if len(sides) != 2 or not all(isinstance(side, Integral) for side in sides):
+            raise ConfigurationError(
+                f'{self.name} is {value!r}; it must be height and width, both {self.allowed}'
+            )
+        height, width = sides
         if not (self._has_in_range(height) and self._has_in_range(width)):
             raise ConfigurationError(
                 f'{self.name} is {height}x{width} (height x width); both must be {self.allowed}'
