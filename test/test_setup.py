@@ -103,24 +103,6 @@ def test_newer_release_of_a_package_with_an_extra_changes_nothing(
     setup.check(python, strict=True)
 
 
-def test_pip_without_no_deps_fails_there(
-    python: Path, release: Release, tmp_path: Path
-) -> None:
-    # What the test before this one is worth: pip resolves unless told not to.
-    lock = tmp_path / 'test.lock'
-    user = release('lednet_other', '1.0', requires='lednet_more[toml]>=1.0')
-    locked = release('lednet_more', '1.0', extra='toml')
-    release('lednet_more', '1.1', extra='toml')
-    lock.write_text(user + locked, encoding='utf-8')
-    command = [str(python), '-m', 'pip', 'install', '--require-hashes', '--no-index']
-    command += ['--find-links', str(tmp_path / 'index'), '--requirement', str(lock)]
-
-    result = subprocess.run(command, capture_output=True, text=True)
-
-    assert result.returncode
-    assert 'lednet_more' in result.stderr.replace('-', '_')
-
-
 def test_a_vanished_package_is_named_in_one_line(
     setup: ModuleType, python: Path, release: Release, tmp_path: Path
 ) -> None:
