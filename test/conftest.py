@@ -29,6 +29,7 @@ from lednet_ros.checkpoint import Checkpoint, save_checkpoint
 from lednet_ros.datasets import synthetic_frames
 from lednet_ros.labels import LabelMap
 from lednet_ros.models import build_network, NETWORKS
+from lednet_ros.ros.distribution import PROFILE_VARIABLES
 import numpy as np
 import pytest
 import torch
@@ -82,7 +83,8 @@ collect_ignore_glob = [pattern for package in ABSENT for pattern in NEEDED_BY[pa
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # The profile that large images need.
-os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] = str(REPOSITORY / 'config' / 'fastdds.xml')
+for variable in PROFILE_VARIABLES:
+    os.environ[variable] = str(REPOSITORY / 'config' / 'fastdds.xml')
 SMALL_INPUT = (64, 96)
 
 MakeDataset = Callable[..., Path]

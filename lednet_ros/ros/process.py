@@ -133,9 +133,11 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
         exit_code = getattr(node, 'exit_code', None)
         if exit_code is None:
             executor.spin()
-        else:
-            executor.spin_until_future_complete(exit_code)
-            return int(exit_code.result() or 0)
+            return 0
+        # Not spin_until_future_complete: it adds a callback to the future with every spin.
+        while rclpy.ok() and not exit_code.done():
+            executor.spin_once()
+        return int(exit_code.result() or 0)
     except ExternalShutdownException:
         pass
     except SystemExit:

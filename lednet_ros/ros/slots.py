@@ -59,8 +59,10 @@ class FrameSlots:
         self._closed = False
 
     def put(self, arrival: Arrival) -> bool:
-        """Put a frame into its camera's slot; returns whether an unprocessed one was dropped."""
+        """Put a frame into its slot; return whether it, or the one before it, was dropped."""
         with self._changed:
+            if self._closed:
+                return True
             dropped = self._slots[arrival.camera] is not None
             self._slots[arrival.camera] = arrival
             self._changed.notify()

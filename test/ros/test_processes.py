@@ -108,3 +108,43 @@ def test_a_bad_configuration_ends_with_one_clear_error(arguments: list[str], nam
     # Fast DDS may have said something of its own.
     assert len([line for line in output.splitlines() if named in line]) == 1
     assert len([line for line in output.splitlines() if 'error' in line.lower()]) == 1
+
+
+def test_spinning_adds_nothing_to_the_future_that_ends_a_node() -> None:
+    script = """
+import sys
+from lednet_ros.ros.process import run_node
+from rclpy.node import Node
+from rclpy.task import Future
+
+
+class Counted(Future):
+    added = 0
+
+    def add_done_callback(self, callback):
+        Counted.added += 1
+        super().add_done_callback(callback)
+
+
+class Ticking(Node):
+    def __init__(self):
+        super().__init__('ticking')
+        self.exit_code = Counted()
+        self.ticks = 0
+        self.create_timer(0.001, self.tick)
+
+    def tick(self):
+        self.ticks += 1
+        if self.ticks == 300:
+            self.exit_code.set_result(5)
+
+
+code = run_node(Ticking)
+print(Counted.added)
+sys.exit(code)
+"""
+    done = subprocess.run(
+        [sys.executable, '-c', script], capture_output=True, text=True, timeout=EXIT_TIMEOUT
+    )
+    assert done.returncode == 5, done.stderr
+    assert int(done.stdout) < 10

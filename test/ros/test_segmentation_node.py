@@ -30,6 +30,7 @@ from lednet_ros.live.client import image_message, pixels_of
 from lednet_ros.ros import camera as camera_module
 from lednet_ros.ros import health
 from lednet_ros.ros import worker as worker_module
+from lednet_ros.ros.distribution import lifecycle_state
 from lednet_ros.ros.qos import latched_qos, sensor_qos
 from lednet_ros.ros.segmentation_node import SegmentationNode
 from lifecycle_msgs.msg import TransitionEvent
@@ -393,7 +394,7 @@ def test_a_bad_configuration_stops_at_configure(
 ) -> None:
     node = harness.node(start=False, **({'checkpoint': str(checkpoint)} | parameters))
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
-    assert node._state_machine.current_state[1] == 'unconfigured'
+    assert lifecycle_state(node) == 'unconfigured'
     assert list(node.cameras) == []
     log = capfd.readouterr().err
     assert log.count('not configured:') == 1

@@ -51,5 +51,5 @@ def test_close_ends_the_waiting_and_discards_frames() -> None:
     slots.close()
     thread.join(10)
     assert taken == [None]
-    slots.put(Arrival(0, 'late', 0.0))
+    assert slots.put(Arrival(0, 'late', 0.0))
     assert slots.take() is None
