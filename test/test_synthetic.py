@@ -25,7 +25,7 @@ SIZES = [(480, 360), (97, 65), (64, 64), (70, 300), (1200, 64)]
 
 
 @pytest.mark.parametrize(('width', 'height'), SIZES)
-def test_frame_and_labels_have_the_size_asked_for(width: int, height: int) -> None:
+def test_frame_and_labels_have_the_requested_size(width: int, height: int) -> None:
     scene = StreetScene(width, height, seed=3)
     for time in (0.0, 7.3, 12345.6):
         frame, labels = scene.render(time)
@@ -35,7 +35,7 @@ def test_frame_and_labels_have_the_size_asked_for(width: int, height: int) -> No
         assert labels.max() < len(CLASS_NAMES)
 
 
-def test_every_class_has_one_name() -> None:
+def test_class_names_are_unique() -> None:
     assert len(set(CLASS_NAMES)) == len(CLASS_NAMES) == 11
 
 
@@ -73,7 +73,7 @@ def test_seeds_give_different_streets() -> None:
 
 
 @pytest.mark.parametrize('seed', range(4))
-def test_all_classes_show_up_within_twenty_seconds(seed: int) -> None:
+def test_all_classes_appear_within_twenty_seconds(seed: int) -> None:
     scene = StreetScene(240, 180, seed=seed)
     counts = np.zeros(256, int)
     for time in range(20):
@@ -93,7 +93,7 @@ def test_sky_is_above_the_road(seed: int) -> None:
     assert not np.any(labels[:40] == ROAD)
 
 
-def test_the_camera_drives_and_stands() -> None:
+def test_camera_drives_or_stands_still() -> None:
     driving = StreetScene(160, 120, seed=2)
     (frame, labels), (next_frame, next_labels) = driving.render(1.0), driving.render(1.5)
     assert np.mean(np.abs(frame.astype(int) - next_frame)) > 3
@@ -105,7 +105,7 @@ def test_the_camera_drives_and_stands() -> None:
 
 @pytest.mark.parametrize('seed', range(4))
 def test_labels_and_colors_change_at_the_same_pixels(seed: int) -> None:
-    """Edges in the frame are stronger where the label changes than a few pixels beside it."""
+    """Check that image edges are stronger where the label changes than a few pixels away."""
     scene = StreetScene(320, 240, seed=seed)
     at, beside = [], []
     for time in (0.0, 4.0, 8.0):
@@ -119,7 +119,7 @@ def test_labels_and_colors_change_at_the_same_pixels(seed: int) -> None:
     assert np.mean(at) > 1.5 * np.mean(beside)
 
 
-def test_camera_matrix_is_a_pinhole_of_the_frame() -> None:
+def test_camera_matrix_fits_the_frame() -> None:
     scene = StreetScene(320, 240, seed=9)
     matrix = scene.camera_matrix
     assert matrix.shape == (3, 3)
@@ -141,12 +141,12 @@ def test_camera_matrix_is_a_pinhole_of_the_frame() -> None:
     ({'speed': -0.5}, 'speed is -0.5, must be 0 to 60 m/s'),
     ({'speed': float('nan')}, 'speed is nan, must be 0 to 60 m/s'),
 ])
-def test_bad_arguments_are_named(arguments: dict[str, int], message: str) -> None:
+def test_bad_arguments_are_rejected_by_name(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
         StreetScene(**arguments)
 
 
 @pytest.mark.parametrize('time', [float('nan'), float('inf')])
-def test_a_time_that_is_not_finite_is_rejected(time: float) -> None:
+def test_infinite_or_nan_time_is_rejected(time: float) -> None:
     with pytest.raises(ValueError, match=f'time is {time}, must be finite'):
         StreetScene(64, 64).render(time)

@@ -15,8 +15,14 @@
 """
 Procedural street scenes with exact labels, for tests, demos and training.
 
-Everything is drawn far to near on a canvas of four channels, red, green, blue and class id, so
-that one drawing call paints color and label with the same mask and the two cannot disagree.
+Everything is drawn far to near on a canvas of four channels, red, green, blue and class id. One
+drawing call paints color and label with the same mask, so the two cannot disagree.
+
+All parts share a few conventions: lengths are in meters, speeds in m/s, frame sizes in pixels and
+times in seconds since the start of the drive. Side -1 is left, 1 is right. `rng` draws everything
+that is random about a part, `seed` is the seed of the street, and `plan` and `light` are its
+`Plan` and `Light`. A tone is the gain of the light on a surface with the distance ahead of the
+camera, from which the haze follows.
 
 """
 

@@ -12,10 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The plan of a street, and the lots along it with all that stands there."""
+"""The plan of a street, the lots along it with all that stands there, and its traffic."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 import math
 from typing import NamedTuple
 
@@ -24,12 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 LANE = 3.1
-"""Width of a lane in meters."""
+"""Width of a lane."""
 LOT = 12.0
-"""Length of a lot in meters."""
+"""Length of a lot."""
 LOTS_PER_BLOCK = 5
 SIGHT = 150.0
-"""Distance in meters up to which lots and things are drawn."""
+"""Distance up to which lots and things are drawn."""
 CARS = ('ahead', 'oncoming', 'parked', 'facing')
 """Kinds of cars; `ahead` and `parked` ones show their rear."""
 
@@ -42,25 +43,25 @@ class Plan:
     Attributes
     ----------
     drive_side
-        Side on which to drive: -1 is left, 1 is right.
+        Side of the road on which to drive.
     lanes
-        Number of lanes each way.
+        Number of lanes in each direction.
     parking
-        Width in meters of the parking strip on each side, or 0.
+        Width of the parking strip on each side, or 0.
     half
-        Half the width of the road in meters.
+        Half the width of the road.
     pavement
-        Width of each pavement in meters.
+        Width of each pavement.
     density
         Amount of traffic, 0.35 to 1.
     leafy
         Fraction of trees with leaves.
     blocks
-        Kinds of blocks on each side, which repeat.
+        Kinds of blocks on each side, repeated along the street.
     swerve
-        Phases and amplitudes in meters of two waves that make up the bends.
+        Phases and amplitudes of the two waves that make up the bends.
     phases
-        Phases of slow changes: of the camera, its exposure and the car ahead.
+        Phases of slow changes of the camera, its exposure and the car ahead.
 
     """
 
@@ -77,18 +78,18 @@ class Plan:
 
     @property
     def outer(self) -> float:
-        """Distance in meters of the pavements' outer edges from the center line."""
+        """Distance of the pavements' outer edges from the center line."""
         return self.half + self.pavement
 
     def bend(self, along: Points) -> Points:
-        """Return how far to the right the center line is at the meters `along`."""
+        """Return how far to the right the center line is at each point `along` the street."""
         (phase, phase2), (swing, swing2) = self.swerve
         bend: Points = swing * np.sin(along / 75 + phase) + swing2 * np.sin(along / 31 + phase2)
         return bend
 
 
 def make_plan(rng: Rng) -> Plan:
-    """Draw the plan of a street."""
+    """Choose the plan of a street."""
     drive_side = int(rng.choice((-1, 1), p=(0.7, 0.3)))
     lanes = int(rng.choice((1, 2), p=(0.8, 0.2)))
     parking = float(rng.choice((0.0, 2.2), p=(0.6, 0.4)))
@@ -114,15 +115,15 @@ class Building(NamedTuple):
     Attributes
     ----------
     start, stop
-        Where its front begins and ends, in meters along the street.
+        Where its front begins and ends along the street.
     setback
-        Distance of its front from the pavement in meters.
+        Distance of its front from the pavement.
     height
-        Height of its walls in meters.
+        Height of its walls.
     ridge
-        Height in meters of the roof above them; 0 is a flat roof.
+        Height of the roof above the walls; 0 is a flat roof.
     facade
-        Which of the facades it has.
+        Index of its facade.
 
     """
 
@@ -141,13 +142,13 @@ class Thing(NamedTuple):
     Attributes
     ----------
     kind
-        What it is, such as `tree`, `lamp`, `walker` or one of `CARS`.
+        `tree`, `lamp`, `walker` and so on, or one of `CARS`.
     along, across
-        Where its middle is, in meters; a rail ends at `along`.
+        Position of its middle; a rail ends at `along`.
     height
-        Height in meters; cars have their own.
+        Its height; ignored for cars.
     variant
-        Picks its looks.
+        Selects its looks.
 
     """
 
@@ -166,21 +167,19 @@ class Lot:
     Attributes
     ----------
     start
-        Where it begins, in meters along the street.
+        Where it begins along the street.
     side
-        -1 is left, 1 is right.
+        Side of the street.
     place
-        Its number in its block.
+        Its number within the block.
     kind
         `junction` or the kind of its block.
     buildings
-        Its houses, by `start`.
+        Its houses, ordered by `start`.
     things
-        All else that stands on it.
-    border
-        Kind of the fence along the pavement, or nothing.
-    border_height
-        Height of that fence in meters.
+        Everything else that stands on it.
+    border, border_height
+        Kind of the fence along the pavement, empty for none, and its height.
 
     """
 
@@ -198,17 +197,7 @@ class Lots:
     """
     The lots of a street, built as they come into sight.
 
-    Parameters
-    ----------
-    plan
-        The plan of the street.
-    seed
-        The seed of the street.
-    floors
-        Number of storeys of each facade.
-    trees
-        Number of different trees.
-
+    `floors` is the number of storeys of each facade, `trees` the number of different trees.
     """
 
     def __init__(self, plan: Plan, seed: int, floors: Sequence[int], trees: int) -> None:
@@ -216,7 +205,7 @@ class Lots:
         self._lots: dict[tuple[int, int], Lot] = {}
 
     def visible(self, along: float) -> list[Lot]:
-        """Return all lots from the point `along` the street to as far as one can see."""
+        """Return all lots from the point `along` the street up to the limit of sight."""
         first = math.floor(along / LOT)
         if len(self._lots) > 400:
             self._lots.clear()
@@ -276,7 +265,7 @@ class Lots:
             lot.things.append(Thing('signal', along, across, 3.2, int(rng.integers(1 << 16))))
 
     def _furnish(self, rng: Rng, lot: Lot) -> None:
-        """Set up what stands along the kerb."""
+        """Add what stands along the curb."""
         def add(kind: str, inward: float, height: float, chance: float) -> None:
             if rng.random() < chance:
                 along = lot.start + float(rng.uniform(0.05, 0.95)) * LOT
@@ -302,3 +291,82 @@ class Lots:
                     across = lot.side * (self._plan.half - 1.05)
                     variant = int(rng.integers(1 << 16))
                     lot.things.append(Thing(facing, along, across, 1.5, variant))
+
+
+class Mover(NamedTuple):
+    """
+    A road user that returns with new looks each time it leaves its span.
+
+    Attributes
+    ----------
+    kind, across
+        See `Thing`.
+    speed
+        Speed along the street.
+    phase
+        Distance from the rear end of the span at time 0.
+    span
+        Length of the stretch around the camera that it stays in.
+
+    """
+
+    kind: str
+    across: float
+    speed: float
+    phase: float
+    span: float
+
+
+class Traffic:
+    """All road users around a camera that drives at `speed`."""
+
+    def __init__(self, rng: Rng, plan: Plan, seed: int, speed: float) -> None:
+        self._plan, self._seed, self._speed = plan, seed, speed
+        self._movers = _make_movers(rng, plan)
+
+    def visible(self, time: float) -> list[Thing]:
+        """Return the road users at `time`, the car ahead of the camera first."""
+        here = self._speed * time
+        wave = 5 * math.sin(0.23 * time + self._plan.phases[0])
+        lead = Thing('ahead', here + 22 + 20 * (1 - self._plan.density) + wave,
+                     self._plan.drive_side * LANE * 0.5, 1.5, self._seed * 7919 & 0xFFFF)
+        things = [lead]
+        for number, mover in enumerate(self._movers):
+            travelled = mover.phase + (mover.speed - self._speed) * time
+            cycle, ahead = divmod(travelled, mover.span)
+            variant, height = _mover_looks(self._seed, number, int(cycle))
+            across = mover.across
+            if mover.kind == 'crossing':
+                across = (self._plan.half + 3) * math.sin(0.15 * time + mover.phase)
+            things.append(Thing(mover.kind, here + ahead - 5, across, height, variant))
+        return things
+
+
+@lru_cache(maxsize=4096)
+def _mover_looks(seed: int, number: int, cycle: int) -> tuple[int, float]:
+    """Return the variant and the height of a mover on its `cycle`-th pass."""
+    rng = keyed_rng(seed, 2, number, cycle)
+    return int(rng.integers(1 << 16)), float(rng.uniform(1.5, 1.9))
+
+
+def _make_movers(rng: Rng, plan: Plan) -> list[Mover]:
+    near_side, movers = plan.drive_side, []
+    oncoming, count = float(rng.uniform(6, 11)), int(rng.integers(2, 6))
+    for lane in range(plan.lanes):
+        across = -near_side * LANE * (lane + 0.5)
+        for i in range(count):
+            phase = 160 * (i + float(rng.uniform(0, 0.6))) / count
+            movers.append(Mover('oncoming', across, -oncoming, phase, 160.0))
+    if plan.lanes == 2:
+        across = near_side * LANE * 1.5
+        movers += [Mover('ahead', across, 6.0, 45.0 * i, 150.0) for i in range(3)]
+    gutter = plan.half - plan.parking - 0.6
+    for side, speed in ((near_side, 5.0), (-near_side, -4.5)):
+        movers.append(Mover('cyclist', side * gutter, speed, float(rng.uniform(5, 40)), 75.0))
+    for _ in range(round(16 + 20 * plan.density)):
+        side, speed = rng.choice((-1, 1)), rng.choice((-1, 1)) * rng.uniform(0.8, 1.6)
+        across = side * (plan.half + rng.uniform(0.4, plan.pavement - 0.4))
+        phase = float(rng.uniform(0, 110))
+        movers.append(Mover('walker', float(across), float(speed), phase, 110.0))
+    movers.append(Mover('crossing', 0.0, 0.0, float(rng.uniform(0, 120)), 120.0))
+    return movers

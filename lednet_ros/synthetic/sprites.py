@@ -12,12 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""
-Images of trees and people that always face the camera.
-
-Label 0 marks the pixels that can be seen through: nothing that stands here is sky.
-
-"""
+"""Images of trees and people that always face the camera; label 0 (sky) is transparent."""
 
 import math
 
@@ -50,7 +45,7 @@ def make_leafy_tree(rng: Rng) -> list[Image]:
     blobs = rng.normal(0, 0.24, (420, 2)).clip(-0.45, 0.45)
     blobs += lobes[rng.integers(len(lobes), size=len(blobs))]
     blobs = blobs * (spread, lift) + (112, 84)
-    # Low and inner blobs first, so that the lit top lies over the dark inside of the crown.
+    # Low blobs first, so that the lit top covers the dark inside of the crown.
     for x, y in blobs[np.argsort(-blobs[:, 1] + rng.normal(0, 20, len(blobs)))]:
         light = 1.25 - (y - 40) / 130 + float(rng.normal(0, 0.16))
         color = (*scaled(leaf, max(light, 0.35)), TREE)
@@ -109,7 +104,7 @@ def make_pedestrian(rng: Rng) -> list[list[Image]]:
 
 
 def make_cyclist(rng: Rng) -> list[list[Image]]:
-    """Draw two phases of pedaling, seen from ahead or behind with a slight turn."""
+    """Draw two phases of pedaling, seen almost from the front or back, each as a pyramid."""
     coat, trousers = pick(rng, CLOTHES, 20), pick(rng, CLOTHES[:4])
     helmet, skin = pick(rng, SIGNALS), (200.0, 156.0, 130.0)
     turn = int(rng.integers(5, 30))

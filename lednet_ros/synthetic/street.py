@@ -16,15 +16,11 @@
 
 import math
 
-from lednet_ros.synthetic.backdrop import Backdrop
-from lednet_ros.synthetic.basics import Points
-from lednet_ros.synthetic.camera import Camera, Sensor
-from lednet_ros.synthetic.ground import Ground, make_paving
-from lednet_ros.synthetic.layout import CARS, LOT, Lot, Lots, make_plan, SIGHT, Thing
-from lednet_ros.synthetic.light import make_light
+from lednet_ros.synthetic.background import Backdrop, Ground, make_paving
+from lednet_ros.synthetic.basics import make_light, Points
+from lednet_ros.synthetic.camera import Camera, NEAR, Sensor, View
+from lednet_ros.synthetic.layout import CARS, LOT, Lot, Lots, make_plan, SIGHT, Thing, Traffic
 from lednet_ros.synthetic.scenery import Scenery
-from lednet_ros.synthetic.traffic import Traffic
-from lednet_ros.synthetic.view import NEAR, View
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,7 +36,7 @@ class StreetScene:
     width, height
         Size of the frames in pixels, 64 to 4096 each.
     seed
-        Which street: its houses, plants, traffic, light and camera all follow from it.
+        Determines houses, plants, traffic, light and camera.
     speed
         Speed of the camera in m/s, 0 to 60.
 
@@ -66,7 +62,7 @@ class StreetScene:
         if not 0 <= speed <= MAX_SPEED:
             raise ValueError(f'speed is {speed}, must be 0 to {MAX_SPEED:g} m/s')
         rng = np.random.default_rng(seed)
-        # All parts draw from one generator, so their order here decides how each seed looks.
+        # All parts draw from one generator, so their order here determines each seed's street.
         light, plan = make_light(rng), make_plan(rng)
         self._camera = Camera(rng, width, height, speed, plan, light)
         paving = make_paving(rng)
@@ -110,7 +106,7 @@ class StreetScene:
         """
         if not math.isfinite(time):
             raise ValueError(f'time is {time}, must be finite')
-        time = float(time) + 0.0  # makes 0.0 of -0.0, which would have other noise
+        time = float(time) + 0.0  # turns -0.0, which would have other noise, into 0.0
         view = self._camera.look(time)
         lots = self._lots.visible(view.eye[2] + NEAR)
         things = [thing for lot in lots for thing in lot.things] + self._traffic.visible(time)
@@ -125,9 +121,9 @@ class StreetScene:
     def _draw_standing(
         self, view: View, lots: list[Lot], things: list[Thing], time: float,
     ) -> None:
-        """Draw all that stands on the ground, the farthest first."""
+        """Draw everything that stands on the ground, the farthest first."""
         feet = view.project(np.array([(thing.across, 0.0, thing.along) for thing in things]))
-        # A lot comes before all that stands along it, so it counts as far as its far end.
+        # A lot is drawn before everything that stands along it, so its far end counts.
         order = [(-lot.start - LOT, 0, i) for i, lot in enumerate(lots)]
         order += [(-thing.along, 1, i) for i, thing in enumerate(things)]
         for _, is_thing, i in sorted(order):

@@ -15,9 +15,8 @@
 """
 Textures of upright and level surfaces: house walls, fences and the grain of the ground.
 
-A texture has the channels of the canvas and is kept as a pyramid, a list of ever smaller copies,
-finest first.
-
+A texture has the channels of the canvas and is kept as a pyramid, a list of copies at halved
+resolutions, finest first.
 """
 
 from typing import Any, NamedTuple
@@ -40,7 +39,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 GROUND_TILE = 32.0
-"""Length and width in meters after which the grain of the ground repeats."""
+"""Length and width after which the grain of the ground repeats."""
 GROUND_RESOLUTION = 16
 """Pixels per meter of the grain of the ground."""
 
@@ -52,11 +51,11 @@ class Facade(NamedTuple):
     Attributes
     ----------
     front, end
-        Pyramids of the wall on the street and of the one across it.
+        Pyramids of the wall along the street and of the one across it.
     wall, roof
         Mean colors.
     floors
-        Number of storeys in the images.
+        Number of storeys.
 
     """
 
@@ -69,22 +68,9 @@ class Facade(NamedTuple):
 
 def smooth_noise(rng: Rng, height: int, width: int, cells: int) -> NDArray[np.float32]:
     """
-    Draw noise that repeats at the borders.
+    Draw (height, width) noise of zero mean and about unit deviation that wraps at the borders.
 
-    Parameters
-    ----------
-    rng
-        Source of the noise.
-    height, width
-        Size of the result.
-    cells
-        Number of bumps along each side.
-
-    Returns
-    -------
-    ndarray
-        Noise of zero mean and about unit deviation.
-
+    `cells` is the number of bumps along each side.
     """
     grid = rng.normal(0, 1.4, (cells, cells)).astype(np.float32)
     grid = np.pad(grid, 2, mode='wrap')
@@ -98,7 +84,7 @@ def smooth_noise(rng: Rng, height: int, width: int, cells: int) -> NDArray[np.fl
 
 
 def make_pyramid(image: Image) -> list[Image]:
-    """Halve `image` repeatedly: mean colors, but labels that are never mixed."""
+    """Return `image` and its halved copies; colors are averaged, labels are not."""
     levels = [image]
     while min(levels[-1].shape[:2]) >= 16:
         size = (levels[-1].shape[1] // 2, levels[-1].shape[0] // 2)
@@ -116,7 +102,7 @@ def add_noise(image: Image, noise: NDArray[Any]) -> None:
 
 
 def _box(image: Image, left: float, top: float, right: float, bottom: float, color: Color) -> None:
-    """Fill a box of a texture, leaving its label as it is."""
+    """Fill a box of a texture with a color; the label stays."""
     rows, columns = slice(int(top), int(bottom)), slice(int(left), int(right))
     image[rows, columns, :3] = color
 
@@ -200,20 +186,9 @@ def make_facade(rng: Rng) -> Facade:
 
 def make_fence(rng: Rng, kind: str) -> list[Image]:
     """
-    Draw one lot's length of border.
+    Draw the border of one lot as a pyramid.
 
-    Parameters
-    ----------
-    rng
-        Source of its looks.
-    kind
-        `hedge`, `wall`, `wood`, `park` or `rail`; the rail is the one that can be seen through.
-
-    Returns
-    -------
-    list of Image
-        The texture, a pyramid.
-
+    `kind` is `hedge`, `wall`, `wood`, `park` or `rail`; only the rail is transparent in places.
     """
     height, width = 64, 512
     label = {'hedge': TREE, 'wall': BUILDING}.get(kind, FENCE)
@@ -231,14 +206,14 @@ def make_fence(rng: Rng, kind: str) -> list[Image]:
         bar = pick(rng, ((30, 34, 32), (120, 124, 126), (170, 172, 172)))
         if kind == 'rail':
             image[..., 3] = 0
-        # Bars, of which every eighth is a post, and two rails.
+        # Bars, every eighth of them a post, and two rails.
         image[:, ::8] = image[:, 1::8] = image[:, 2::64] = (*bar, FENCE)
         image[:6] = image[-10:-6] = (*scaled(bar, 1.1), FENCE)
     return make_pyramid(image)
 
 
 def make_grain(rng: Rng) -> list[Image]:
-    """Draw the grain of the ground as gains in 1/128; the label keeps a gain of one."""
+    """Draw the grain of the ground as gains in 1/128, a pyramid; the label's gain is one."""
     size = round(GROUND_TILE * GROUND_RESOLUTION)
     gain = 128 + rng.normal(0, 7, (size, size)) + 5 * smooth_noise(rng, size, size, 24)
     gain += 4 * smooth_noise(rng, size, size, 5)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 Outline: TypeAlias = Sequence[tuple[float, float]]
 
 ROLES = ('paint', 'end', 'top', 'glass', 'window', 'dark', 'tire', 'hub', 'plate', 'tail', 'lamp')
-"""What a face of a mesh is: coachwork seen from the side, an end, the top, glass and so on."""
+"""Roles of the faces of a mesh, which determine their colors."""
 
 TRIM: tuple[Color, ...] = (
     (54, 62, 70), (34, 38, 44), (26, 26, 28), (22, 22, 23), (140, 142, 146),
@@ -43,13 +43,13 @@ class Mesh(NamedTuple):
     Attributes
     ----------
     points
-        Corners of all faces, one face after the other, (n, 3).
+        Corners of all faces, one face after another, (n, 3).
     following
-        For each corner, which one comes next around its face.
+        Index of the next corner around the face, for each corner.
     starts, stops
-        For each face, its first corner and the one after its last.
+        Indices of the first corner and of the one after the last, for each face.
     roles
-        For each face, one of `ROLES`.
+        One of `ROLES` for each face.
 
     """
 
@@ -62,24 +62,7 @@ class Mesh(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def car_looks(variant: int) -> tuple[bool, Points, Color]:
-    """
-    Return the looks of a car.
-
-    Parameters
-    ----------
-    variant
-        Which car, 0 or more.
-
-    Returns
-    -------
-    van
-        Whether it is a van.
-    size
-        Its width, height and length in meters.
-    paint
-        Its color.
-
-    """
+    """Return whether a car is a van, its width, height and length, and its color."""
     rng = np.random.default_rng(variant)
     if rng.random() < 0.13:
         return True, rng.uniform((1.9, 1.9, 4.6), (2.1, 2.7, 5.6)), pick(rng, PAINTS, 8)
@@ -88,24 +71,10 @@ def car_looks(variant: int) -> tuple[bool, Points, Color]:
 
 def role_colors(paint: Color, rear: bool, gain: float, lamps: float) -> Points:
     """
-    Return the colors of a car's faces.
+    Return the color of a car for each of `ROLES`, above 255 under strong light.
 
-    Parameters
-    ----------
-    paint
-        Color of the coachwork.
-    rear
-        Whether the rear is seen, or else the front.
-    gain
-        Gain of the light on all but the lamps.
-    lamps
-        Gain of the lamps.
-
-    Returns
-    -------
-    Points
-        One color for each of `ROLES`, above 255 where the light is strong.
-
+    `paint` is the color of the body, `rear` whether the rear is seen instead of the front, `gain`
+    that of the light on everything but the lamps, and `lamps` the gain of those.
     """
     plate = REAR_PLATE if rear else FRONT_PLATE
     shades = np.array([paint, scaled(paint, 0.82), scaled(paint, 1.12), *TRIM, plate]) * gain
@@ -155,16 +124,14 @@ def _car_body() -> list[tuple[Points, str]]:
     for window in (((0.11, 0.63), (0.18, 0.93), (0.35, 0.93), (0.36, 0.63)),
                    ((0.39, 0.63), (0.38, 0.93), (0.49, 0.93), (0.66, 0.63))):
         for face, role in _on_sides(window, 0.492, 'window'):
-            # The cabin gets narrower towards the roof, and its windows lean in with it.
+            # The cabin narrows towards the roof, and the windows lean in with it.
             face[:, 0] *= 1 - 0.16 * (face[:, 1] - 0.63)
             faces.append((face, role))
     return faces
 
 
-def _extrude(
-    profile: Outline, inset: float, roles: Sequence[str],
-) -> list[tuple[Points, str]]:
-    """Turn a side view (rear at 0, front at 1) into outward faces; the last role is the side."""
+def _extrude(profile: Outline, inset: float, roles: Sequence[str]) -> list[tuple[Points, str]]:
+    """Turn a side view (rear at 0, front at 1) into outward faces; the last role is the sides'."""
     low, high = min(y for _, y in profile), max(y for _, y in profile)
 
     def half(y: float) -> float:
@@ -180,9 +147,7 @@ def _extrude(
     return [*faces, (left[::-1], roles[-1]), (right, roles[-1])]
 
 
-def _on_sides(
-    outline: Outline | Points, x: float, role: str,
-) -> list[tuple[Points, str]]:
+def _on_sides(outline: Outline | Points, x: float, role: str) -> list[tuple[Points, str]]:
     left = np.array([(-x, y, z - 0.5) for z, y in outline])
     return [(left[::-1], role), (left * (-1, 1, 1), role)]
 

@@ -12,35 +12,43 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The ground: road, pavements, markings, grain and all that darkens it."""
+"""Sky, skyline and ground: everything behind and below what stands in the street."""
 
 import math
 from typing import NamedTuple
 
 import cv2
-from lednet_ros.synthetic.basics import Color, PAVEMENT, pick, Points, Rng, ROAD, scaled, TREE
+from lednet_ros.synthetic.basics import (
+    BUILDING,
+    Color,
+    Image,
+    Light,
+    PAVEMENT,
+    pick,
+    Points,
+    Rng,
+    ROAD,
+    scaled,
+    SKY,
+    TREE,
+    WALLS,
+)
+from lednet_ros.synthetic.camera import NEAR, View
 from lednet_ros.synthetic.layout import CARS, LANE, LOT, Lot, Plan, Thing
-from lednet_ros.synthetic.light import Light
-from lednet_ros.synthetic.textures import GROUND_RESOLUTION, GROUND_TILE, make_grain
-from lednet_ros.synthetic.view import NEAR, View
+from lednet_ros.synthetic.textures import (
+    GROUND_RESOLUTION,
+    GROUND_TILE,
+    make_grain,
+    smooth_noise,
+)
 import numpy as np
 
 FAR = 500.0
-"""Distance in meters at which the ground ends."""
+"""Distance at which the ground ends."""
 
 
 class Paving(NamedTuple):
-    """
-    Colors of the ground.
-
-    Attributes
-    ----------
-    edge_lines
-        `none`, `white` or `yellow`.
-    asphalt, flags, grass
-        Mean colors.
-
-    """
+    """Mean colors of the ground; `edge_lines` is `none`, `white` or `yellow`."""
 
     edge_lines: str
     asphalt: Color
@@ -49,7 +57,7 @@ class Paving(NamedTuple):
 
 
 def make_paving(rng: Rng) -> Paving:
-    """Draw the colors of a street's ground."""
+    """Choose the colors of a street's ground."""
     edge_lines = str(rng.choice(('none', 'white', 'yellow')))
     gray = float(rng.uniform(74, 112))
     asphalt = (gray, gray * 1.005, gray * float(rng.uniform(1.0, 1.06)))
@@ -60,28 +68,14 @@ def make_paving(rng: Rng) -> Paving:
 
 
 class Ground:
-    """
-    The ground of a street.
-
-    Parameters
-    ----------
-    rng
-        Source of its grain.
-    plan
-        The plan of the street.
-    paving
-        Its colors.
-    light
-        The light of the drive.
-
-    """
+    """Road, pavements, markings, grain and shadows."""
 
     def __init__(self, rng: Rng, plan: Plan, paving: Paving, light: Light) -> None:
         self._plan, self._paving, self._light = plan, paving, light
         self._grain = make_grain(rng)
 
     def draw(self, view: View, lots: list[Lot]) -> None:
-        """Fill all of the canvas below the horizon."""
+        """Fill the canvas below the horizon."""
         gain = (self._light.lit + self._light.shaded) / 2
         grass = view.tone(self._paving.grass, TREE, gain, 5)
         view.rectangle(0, view.ground_top, view.width, view.height, grass)
@@ -156,7 +150,7 @@ class Ground:
             cv2.multiply(target, grain, target, 1 / 128)
 
     def shade(self, view: View, lots: list[Lot], things: list[Thing]) -> None:
-        """Darken the ground, with nothing else drawn on it yet, where `things` shade it."""
+        """Darken the ground where `things` shade it, before anything is drawn on it."""
         light, shadow = self._light, 128 * self._light.shadow
         dark = (shadow, shadow, min(shadow * 1.06, 128), 128)
         shapes: list[tuple[Points, tuple[float, ...]]] = []
@@ -179,7 +173,7 @@ class Ground:
     def _shadows(
         self, thing: Thing, dark: tuple[float, ...],
     ) -> list[tuple[Points, tuple[float, ...]]]:
-        """Return what darkens the ground around `thing`."""
+        """Return polygons of world points and gains in 1/128 of the shadows of `thing`."""
         cast = -0.75 * self._light.sun_side if self._light.sunny else 0.0
         x, z = thing.across, thing.along
         if thing.kind in CARS:
@@ -192,7 +186,7 @@ class Ground:
         if cast and thing.kind == 'tree':
             turns = np.linspace(0, 2 * math.pi, 10, endpoint=False)
             ring = np.stack((np.cos(turns), 0 * turns, np.sin(turns)), 1)
-            # Several small patches look dappled, as light through leaves does.
+            # Several small patches look dappled, like light through leaves.
             spots = np.random.default_rng(thing.variant).normal(0, 0.16, (7, 3)) * (1, 0, 1)
             center = np.array((x + thing.height * cast * 0.8, 0.0, z))
             return [(center + thing.height * (ring * 0.13 + spot), dark) for spot in spots]
@@ -208,3 +202,55 @@ def _ground_box(
     """Return the corners of a box on the ground whose right edge is `slant` meters ahead."""
     return np.array([(left, 0, near), (left, 0, far), (right, 0, far + slant),
                      (right, 0, near + slant)])
+
+
+class Backdrop:
+    """Sky and skyline, painted over three frame widths so that the camera can turn."""
+
+    def __init__(self, rng: Rng, light: Light, width: int, height: int) -> None:
+        self._sky = _make_sky(rng, light, width, round(height * 0.66))
+        self._skyline = _make_skyline(rng, light, width, max(6, round(height * 0.07)))
+
+    def draw(self, view: View) -> None:
+        """Fill the canvas above the ground."""
+        rows = min(view.height, view.ground_top)
+        turn = int(view.width - view.slope * view.focal) % (2 * view.width)
+        sky = self._sky[max(0, len(self._sky) - rows):, turn:turn + view.width]
+        view.canvas[rows - len(sky):rows] = sky
+        # Very wide frames pitch by more than the sky has to spare.
+        view.canvas[:rows - len(sky)] = sky[0]
+        skyline = self._skyline[:, turn:turn + view.width]
+        target = view.canvas[rows - len(skyline):rows]
+        cv2.copyTo(skyline, np.ascontiguousarray(skyline[..., 3]), target)
+
+
+def _make_sky(rng: Rng, light: Light, width: int, height: int) -> Image:
+    """Draw the sky over three frame widths, with the horizon in the last row."""
+    ramp = np.linspace(0, 1, height)[:, None, None] ** 1.5
+    sky = np.array(light.zenith) * (1 - ramp) + np.array(light.horizon) * ramp
+    cover = sum(smooth_noise(rng, height, 3 * width, n) / n ** 0.5 for n in (3, 6, 12, 24))
+    alpha = np.clip(np.asarray(cover) * 0.9 + light.cloud, 0, 1)[..., None] * 0.85
+    shade = 238 - 26 * np.clip(smooth_noise(rng, height, 3 * width, 8), -1, 2)[..., None]
+    cloud = shade * np.array(light.horizon) / max(light.horizon)
+    image = np.full((height, 3 * width, 4), SKY, np.uint8)
+    image[..., :3] = np.clip(sky * (1 - alpha) + cloud * alpha, 0, 255)
+    return image
+
+
+def _make_skyline(rng: Rng, light: Light, width: int, height: int) -> Image:
+    """Draw far houses and trees over three frame widths, with the ground in the last row."""
+    image = np.zeros((height, 3 * width, 4), np.uint8)
+    haze = np.array(light.horizon)
+    left = 0
+    while left < 3 * width:
+        wide = int(rng.integers(max(2, width // 40), max(4, width // 9)))
+        top = int(height * rng.uniform(0.45, 0.85))
+        wall = np.array(pick(rng, WALLS)) * 0.55 * light.shaded + haze * 0.4
+        cv2.rectangle(image, (left, top), (left + wide, height), (*wall.tolist(), BUILDING), -1)
+        left += wide
+    for _ in range(int(rng.integers(60, 220))):
+        center = (int(rng.integers(3 * width)), int(height * rng.uniform(0.75, 1.1)))
+        leaf = np.array((52.0, 60.0, 40.0)) * rng.uniform(0.6, 1.1) * 0.7 + haze * 0.3
+        radius = max(1, int(height * rng.uniform(0.1, 0.3)))
+        cv2.circle(image, center, radius, (*leaf.tolist(), TREE), -1)
+    return image
