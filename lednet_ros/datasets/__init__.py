@@ -12,21 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Labeled frames of every layout; for training and evaluation."""
+"""Labeled data sets of all layouts, for training and evaluation."""
 
 from lednet_ros.datasets.cityscapes import ANNOTATIONS, CityscapesDataset
 from lednet_ros.datasets.coco import CocoDataset
-from lednet_ros.datasets.folder import FolderDataset
 from lednet_ros.datasets.frames import Dataset, DatasetError, IMAGE_SUFFIXES, LabeledFrame
 from lednet_ros.datasets.image_folder import ClassifiedImage, ImageFolder
-from lednet_ros.datasets.layouts import (
-    find_splits,
-    guess_layout,
-    LABELED,
-    LAYOUTS,
-    open_labeled,
-)
-from lednet_ros.datasets.pairs import PairDataset
+from lednet_ros.datasets.layouts import find_splits, guess_layout, LABELED, LAYOUTS, open_labeled
+from lednet_ros.datasets.pairs import FolderDataset
 from lednet_ros.datasets.survey import ImageSurvey, list_problems, Survey, survey, survey_images
 from lednet_ros.datasets.synthetic import synthetic_frames, SyntheticDataset
 
@@ -44,7 +37,6 @@ __all__ = [
     'ImageFolder',
     'ImageSurvey',
     'LabeledFrame',
-    'PairDataset',
     'Survey',
     'SyntheticDataset',
     'find_splits',

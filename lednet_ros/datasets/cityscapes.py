@@ -17,7 +17,7 @@
 from pathlib import Path
 
 import cv2
-from lednet_ros.datasets.frames import DatasetError, imread
+from lednet_ros.datasets.frames import DatasetError, imread, require_folders
 from lednet_ros.datasets.pairs import Pair, PairDataset
 from lednet_ros.labels import LabelMap
 import numpy as np
@@ -26,29 +26,25 @@ from numpy.typing import NDArray
 IMAGES = 'leftImg8bit'
 ANNOTATIONS = ('gtFine', 'gtCoarse')
 # The official label ids; license plates, id -1, are 255 in the files.
-LABEL_IDS = set(range(34))
+LABEL_IDS = range(34)
 
 
 class CityscapesDataset(PairDataset):
     """
-    Cityscapes as it is downloaded (Cordts et al., CVPR 2016).
+    Cityscapes as downloaded (Cordts et al., CVPR 2016).
 
     `ROOT/leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png` with
-    `ROOT/gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png` (or gtCoarse); the label ids are mapped by
-    the label map's `source_ids`, ids of no class are unlabeled.
+    `ROOT/gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png` (or gtCoarse). Label ids without a class are
+    unlabeled.
 
     Parameters
     ----------
     root, split
         The folder; train, val, test or, with coarse annotations, train_extra.
-    label_map
-        The classes.
+    label_map, include, exclude, partial
+        See `FolderDataset`; names are `CITY_SEQUENCE_FRAME`.
     annotations
         `gtFine` or `gtCoarse`.
-    include, exclude
-        Take only, or leave out, frames whose names (`CITY_SEQUENCE_FRAME`) match a shell pattern.
-    partial
-        Accept images without labels: reading such a frame raises DatasetError.
 
     Raises
     ------
@@ -70,32 +66,19 @@ class CityscapesDataset(PairDataset):
         if annotations not in ANNOTATIONS:
             allowed = ', '.join(ANNOTATIONS)
             raise DatasetError(f"annotations are '{annotations}'; allowed: {allowed}")
-        images = Path(root) / IMAGES / split
-        labels = Path(root) / annotations / split
-        for folder in (images, labels):
-            if not folder.is_dir():
-                raise DatasetError(
-                    f'{folder} is not a folder; needed: ROOT/{IMAGES}/SPLIT, '
-                    f'ROOT/{annotations}/SPLIT'
-                )
-        ending = f'_{IMAGES}.png'
-        files = sorted(images.glob(f'*/*{ending}'))
-        if not files:
-            raise DatasetError(f'{images} has no CITY/*{ending}')
+        images, labels = Path(root) / IMAGES / split, Path(root) / annotations / split
+        require_folders(f'ROOT/{IMAGES}/SPLIT, ROOT/{annotations}/SPLIT', images, labels)
+        image_ending, label_ending = f'_{IMAGES}.png', f'_{annotations}_labelIds.png'
         pairs = []
-        for file in files:
-            name = file.name.removesuffix(ending)
-            label = labels / file.parent.name / f'{name}_{annotations}_labelIds.png'
-            pairs.append(Pair(name, file, label))
-        expected = {pair.labels for pair in pairs}
-        problems = [
-            f'{label} has no image in {images}'
-            for label in sorted(labels.glob(f'*/*_{annotations}_labelIds.png'))
-            if label not in expected
-        ]
-        super().__init__(pairs, label_map, LABEL_IDS, include, exclude, problems)
-        if not partial:
-            self.require_all_labels()
+        for file in sorted(images.glob(f'*/*{image_ending}')):
+            name = file.name.removesuffix(image_ending)
+            pairs.append(Pair(name, file, labels / file.parent.name / f'{name}{label_ending}'))
+        if not pairs:
+            raise DatasetError(f'{images} has no CITY/*{image_ending}')
+        label_files = [*labels.glob(f'*/*{label_ending}')]
+        super().__init__(
+            pairs, label_files, images, LABEL_IDS, label_map, include, exclude, partial
+        )
 
     def instances(self, index: int) -> NDArray[np.int32]:
         """

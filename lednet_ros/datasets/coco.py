@@ -12,16 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""COCO in the layout of its downloads: objects as polygons or runs, in one JSON file a split."""
+"""COCO as downloaded: objects as polygons or run lengths, in one JSON file per split."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatch
 import json
 from pathlib import Path
 from typing import Any
 
-from lednet_ros.datasets.frames import DatasetError, LabeledFrame, read_image
+from lednet_ros.datasets.frames import DatasetError, is_selected, LabeledFrame, read_image
 from lednet_ros.labels import LabelMap, UNLABELED
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +33,9 @@ class CocoDataset:
     """
     Images with their objects: `ROOT/SPLIT/*.jpg` and `ROOT/annotations/instances_SPLIT.json`.
 
-    Images are taken that have objects of the label map's classes on enough pixels. What lies in no
-    object is the class 'background', crowds are unlabeled; where objects overlap, the smaller one
-    is seen.
+    Only images in which objects of the label map's classes cover enough pixels are used. Pixels
+    outside all objects are 'background', crowds are unlabeled, and smaller objects cover larger
+    ones.
 
     Parameters
     ----------
@@ -45,9 +44,9 @@ class CocoDataset:
     label_map
         The classes, one of them 'background'; `source_ids` are COCO's categories.
     min_pixels
-        All objects of an image must have more pixels, by the area that COCO states.
+        An image's objects must have more pixels in total, by the areas that COCO states.
     include, exclude
-        Take only, or leave out, images whose stems match a shell pattern.
+        See `FolderDataset`.
 
     Raises
     ------
@@ -93,8 +92,7 @@ class CocoDataset:
         self._images = [
             image
             for image in images
-            if (include is None or fnmatch(Path(image['file_name']).stem, include))
-            and (exclude is None or not fnmatch(Path(image['file_name']).stem, exclude))
+            if is_selected(Path(image['file_name']).stem, include, exclude)
         ]
         if not self._images:
             raise DatasetError(
@@ -107,7 +105,7 @@ class CocoDataset:
         return len(self._images)
 
     def __getitem__(self, index: int) -> LabeledFrame:
-        """Read an image and draw its objects; raises DatasetError where that can't be done."""
+        """Read an image and draw its objects; raises DatasetError if that fails."""
         image = self._images[index]
         pixels = read_image(Path(self.source(index)))
         shape = (int(image['height']), int(image['width']))
@@ -118,7 +116,7 @@ class CocoDataset:
             )
         labels = np.full(shape, self._background, np.uint8)
         try:
-            # Crowds first, so that what is seen in front of them stays; then from large to small.
+            # Crowds first, then from large to small: later objects cover earlier ones.
             for entry in sorted(
                 self._objects[image['id']], key=lambda e: (not e['iscrowd'], -e['area'])
             ):
@@ -129,7 +127,7 @@ class CocoDataset:
         return LabeledFrame(Path(image['file_name']).stem, pixels, labels)
 
     def source(self, index: int) -> str:
-        """Name the file of an image."""
+        """Return the path of an image."""
         return str(self._folder / Path(self._images[index]['file_name']).name)
 
     def _select(
@@ -147,7 +145,7 @@ class CocoDataset:
         return sorted(images, key=lambda image: str(image['file_name'])), objects
 
     def _decode(self, segmentation: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Decode the pixels of an object."""
+        """Return the mask of an object."""
         if isinstance(segmentation, list):
             runs = self._mask.merge(self._mask.frPyObjects(segmentation, *shape))
         elif isinstance(segmentation['counts'], list):

@@ -12,9 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What data sets give, and what reads them."""
+"""Labeled frames, the interface of data sets, and access to image files."""
 
 from dataclasses import dataclass
+from fnmatch import fnmatch
 import os
 from pathlib import Path
 from typing import Any, Protocol
@@ -66,7 +67,29 @@ class Dataset(Protocol):
         """Read a frame; raises DatasetError, which names the file, if it can't be read."""
 
     def source(self, index: int) -> str:
-        """Name a frame's origin for messages: its file where it has one."""
+        """Name a frame's origin for messages, such as its file."""
+
+
+def require_folders(needed: str, *folders: Path) -> None:
+    """Raise DatasetError, which names the `needed` folders, if a folder is missing."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise DatasetError(f'{folder} is not a folder; needed: {needed}')
+
+
+def list_images(folder: Path) -> list[Path]:
+    """List the images in a folder, sorted; raises DatasetError if there are none."""
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise DatasetError(f"{folder} has no images; allowed: {', '.join(IMAGE_SUFFIXES)}")
+    return files
+
+
+def is_selected(name: str, include: str | None, exclude: str | None) -> bool:
+    """Return whether a name matches the shell pattern `include` and doesn't match `exclude`."""
+    return (include is None or fnmatch(name, include)) and (
+        exclude is None or not fnmatch(name, exclude)
+    )
 
 
 def imread(path: Path, flags: int) -> NDArray[Any] | None:
@@ -76,12 +99,12 @@ def imread(path: Path, flags: int) -> NDArray[Any] | None:
     Returns
     -------
     ndarray or None
-        The pixels, in BGR where there are three channels; None if it is not a readable image.
+        The pixels, BGR if they have three channels; None if the file is not a readable image.
 
     Raises
     ------
     DatasetError
-        It has more pixels than `OPENCV_IO_MAX_IMAGE_PIXELS`; they are not decoded.
+        The image has more than `OPENCV_IO_MAX_IMAGE_PIXELS` pixels; they are not decoded.
 
     """
     try:

@@ -12,12 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Images in one folder for each class, as ImageNet."""
+"""Images in one folder per class, like ImageNet."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from lednet_ros.datasets.frames import DatasetError, IMAGE_SUFFIXES, read_image
+from lednet_ros.datasets.frames import DatasetError, list_images, read_image, require_folders
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,33 +66,21 @@ class ImageFolder:
 
     def __init__(self, root: str | Path, split: str) -> None:
         folder = Path(root) / split
-        if not folder.is_dir():
-            raise DatasetError(f'{folder} is not a folder; needed: ROOT/SPLIT/CLASS')
+        require_folders('ROOT/SPLIT/CLASS', folder)
         folders = sorted(path for path in folder.iterdir() if path.is_dir())
         if not folders:
             raise DatasetError(f'{folder} has no folders; needed: one for each class')
         self.classes = tuple(path.name for path in folders)
-        self._files: list[tuple[Path, int]] = []
-        for class_id, path in enumerate(folders):
-            files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-            if not files:
-                raise DatasetError(f"{path} has no images; allowed: {', '.join(IMAGE_SUFFIXES)}")
-            self._files += [(file, class_id) for file in files]
+        self._files = [
+            (file, class_id) for class_id, path in enumerate(folders) for file in list_images(path)
+        ]
 
     def __len__(self) -> int:
         """Count the images."""
         return len(self._files)
 
     def __getitem__(self, index: int) -> ClassifiedImage:
-        """
-        Read an image.
-
-        Raises
-        ------
-        DatasetError
-            The file can't be read.
-
-        """
+        """Read an image; raises DatasetError, which names the file, if it can't be read."""
         path, class_id = self._files[index]
         return ClassifiedImage(path.stem, read_image(path), class_id)
 
@@ -101,5 +89,5 @@ class ImageFolder:
         return self._files[index][1]
 
     def source(self, index: int) -> str:
-        """Name an image's file."""
+        """Return the path of an image."""
         return str(self._files[index][0])

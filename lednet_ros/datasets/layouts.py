@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The layouts of data sets: one table of how each is told, its splits, how it is opened."""
+"""The layouts of data sets: how each is recognized, its splits, and how it is opened."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from pathlib import Path
 
 from lednet_ros.datasets.cityscapes import ANNOTATIONS, CityscapesDataset, IMAGES
 from lednet_ros.datasets.coco import CocoDataset, OBJECTS
-from lednet_ros.datasets.folder import FolderDataset
 from lednet_ros.datasets.frames import Dataset, DatasetError
+from lednet_ros.datasets.pairs import FolderDataset
 from lednet_ros.labels import LabelMap
 
 PARTS = ('images', 'labels')
@@ -35,15 +35,15 @@ class Layout:
     Attributes
     ----------
     needed
-        The folders of a split, for messages; `{}` stands for the annotations.
+        The folders of a split, for messages; `{}` is replaced by the annotations.
     is_at
-        Whether a folder has this layout.
+        Returns whether a folder has this layout.
     splits
-        List the splits in a folder, by the annotations that they must have.
+        Lists the splits in a folder that have certain annotations.
     label_map
-        Name of the label map that is taken where none is named; None for classified images.
+        Name of the default label map; None for classified images.
     dataset, options
-        Class of the labeled frames, and which arguments of `open_labeled` only it takes.
+        Class of the labeled frames, and the optional arguments of `open_labeled` that it accepts.
 
     """
 
@@ -73,7 +73,7 @@ def _coco_splits(root: Path, _: str = '') -> list[str]:
 LAYOUTS = {
     'folder': Layout(
         needed='ROOT/SPLIT/images, labels',
-        # Taken where no other one is.
+        # The layout if no other one matches.
         is_at=lambda root: False,
         splits=lambda root, _: [
             path.name for path in _folders(root) if any((path / part).is_dir() for part in PARTS)
@@ -105,30 +105,17 @@ LAYOUTS = {
     ),
 }
 LABELED = {name: layout.label_map for name, layout in LAYOUTS.items() if layout.label_map}
-"""Layouts of labeled frames, with the label map that is taken where none is named."""
+"""Layouts of labeled frames and their default label maps."""
 
 
 def guess_layout(root: Path) -> str:
-    """
-    Guess the layout of a data set from its folders.
-
-    Parameters
-    ----------
-    root
-        The data set.
-
-    Returns
-    -------
-    str
-        A key of `LAYOUTS`; `folder` when nothing speaks for another one.
-
-    """
+    """Guess the layout of a data set from its folders; returns a key of `LAYOUTS`."""
     return next((name for name, layout in LAYOUTS.items() if layout.is_at(root)), 'folder')
 
 
 def find_splits(root: Path, layout: str, annotations: str = ANNOTATIONS[0]) -> list[str]:
     """
-    List the splits of a data set.
+    List the splits of a data set, sorted.
 
     Parameters
     ----------
@@ -137,17 +124,12 @@ def find_splits(root: Path, layout: str, annotations: str = ANNOTATIONS[0]) -> l
     layout
         A key of `LAYOUTS`.
     annotations
-        Of Cityscapes: splits without these are left out.
-
-    Returns
-    -------
-    list of str
-        Names, sorted.
+        Annotations that splits of Cityscapes must have.
 
     Raises
     ------
     DatasetError
-        There is none.
+        There are no splits.
 
     """
     names = LAYOUTS[layout].splits(root, annotations)
@@ -178,16 +160,16 @@ def open_labeled(
     root, split, label_map, include, exclude
         See the layout's data set.
     annotations
-        Of Cityscapes.
+        See `CityscapesDataset`.
     min_pixels
-        Of COCO.
+        See `CocoDataset`.
     partial
-        Accept images without labels (of COCO, all have some).
+        Accept images without labels (in COCO, all images have labels).
 
     Raises
     ------
     DatasetError
-        The layout is another one, or the folder isn't what the layout says.
+        The layout isn't one of labeled frames, or the folder doesn't have it.
 
     """
     entry = LAYOUTS.get(layout)

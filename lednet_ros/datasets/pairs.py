@@ -12,15 +12,22 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Images with a label image each: what folders and Cityscapes have in common."""
+"""Images with one label image each, and folders of them."""
 
-from collections.abc import Sequence
-from fnmatch import fnmatch
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import cv2
-from lednet_ros.datasets.frames import DatasetError, imread, LabeledFrame, read_image
+from lednet_ros.datasets.frames import (
+    DatasetError,
+    imread,
+    is_selected,
+    LabeledFrame,
+    list_images,
+    read_image,
+    require_folders,
+)
 from lednet_ros.labels import LabelMap, UNLABELED
 import numpy as np
 from numpy.typing import NDArray
@@ -42,52 +49,57 @@ class PairDataset:
     ----------
     pairs
         The files.
-    label_map
-        The classes; the values of label files are mapped by its `source_ids`.
+    label_files
+        All label images; those without an image become `problems`.
+    images
+        Folder of the images.
     known_values
-        Values of label files that may occur, beside 255.
-    include, exclude
-        Take only, or leave out, frames whose names match a shell pattern.
-    problems
-        What is wrong with files that are in no pair, one line each.
+        Values that label images may contain besides 255.
+    label_map, include, exclude, partial
+        See `FolderDataset`.
 
     Attributes
     ----------
     label_map
         The classes.
     problems
-        What is wrong with the files' names: missing label images, label images without image.
+        One line for each label image without an image.
 
     Raises
     ------
     DatasetError
-        No pair is left.
+        No pair is left, or an image has no label image.
 
     """
 
     def __init__(
         self,
         pairs: Sequence[Pair],
+        label_files: Sequence[Path],
+        images: Path,
+        known_values: Collection[int],
         label_map: LabelMap,
-        known_values: set[int],
         include: str | None,
         exclude: str | None,
-        problems: Sequence[str],
+        partial: bool,
     ) -> None:
         self.label_map = label_map
-        self.problems = list(problems)
+        expected = {pair.labels for pair in pairs}
+        self.problems = [
+            f'{file} has no image in {images}'
+            for file in sorted(label_files)
+            if file not in expected
+        ]
         self._known = np.zeros(256, bool)
         self._known[[*known_values, UNLABELED]] = True
-        self._pairs = [
-            pair
-            for pair in pairs
-            if (include is None or fnmatch(pair.name, include))
-            and (exclude is None or not fnmatch(pair.name, exclude))
-        ]
-        if pairs and not self._pairs:
+        self._pairs = [pair for pair in pairs if is_selected(pair.name, include, exclude)]
+        if not self._pairs:
             raise DatasetError(
                 f'no frame of {len(pairs)} is left; include is {include!r}, exclude {exclude!r}'
             )
+        missing = [pair.labels for pair in self._pairs if not pair.labels.is_file()]
+        if missing and not partial:
+            raise DatasetError(f'{len(missing)} label images are missing, first: {missing[0]}')
 
     def __len__(self) -> int:
         """Count the frames."""
@@ -100,7 +112,7 @@ class PairDataset:
         Raises
         ------
         DatasetError
-            A file is missing or can't be read, sizes differ, or a label value is not known.
+            A file is missing or can't be read, sizes differ, or a label value is unknown.
 
         """
         pair = self._pairs[index]
@@ -116,29 +128,59 @@ class PairDataset:
                 f'its image {pixels.shape[1]}x{pixels.shape[0]}'
             )
         values: NDArray[np.intp] = np.flatnonzero(np.bincount(raw.ravel(), minlength=256))
-        strange = values[~self._known[values]].tolist()
-        if strange:
+        unknown = values[~self._known[values]].tolist()
+        if unknown:
             raise DatasetError(
-                f"{pair.labels} has the values {strange}; label map '{self.label_map.name}' "
+                f"{pair.labels} has the values {unknown}; label map '{self.label_map.name}' "
                 f'knows {np.flatnonzero(self._known).tolist()}'
             )
         labels = np.asarray(cv2.LUT(raw, self.label_map.from_source), np.uint8)
         return LabeledFrame(pair.name, pixels, labels)
 
     def source(self, index: int) -> str:
-        """Name a frame's image file."""
+        """Return the path of a frame's image."""
         return str(self._pairs[index].image)
 
-    def require_all_labels(self) -> None:
-        """
-        Refuse a data set in which label images are missing.
 
-        Raises
-        ------
-        DatasetError
-            Some are.
+class FolderDataset(PairDataset):
+    """
+    Images beside label images: `ROOT/SPLIT/images/STEM.jpg` and `ROOT/SPLIT/labels/STEM.png`.
 
-        """
-        missing = [str(pair.labels) for pair in self._pairs if not pair.labels.is_file()]
-        if missing:
-            raise DatasetError(f'{len(missing)} label images are missing, first: {missing[0]}')
+    Label images have one 8-bit channel.
+
+    Parameters
+    ----------
+    root, split
+        The folder and the split within it.
+    label_map
+        The classes; its `source_ids` map the values of label images.
+    include, exclude
+        Select, or omit, frames whose names (here: stems) match a shell pattern.
+    partial
+        Accept images without labels: reading such a frame raises DatasetError.
+
+    Raises
+    ------
+    DatasetError
+        The folder is missing or empty, or an image has no label image.
+
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        label_map: LabelMap,
+        include: str | None = None,
+        exclude: str | None = None,
+        partial: bool = False,
+    ) -> None:
+        images, labels = Path(root) / split / 'images', Path(root) / split / 'labels'
+        require_folders('ROOT/SPLIT/images, labels', images, labels)
+        pairs = [
+            Pair(file.stem, file, labels / f'{file.stem}.png') for file in list_images(images)
+        ]
+        known = {value for label in label_map.labels for value in label.source_ids}
+        super().__init__(
+            pairs, [*labels.glob('*.png')], images, known, label_map, include, exclude, partial
+        )

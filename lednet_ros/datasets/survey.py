@@ -12,22 +12,25 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Reading a whole data set to count it and to find what is wrong with it."""
+"""Statistics and problems of a whole data set."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 import os
+from typing import TypeVar
 
-from lednet_ros.datasets.frames import Dataset, DatasetError, LabeledFrame
-from lednet_ros.datasets.image_folder import ClassifiedImage, ImageFolder
+from lednet_ros.datasets.frames import Dataset, DatasetError
+from lednet_ros.datasets.image_folder import ImageFolder
 from lednet_ros.labels import UNLABELED
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 PROBLEMS_LISTED = 20
+
+Item = TypeVar('Item')
 
 
 @dataclass
@@ -38,17 +41,17 @@ class Survey:
     Attributes
     ----------
     frames
-        Frames, the damaged ones included.
+        Number of frames, including damaged ones.
     pixels
-        (num_classes,) int64, labeled pixels of each class.
+        Pixels per class, (num_classes,) int64.
     unlabeled
         Pixels without a class.
     present
-        (num_classes,) int64, frames in which each class occurs.
+        Frames in which each class occurs, (num_classes,) int64.
     sizes
         Frames by height and width.
     problems
-        What is wrong, one line each, with the file.
+        One line each, with the file.
 
     """
 
@@ -68,11 +71,11 @@ class ImageSurvey:
     Attributes
     ----------
     images
-        Images, the damaged ones included.
+        Number of images, including damaged ones.
     per_class
-        Images by the name of the class.
+        Images by class name.
     problems
-        What is wrong, one line each, with the file.
+        One line each, with the file.
 
     """
 
@@ -82,90 +85,51 @@ class ImageSurvey:
 
 
 def survey(dataset: Dataset) -> Survey:
-    """
-    Read every frame of a data set.
-
-    Parameters
-    ----------
-    dataset
-        The data set; what its `problems` (see `PairDataset`) say is taken over.
-
-    Returns
-    -------
-    Survey
-        Counts and problems; damaged files don't stop it.
-
-    """
+    """Read every labeled frame; damaged files, and a data set's `problems`, become problems."""
     classes = dataset.label_map.num_classes
     found = Survey(len(dataset), np.zeros(classes, np.int64), 0, np.zeros(classes, np.int64))
-
-    def read(index: int) -> LabeledFrame | DatasetError:
-        try:
-            return dataset[index]
-        except DatasetError as error:
-            return error
-
-    # OpenCV decodes outside of Python's lock.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(read, range(len(dataset)))
-        progress = tqdm(results, desc='check', total=len(dataset), unit='frame', leave=False)
-        for result in progress:
-            if isinstance(result, DatasetError):
-                found.problems.append(str(result))
-                continue
-            counts = np.bincount(result.labels.ravel(), minlength=256)
-            found.pixels += counts[:classes]
-            found.present += counts[:classes] > 0
-            found.unlabeled += int(counts[UNLABELED])
-            height, width = result.labels.shape
-            found.sizes[height, width] += 1
+    for frame in _read_all(dataset.__getitem__, len(dataset), 'frame'):
+        if isinstance(frame, DatasetError):
+            found.problems.append(str(frame))
+            continue
+        counts = np.bincount(frame.labels.ravel(), minlength=256)
+        found.pixels += counts[:classes]
+        found.present += counts[:classes] > 0
+        found.unlabeled += int(counts[UNLABELED])
+        height, width = frame.labels.shape
+        found.sizes[height, width] += 1
     found.problems += getattr(dataset, 'problems', [])
     return found
 
 
 def survey_images(folder: ImageFolder) -> ImageSurvey:
-    """
-    Read every image of a data set.
-
-    Returns
-    -------
-    ImageSurvey
-        Counts and problems; damaged files don't stop it.
-
-    """
-    found = ImageSurvey(len(folder))
-
-    def read(index: int) -> ClassifiedImage | DatasetError:
-        try:
-            return folder[index]
-        except DatasetError as error:
-            return error
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(read, range(len(folder)))
-        progress = tqdm(results, desc='check', total=len(folder), unit='image', leave=False)
-        for index, result in enumerate(progress):
-            found.per_class[folder.classes[folder.class_id(index)]] += 1
-            if isinstance(result, DatasetError):
-                found.problems.append(str(result))
+    """Read every classified image; damaged files become problems."""
+    images = range(len(folder))
+    found = ImageSurvey(len(folder), Counter(folder.classes[folder.class_id(i)] for i in images))
+    for image in _read_all(folder.__getitem__, len(folder), 'image'):
+        if isinstance(image, DatasetError):
+            found.problems.append(str(image))
     return found
 
 
+def _read_all(
+    read: Callable[[int], Item], count: int, unit: str
+) -> Iterator[Item | DatasetError]:
+    """Read all items in parallel and yield them, or the errors of damaged ones, in order."""
+    def attempt(index: int) -> Item | DatasetError:
+        try:
+            return read(index)
+        except DatasetError as error:
+            return error
+
+    # OpenCV decodes without holding the GIL.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(attempt, range(count))
+        yield from tqdm(results, desc='check', total=count, unit=unit, leave=False)
+
+
 def list_problems(problems: Sequence[str]) -> str:
-    """
-    Word problems for a message: how many, and the first of them.
-
-    Parameters
-    ----------
-    problems
-        One line each.
-
-    Returns
-    -------
-    str
-        One line, and one more for each problem.
-
-    """
+    """Return the number of problems and, on one line each, the first of them."""
     if not problems:
         return 'no problems'
     lines = [f"{len(problems)} problem{'s'[:len(problems) > 1]}:", *problems[:PROBLEMS_LISTED]]

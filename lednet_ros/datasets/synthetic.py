@@ -34,11 +34,11 @@ def synthetic_frames(
     count
         Number of frames.
     size
-        Height and width.
+        Height and width in pixels.
     seed
-        Frames are a pure function of it.
+        Determines the frames.
     frames_per_street
-        Frames at random moments of each street; laying out a street costs ten frames.
+        Frames at random times in each street; creating a street costs as much as ten frames.
 
     """
     rng = np.random.default_rng(seed)
@@ -52,25 +52,9 @@ def synthetic_frames(
 
 class SyntheticDataset:
     """
-    Frames of many different synthetic streets, all drawn at creation and kept in memory.
+    Frames of `synthetic_frames`, all drawn at creation and kept in memory.
 
-    Parameters
-    ----------
-    count, size, seed, frames_per_street
-        See `synthetic_frames`.
-    label_map
-        The classes; they must be those of the synthetic street.
-
-    Attributes
-    ----------
-    label_map
-        The classes.
-
-    Raises
-    ------
-    DatasetError
-        The label map has other classes.
-
+    Raises DatasetError if the label map has other classes than the synthetic street.
     """
 
     def __init__(
@@ -99,5 +83,5 @@ class SyntheticDataset:
         return self._frames[index]
 
     def source(self, index: int) -> str:
-        """Name a frame."""
+        """Return a frame's name for messages."""
         return f'synthetic {self._frames[index].name}'

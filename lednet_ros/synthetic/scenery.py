@@ -56,12 +56,12 @@ class Scenery:
 
     @property
     def floors(self) -> list[int]:
-        """Number of storeys of each facade."""
+        """Return the number of storeys of each facade."""
         return [facade.floors for facade in self._facades]
 
     @property
     def trees(self) -> int:
-        """Number of different trees."""
+        """Return the number of different trees."""
         return len(self._trees)
 
     def draw_lot(self, view: View, lot: Lot) -> None:
