@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Messages of rosbag2 and ROS 1 bags, also of damaged ones as far as they can be read."""
+"""Messages of rosbag2 and ROS 1 bags, and of damaged ones as far as they can be read."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -22,23 +22,32 @@ import functools
 from pathlib import Path
 import sqlite3
 import struct
-from typing import Any, Protocol
+from typing import Any
 
 from lednet_ros.inference.encodings import decode, decode_compressed, Frame, FrameError
-from lednet_ros.recordings.types import make_typestore
 from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import StreamReader
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import MessageDefinitionFormat, Qos
+from rosbags.typesys import get_types_from_msg, get_typestore, Stores
+from rosbags.typesys.store import Typestore
 
 IMAGE_TYPE = 'sensor_msgs/msg/Image'
 COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
 IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_TYPE)
 BAG_SUFFIXES = ('.mcap', '.db3', '.bag')
-# Where the node's outputs are, and what is added to bags.
+# Namespace of the node's outputs, which are added to bags.
 NODE = '/segmentation_node'
-# Four that say how it is encoded, or count it, then a stamp.
+# Four bytes of the encoding (ROS 2) or a sequence number (ROS 1), then the stamp.
 HEADER_BYTES = 12
+LABEL_INFO_TYPE = 'vision_msgs/msg/LabelInfo'
+# Definitions of vision_msgs 4, which `rosbags` lacks.
+DEFINITIONS = {
+    'vision_msgs/msg/VisionClass': 'uint16 class_id\nstring class_name\n',
+    LABEL_INFO_TYPE: (
+        'std_msgs/Header header\nvision_msgs/VisionClass[] class_map\nfloat32 threshold\n'
+    ),
+}
 
 
 class SourceError(RuntimeError):
@@ -57,7 +66,7 @@ class BagTopic:
     count
         Number of messages.
     definition, digest
-        Of the type, for another bag; None where it must know them by itself.
+        Of the type, for another bag; None if only the name is known.
     qos
         Offered by the publishers.
 
@@ -81,11 +90,11 @@ class BagMessage:
     topic, type
         See `BagTopic`.
     time
-        Nanoseconds, when it was recorded.
+        Time of recording in nanoseconds.
     data
-        CDR, or ROS 1's own serialization.
+        Serialized message: CDR, or in the format of ROS 1.
     is_ros1
-        Which of them.
+        Whether it is serialized in the format of ROS 1.
 
     """
 
@@ -101,7 +110,7 @@ class BagMessage:
         """Deserialize the message, once; raises SourceError if it is damaged."""
         try:
             return self._deserialize(self.data, self.type)
-        # As damaged bytes may be anything, so may the error.
+        # Damaged bytes raise errors of any type.
         except Exception as error:
             raise SourceError(
                 f'{self.topic}: a message of {len(self.data)} bytes is no {self.type}: '
@@ -110,9 +119,9 @@ class BagMessage:
 
     def header_stamp(self) -> int:
         """
-        Return the stamp of the header in nanoseconds; the message must begin with its header.
+        Return the header's stamp in nanoseconds; the message must begin with its header.
 
-        A message that is too short for one has the time of its recording.
+        If the message is too short for a header, return its time of recording.
         """
         if len(self.data) < HEADER_BYTES:
             return self.time
@@ -124,15 +133,6 @@ class BagMessage:
         return int(seconds) * 10**9 + int(nanoseconds)
 
 
-class _Reader(Protocol):
-    """Reader of the topics and messages of one kind of bag."""
-
-    topics: list[BagTopic]
-
-    def messages(self, names: Collection[str] | None) -> Iterator[BagMessage]:
-        """Read the messages of some topics, or of all, by the time of their recording."""
-
-
 class Bag:
     """
     An open bag; see `open_bag`.
@@ -142,29 +142,28 @@ class Bag:
     path : Path
         Its folder or file.
     topics : list of BagTopic
-        What is in it.
+        Its topics.
     is_ros1 : bool
-        Whether it is a bag of ROS 1.
+        Whether it is a ROS 1 bag.
     seconds : float
-        From the first message to the last; 0 where it can't be told.
+        Time from the first message to the last; 0 if unknown.
     damage : str
-        What could not be read, known when all messages have been requested; empty if nothing.
+        What could not be read, known once all messages have been requested; empty if nothing.
 
     """
 
     def __init__(
-        self, path: Path, reader: _Reader, is_ros1: bool, seconds: float = 0.0, damage: str = ''
+        self, path: Path, topics: list[BagTopic], is_ros1: bool, seconds: float, damage: str
     ) -> None:
         self.path = path
-        self.seconds = seconds
-        self.topics = reader.topics
+        self.topics = topics
         self.is_ros1 = is_ros1
+        self.seconds = seconds
         self.damage = damage
-        self._reader = reader
 
     def messages(self, names: Collection[str] | None = None) -> Iterator[BagMessage]:
         """
-        Read messages, by the time of their recording.
+        Read messages in the order of their recording.
 
         Parameters
         ----------
@@ -179,15 +178,18 @@ class Bag:
         """
         count = 0
         try:
-            for message in self._reader.messages(names):
+            for message in self._read(names):
                 yield message
                 count += 1
-        # Whatever the storage, its compression and a torn record may raise.
+        # Storage, compression and torn records raise errors of any type.
         except Exception as error:
             expected = sum(t.count for t in self.topics if names is None or t.name in names)
             self.damage = (
                 f'{self.path}: {count} of {expected} messages could be read, then: {error}'
             )
+
+    def _read(self, names: Collection[str] | None) -> Iterator[BagMessage]:
+        raise NotImplementedError
 
     def choose_topic(
         self, name: str | None, types: Collection[str], what: str, other_than: str | None = None
@@ -198,38 +200,46 @@ class Bag:
         Parameters
         ----------
         name
-            The wanted one; None takes the only one of these types that is not of our own node.
+            Its name; None selects the only one of these types that the node did not publish.
         types
-            Types that it may have.
+            Allowed types.
         what
-            For the message, like 'image topic'.
+            Description for error messages, like 'image topic'.
         other_than
-            A topic that it must not be.
+            A topic to ignore.
 
         Raises
         ------
         SourceError
-            No topic fits, or several do; the message lists topics, types and counts.
+            Not exactly one topic fits; the message lists topics, types and counts.
 
         """
         fitting = [t for t in self.topics if t.type in types and t.name != other_than]
         if name is None:
-            # In whatever namespace.
+            # The node may be in any namespace.
             fitting = [t for t in fitting if f'{NODE}/' not in t.name]
         else:
             fitting = [topic for topic in fitting if topic.name == name]
         if len(fitting) == 1:
             return fitting[0]
-        there = ''.join(f'\n  {t.name} ({t.type}, {t.count})' for t in self.topics)
+        listed = ''.join(f'\n  {t.name} ({t.type}, {t.count})' for t in self.topics)
         wanted = f"{what} '{name}'" if name else f'a single {what}'
         raise SourceError(
             f'{self.path}: {wanted} ({" or ".join(types)}) is needed; '
-            f'the bag has:{there or " nothing"}'
+            f'the bag has:{listed or " nothing"}'
         )
 
 
+def make_typestore() -> Typestore:
+    """Return the message types of ROS 2 Jazzy and those of `label_info`."""
+    typestore = get_typestore(Stores.ROS2_JAZZY)
+    for name, definition in DEFINITIONS.items():
+        typestore.register(get_types_from_msg(definition, name))
+    return typestore
+
+
 def format_stamp(stamp: int) -> str:
-    """Write nanoseconds as seconds with nine digits behind the point."""
+    """Format nanoseconds as seconds with nine decimals."""
     return f'{stamp // 10**9}.{stamp % 10**9:09d}'
 
 
@@ -248,8 +258,8 @@ def open_bag(path: Path) -> Iterator[Bag]:
     Parameters
     ----------
     path
-        A rosbag2 (its folder, or its `.mcap` or `.db3` file), or a `.bag` of ROS 1. Damaged files
-        of the former are read as far as they go.
+        A rosbag2 (its folder, or its `.mcap` or `.db3` file), which is read up to the damage if it
+        is damaged, or a `.bag` of ROS 1.
 
     Yields
     ------
@@ -259,23 +269,20 @@ def open_bag(path: Path) -> Iterator[Bag]:
     Raises
     ------
     SourceError
-        It is missing or can't be read at all.
+        It is missing, or nothing of it can be read.
 
     """
     if not path.exists():
         raise SourceError(f'{path} does not exist')
     with contextlib.ExitStack() as stack:
+        bag: Bag
         try:
-            reader = stack.enter_context(
-                AnyReader([path], default_typestore=make_typestore())
+            bag = _WholeBag(
+                path, stack.enter_context(AnyReader([path], default_typestore=make_typestore()))
             )
-            bag = Bag(path, _WholeBag(reader), not reader.is2, reader.duration / 1e9)
-        # Damaged files make their readers raise whatever they stumble over.
+        # Damaged files make their readers raise errors of any type.
         except Exception as error:
-            torn = _Torn(path)
-            if not torn.topics:
-                raise SourceError(f'{path}: not a readable bag: {error}') from error
-            bag = Bag(path, torn, is_ros1=False, damage=f'{path}: {torn.damage or error}')
+            bag = _TornBag(path, error)
         yield bag
 
 
@@ -305,15 +312,15 @@ def decode_image(message: BagMessage) -> Frame:
     )
 
 
-class _WholeBag:
-    """A bag as `rosbags` reads it."""
+class _WholeBag(Bag):
+    """A bag that `rosbags` reads."""
 
-    def __init__(self, reader: AnyReader) -> None:
+    def __init__(self, path: Path, reader: AnyReader) -> None:
         self._reader = reader
         topics: dict[tuple[str, str], BagTopic] = {}
         for connection in reader.connections:
             key = connection.topic, connection.msgtype
-            # Several publishers of a topic have a connection each.
+            # Each publisher of a topic has a connection.
             before = topics[key].count if key in topics else 0
             definition = None
             if connection.msgdef.format == MessageDefinitionFormat.MSG:
@@ -325,38 +332,36 @@ class _WholeBag:
                 connection.digest or None,
                 tuple(getattr(connection.ext, 'offered_qos_profiles', ())),
             )
-        self.topics = list(topics.values())
+        super().__init__(path, [*topics.values()], not reader.is2, reader.duration / 1e9, '')
 
-    def messages(self, names: Collection[str] | None) -> Iterator[BagMessage]:
-        wanted = [
-            connection
-            for connection in self._reader.connections
-            if names is None or connection.topic in names
-        ]
-        if not wanted:
-            # None would mean all to `rosbags`.
+    def _read(self, names: Collection[str] | None) -> Iterator[BagMessage]:
+        connections = [c for c in self._reader.connections if names is None or c.topic in names]
+        if not connections:
+            # `rosbags` would read all.
             return
-        is_ros1 = not self._reader.is2
-        # Of the types, not of the reader: messages may outlive it.
+        # A method of the types, not of the reader, because messages may outlive the reader.
         types = self._reader.typestore
-        read = types.deserialize_ros1 if is_ros1 else types.deserialize_cdr
-        for connection, time, data in self._reader.messages(wanted):
+        read = types.deserialize_ros1 if self.is_ros1 else types.deserialize_cdr
+        for connection, time, data in self._reader.messages(connections):
             yield BagMessage(
-                connection.topic, connection.msgtype, time, bytes(data), is_ros1, read
+                connection.topic, connection.msgtype, time, bytes(data), self.is_ros1, read
             )
 
 
-class _Torn:
-    """Reader of files that `rosbags` refuses: everything before the damage."""
+class _TornBag(Bag):
+    """Files that `rosbags` refuses with `error`: everything before the damage."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, error: Exception) -> None:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         self._files = [file for file in files if file.suffix in _SALVAGE]
-        self.damage = ''
-        counts = Counter((message.topic, message.type) for message in self.messages(None))
-        self.topics = [BagTopic(name, kind, count) for (name, kind), count in counts.items()]
+        self._torn = ''
+        counts = Counter((message.topic, message.type) for message in self._read(None))
+        if not counts:
+            raise SourceError(f'{path}: not a readable bag: {error}') from error
+        topics = [BagTopic(name, kind, count) for (name, kind), count in counts.items()]
+        super().__init__(path, topics, False, 0.0, f'{path}: {self._torn or error}')
 
-    def messages(self, names: Collection[str] | None) -> Iterator[BagMessage]:
+    def _read(self, names: Collection[str] | None) -> Iterator[BagMessage]:
         typestore = make_typestore()
         for file in self._files:
             count = 0
@@ -365,9 +370,9 @@ class _Torn:
                     count += 1
                     if names is None or topic in names:
                         yield BagMessage(topic, kind, time, data, False, typestore.deserialize_cdr)
-            # A torn record may raise whatever its reader stumbles over.
+            # Torn records raise errors of any type.
             except Exception as error:
-                self.damage = f'{file.name} is damaged after {count} messages ({error})'
+                self._torn = f'{file.name} is damaged after {count} messages ({error})'
 
 
 Salvaged = Iterator[tuple[str, str, int, bytes]]
@@ -390,10 +395,10 @@ def _salvage_mcap(path: Path) -> Salvaged:
 
 
 def _salvage_database(path: Path) -> Salvaged:
-    """As `_salvage_mcap`, for SQLite."""
+    """Do the same as `_salvage_mcap` for SQLite."""
     with contextlib.closing(sqlite3.connect(f'{path.resolve().as_uri()}?mode=ro', uri=True)) as db:
         topics = {row[0]: row[1:] for row in db.execute('SELECT id, name, type FROM topics')}
-        # By the table itself: its index may be what is damaged.
+        # Without the index, which may be damaged.
         for topic, time, data in db.execute(
             'SELECT topic_id, timestamp, data FROM messages NOT INDEXED ORDER BY rowid'
         ):

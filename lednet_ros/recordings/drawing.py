@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Legend and boundaries, which make label images easier to read."""
+"""Legends and class boundaries, which make label images easier to read."""
 
 import cv2
 from lednet_ros.labels import LabelMap
@@ -35,12 +35,12 @@ def draw_legend(label_map: LabelMap, width: int) -> Pixels:
     label_map
         The classes.
     width
-        Of the image to draw it below.
+        Width of the image above it, in pixels.
 
     Returns
     -------
     ndarray
-        (some rows, width, 3) uint8 BGR.
+        (H, width, 3) uint8 BGR.
 
     """
     per_row = max(width // CELL_WIDTH, 1)
@@ -75,5 +75,5 @@ def draw_boundaries(pixels: Pixels, labels: Pixels) -> None:
 
 
 def write_text(image: Pixels, text: str, place: tuple[int, int]) -> None:
-    """Write black text; place is the left end of its base line, x and y."""
+    """Write black text; `place` is the left end of its baseline, x and y."""
     cv2.putText(image, text, place, FONT, 0.5, (0, 0, 0), 1, cv2.LINE_AA)

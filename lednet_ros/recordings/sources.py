@@ -44,14 +44,14 @@ class RecordedFrame:
     Attributes
     ----------
     stamp
-        Nanoseconds: the header's in a bag, the clock's of a camera, counted from 0 in videos and
-        folders.
+        Nanoseconds: the header's stamp in bags, the clock of cameras, and counted from 0 in videos
+        and folders.
     frame_id
-        The header's in a bag, otherwise 'camera'.
+        The header's in bags, otherwise 'camera'.
     frame
         The pixels.
     name
-        Of its file without the ending; empty in bags and videos.
+        Stem of its file; empty in bags and videos.
 
     """
 
@@ -71,7 +71,7 @@ def read_frames(path: Path, topic: str | None = None) -> Iterator[RecordedFrame]
         A bag (see `open_bag`), a video, a camera like `/dev/video0`, an image, or a folder of
         images, which are read in the order of their names at 10 frames per second.
     topic
-        Image topic of a bag; None takes the only one.
+        Image topic of a bag; None selects the only one.
 
     Yields
     ------
@@ -81,8 +81,8 @@ def read_frames(path: Path, topic: str | None = None) -> Iterator[RecordedFrame]
     Raises
     ------
     SourceError
-        The recording is missing, unreadable or damaged, or the topic is not there or not clear.
-        Of a damaged bag the readable frames come first.
+        The recording is missing, unreadable or damaged, or not exactly one topic fits. Readable
+        frames of a damaged bag come first.
     FrameError
         A frame is damaged.
 
@@ -99,27 +99,7 @@ def read_frames(path: Path, topic: str | None = None) -> Iterator[RecordedFrame]
 
 
 def find_image_topic(bag: Path, topic: str | None = None) -> tuple[str, str]:
-    """
-    Find the image topic of a bag and its type.
-
-    Parameters
-    ----------
-    bag
-        The bag's folder or file.
-    topic
-        The wanted topic; None takes the only image topic.
-
-    Returns
-    -------
-    tuple of str
-        Topic and type, like 'sensor_msgs/msg/Image'.
-
-    Raises
-    ------
-    SourceError
-        The bag can't be read, no topic fits, or several do.
-
-    """
+    """Return the image topic of a bag and its type; see `read_frames` for `topic` and errors."""
     with open_bag(bag) as opened:
         chosen = opened.choose_topic(topic, IMAGE_TYPES, 'image topic')
     return chosen.name, chosen.type
@@ -153,14 +133,14 @@ def _read_video(path: Path) -> Iterator[RecordedFrame]:
         expected = 0 if is_camera else round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         index = 0
         while True:
-            there, pixels = capture.read()
-            if not there:
+            is_read, pixels = capture.read()
+            if not is_read:
                 break
             frame = Frame(np.asarray(pixels, np.uint8), 'bgr')
             stamp = time.time_ns() if is_camera else round(index / rate * 1e9)
             yield RecordedFrame(stamp, 'camera', frame)
             index += 1
-        # Some containers count one frame more.
+        # Some containers count one frame too many.
         if index + 1 < expected:
             raise SourceError(f'{path} ends after {index} of {expected} frames')
     finally:

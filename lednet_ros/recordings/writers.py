@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Bags and videos that appear under their name when they are complete."""
+"""Bags and videos that appear under their names once they are complete."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +20,13 @@ import shutil
 import tempfile
 
 import cv2
-from lednet_ros.recordings.types import make_typestore
+from lednet_ros.recordings.bags import make_typestore
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.interfaces import Connection, Qos
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-# A gap in the stamps fills the video with at most so many repetitions.
+# A gap in the stamps is filled with at most this many repetitions.
 MAX_REPEATS = 20
 
 Pixels = NDArray[np.uint8]
@@ -39,20 +39,20 @@ class BagWriter:
     Parameters
     ----------
     folder
-        The bag's folder; it appears, and replaces an older one, when the bag is complete.
+        The bag's folder; it appears, or replaces an older one, when the bag is complete.
     compress
-        Compress the file by Zstandard, chunk by chunk, which its readers undo by themselves.
+        Compress chunks by Zstandard; readers need no option for it.
 
     Attributes
     ----------
     typestore : Typestore
-        The types that are known.
+        Known message types.
 
     """
 
     def __init__(self, folder: Path, compress: bool = False) -> None:
         self._folder = folder
-        # The writer names the file inside after its folder, so that only the parent is temporary.
+        # The writer names its file after the folder, so only the parent gets a temporary name.
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = tempfile.mkdtemp(prefix='.part', dir=folder.parent)
         self._temporary = Path(part) / folder.name
@@ -72,16 +72,16 @@ class BagWriter:
         qos: Sequence[Qos] = (),
     ) -> None:
         """
-        Add a topic before its first message, to say more about it.
+        Add a topic before its first message, to specify more than its type.
 
         Parameters
         ----------
         topic, message_type
             See `write`.
         definition, digest
-            Of the type, as another bag has them; None takes those of ROS 2 Jazzy.
+            See `BagTopic`; None uses those of ROS 2 Jazzy.
         qos
-            Offered by its publishers.
+            Quality of service that its publishers offer.
 
         """
         self._connections[topic] = self._writer.add_connection(
@@ -119,14 +119,14 @@ class BagWriter:
         self._temporary.parent.rmdir()
 
     def discard(self) -> None:
-        """Leave no bag."""
+        """Remove the incomplete bag."""
         self._writer.close()
         shutil.rmtree(self._temporary.parent)
 
 
 class VideoWriter:
     """
-    Writes frames into an MP4 video that plays at the pace of their stamps.
+    Writes frames into an MP4 video that plays at the rate of their stamps.
 
     Parameters
     ----------
@@ -148,14 +148,14 @@ class VideoWriter:
 
     def write(self, stamp: int, pixels: Pixels) -> None:
         """
-        Add a frame, repeated as often as the time since the frame before asks for.
+        Add a frame, repeated to fill the time since the previous frame.
 
         Parameters
         ----------
         stamp
             Nanoseconds.
         pixels
-            (H, W, 3) uint8 BGR; resized to the first frame's size where it differs.
+            (H, W, 3) uint8 BGR; resized to the first frame's size if necessary.
 
         """
         if self._writer is None:
@@ -174,13 +174,13 @@ class VideoWriter:
             self._written += 1
 
     def close(self) -> None:
-        """Complete the video; without frames there is none."""
+        """Complete the video; without frames no file is written."""
         if self._writer is not None:
             self._writer.release()
             self._temporary.replace(self._path)
 
     def discard(self) -> None:
-        """Leave no video."""
+        """Remove the incomplete video."""
         if self._writer is not None:
             self._writer.release()
             self._temporary.unlink()
