@@ -70,7 +70,7 @@ def test_coarse_annotations(root: Path) -> None:
         CityscapesDataset(root, 'train', CITYSCAPES, 'fine')
 
 
-def test_frames_can_be_chosen_by_name(root: Path) -> None:
+def test_frames_are_selected_by_name(root: Path) -> None:
     dataset = CityscapesDataset(root, 'train', CITYSCAPES, exclude='aachen*')
     assert [frame.name for frame in dataset] == ['bochum_000000_000019']
 
@@ -91,14 +91,14 @@ def test_missing_files_are_named(root: Path) -> None:
         CityscapesDataset(root, 'val', CITYSCAPES)
 
 
-def test_a_split_without_images_is_named(root: Path) -> None:
+def test_split_without_images_is_named(root: Path) -> None:
     for kind in ('leftImg8bit', 'gtFine'):
         (root / kind / 'val').mkdir()
     with pytest.raises(DatasetError, match=r'val has no CITY/\*_leftImg8bit\.png'):
         CityscapesDataset(root, 'val', CITYSCAPES)
 
 
-def test_train_ids_instead_of_label_ids_are_noticed_where_they_can_be(root: Path) -> None:
+def test_unknown_label_ids_are_named(root: Path) -> None:
     cv2.imwrite(str(label_file(root)), np.full((64, 96), 40, np.uint8))
     with pytest.raises(DatasetError, match=r"has the values \[40\]; label map 'cityscapes' knows"):
         CityscapesDataset(root, 'train', CITYSCAPES)[0]

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""COCO's layout, in a miniature with every kind of object."""
+"""Tests of COCO's layout on a small data set with every kind of object."""
 
 import json
 from pathlib import Path
@@ -62,7 +62,7 @@ def entry(image: int, category: int, segmentation: Any, area: int, crowd: int = 
 
 @pytest.fixture
 def coco(tmp_path: Path) -> Path:
-    """Write three images: with objects, with too few pixels, with none of the classes."""
+    """Write three images: with objects, with small objects, and without known classes."""
     annotations = [
         entry(1, 3, [rectangle(10, 10, 30, 20)], 600),
         # In front of the car, and smaller.
@@ -106,13 +106,13 @@ def test_objects_become_labels(coco: Path) -> None:
     assert dataset.source(0).endswith('000000000001.jpg')
 
 
-def test_images_with_few_pixels_are_taken_where_wanted(coco: Path) -> None:
+def test_min_pixels_omits_images_with_small_objects(coco: Path) -> None:
     assert [frame.name[-1] for frame in CocoDataset(coco, 'val2017', LABELS, 0)] == ['1', '2']
     with pytest.raises(DatasetError, match='no image with more than 100000 pixels'):
         CocoDataset(coco, 'val2017', LABELS, 100_000)
 
 
-def test_images_are_chosen_by_name(coco: Path) -> None:
+def test_images_are_selected_by_name(coco: Path) -> None:
     def names(**choice: str) -> list[str]:
         frames = open_labeled('coco', coco, 'val2017', LABELS, **choice)
         return [frame.name[-1] for frame in frames]

@@ -69,7 +69,7 @@ def test_unknown_label_values_are_named(folder: Path) -> None:
         load(folder)[0]
 
 
-def test_frames_can_be_chosen_by_name(folder: Path) -> None:
+def test_frames_are_selected_by_name(folder: Path) -> None:
     def names(**choice: str) -> list[str]:
         dataset = FolderDataset(folder, 'val', LabelMap.load('camvid'), **choice)
         return [frame.name for frame in dataset]
@@ -81,7 +81,7 @@ def test_frames_can_be_chosen_by_name(folder: Path) -> None:
         names(include='c')
 
 
-def test_other_files_are_no_frames(folder: Path) -> None:
+def test_other_files_are_ignored(folder: Path) -> None:
     (folder / 'val' / 'images' / 'notes.txt').write_text('text')
     assert len(load(folder)) == 2
 
@@ -110,7 +110,7 @@ def test_missing_label_image_is_named(folder: Path) -> None:
         partial[0]
 
 
-def test_label_images_without_image_are_problems(folder: Path) -> None:
+def test_label_image_without_image_is_a_problem(folder: Path) -> None:
     assert load(folder).problems == []
     (folder / 'val' / 'images' / 'b.png').unlink()
     dataset = load(folder)
@@ -119,7 +119,7 @@ def test_label_images_without_image_are_problems(folder: Path) -> None:
     assert 'labels/b.png has no image in' in problem
 
 
-def test_a_frame_names_its_file(folder: Path) -> None:
+def test_source_is_the_image_file(folder: Path) -> None:
     assert load(folder).source(1) == str(folder / 'val' / 'images' / 'b.png')
 
 
@@ -133,13 +133,13 @@ def test_damaged_file_is_named_when_read(folder: Path, part: str) -> None:
 
 
 @pytest.mark.parametrize('labels', [PIXELS, LABELS.astype(np.uint16)])
-def test_label_image_of_another_kind_is_named(folder: Path, labels: np.ndarray) -> None:
+def test_label_image_of_wrong_type_is_named(folder: Path, labels: np.ndarray) -> None:
     cv2.imwrite(str(folder / 'val' / 'labels' / 'a.png'), labels)
     with pytest.raises(DatasetError, match=r'labels/a\.png is not a readable 8-bit image of one'):
         load(folder)[0]
 
 
-def test_sizes_that_differ_are_named(folder: Path) -> None:
+def test_size_mismatch_is_named(folder: Path) -> None:
     cv2.imwrite(str(folder / 'val' / 'labels' / 'a.png'), LABELS[:5])
     with pytest.raises(DatasetError, match=r'labels/a\.png is 8x5, its image 8x6'):
         load(folder)[0]

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of images in one folder for each class."""
+"""Tests of images in one folder per class."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_classes_are_the_folders(root: Path) -> None:
     assert image.name == 'n02_1'
     assert image.class_id == 1
     assert image.pixels.shape == (80, 100, 3)
-    # The fixture makes the class's channel the brightest: red, green, blue.
+    # In the fixture, the brightest channel stands for the class.
     assert [int(folder[i].pixels.mean((0, 1)).argmax()) for i in (0, 4, 8)] == [0, 1, 2]
     assert folder.source(5) == str(root / 'train' / 'n02' / 'n02_1.JPEG')
 
@@ -52,7 +52,7 @@ def test_problems_are_named(root: Path) -> None:
         ImageFolder(root, 'val')
 
 
-def test_a_damaged_image_is_named_when_read(root: Path) -> None:
+def test_damaged_image_is_named_when_read(root: Path) -> None:
     (root / 'train' / 'n01' / 'n01_0.JPEG').write_bytes(b'no jpeg')
     folder = ImageFolder(root, 'train')
     assert folder[1].class_id == 0

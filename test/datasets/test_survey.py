@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of counting data sets and of telling their layout."""
+"""Tests of the statistics of data sets and of recognizing their layouts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +37,7 @@ CAMVID = LabelMap.load('camvid')
 MakeDataset = Callable[..., Path]
 
 
-def test_counts_are_those_of_the_frames() -> None:
+def test_counts_match_the_frames() -> None:
     dataset = SyntheticDataset(3, (64, 96), 0, CAMVID)
     found = survey(dataset)
     labels = np.stack([dataset[index].labels for index in range(3)])
@@ -50,7 +50,7 @@ def test_counts_are_those_of_the_frames() -> None:
     assert found.problems == []
 
 
-def test_damaged_files_are_listed_and_stop_nothing(
+def test_damaged_files_are_listed_without_stopping(
     tmp_path: Path, make_folder_dataset: MakeDataset
 ) -> None:
     root = make_folder_dataset(tmp_path, {'train': 5})
@@ -82,7 +82,7 @@ def test_classified_images(tmp_path: Path, make_image_folder: MakeDataset) -> No
     assert str(damaged) in problem
 
 
-def test_problems_in_words() -> None:
+def test_problems_are_listed_briefly() -> None:
     assert list_problems([]) == 'no problems'
     assert list_problems(['a']) == '1 problem:\n    a'
     lines = list_problems([f'file {index}' for index in range(23)]).splitlines()
@@ -122,7 +122,7 @@ def test_layouts_are_distinguished(
         ('image_folder', 'ROOT/SPLIT/CLASS'),
     ],
 )
-def test_a_folder_without_splits_is_named(tmp_path: Path, layout: str, needed: str) -> None:
+def test_folder_without_splits_is_named(tmp_path: Path, layout: str, needed: str) -> None:
     with pytest.raises(DatasetError, match=f"no splits of layout '{layout}'; needed: {needed}"):
         find_splits(tmp_path, layout)
     with pytest.raises(DatasetError, match='nothing has no splits'):

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 
-def test_synthetic_frames_follow_from_the_seed() -> None:
+def test_seed_determines_the_frames() -> None:
     first = list(synthetic_frames(2, (64, 96), seed=5))
     again = list(synthetic_frames(2, (64, 96), seed=5))
     other = next(synthetic_frames(1, (64, 96), seed=6))
@@ -34,7 +34,7 @@ def test_synthetic_frames_follow_from_the_seed() -> None:
     assert (first[0].pixels != other.pixels).any()
 
 
-def test_several_frames_of_a_street_are_of_the_same_street() -> None:
+def test_several_frames_share_a_street() -> None:
     streets = list(synthetic_frames(4, (64, 96), seed=5, frames_per_street=2))
     single = list(synthetic_frames(1, (64, 96), seed=5))
     assert np.array_equal(streets[0].pixels, single[0].pixels)
@@ -42,7 +42,7 @@ def test_several_frames_of_a_street_are_of_the_same_street() -> None:
     assert [frame.name for frame in streets] == [f'street_5_{index}' for index in range(4)]
 
 
-def test_the_data_set_holds_the_drawn_frames() -> None:
+def test_data_set_holds_the_drawn_frames() -> None:
     dataset = SyntheticDataset(3, (64, 96), 5, LabelMap.load('camvid'), frames_per_street=2)
     drawn = list(synthetic_frames(3, (64, 96), 5, frames_per_street=2))
     assert len(dataset) == 3
@@ -53,6 +53,6 @@ def test_the_data_set_holds_the_drawn_frames() -> None:
     assert dataset.source(2) == 'synthetic street_5_2'
 
 
-def test_other_classes_are_refused() -> None:
+def test_other_classes_are_rejected() -> None:
     with pytest.raises(DatasetError, match="label map is 'cityscapes'; synthetic streets have"):
         SyntheticDataset(1, (64, 96), 0, LabelMap.load('cityscapes'))

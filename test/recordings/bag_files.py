@@ -45,9 +45,9 @@ class Entry:
     pixels
         (H, W) or (H, W, 3) uint8, or the bytes of a compressed image.
     encoding
-        Like 'bgr8'; 'png' and 'jpeg' make compressed images, of BGR pixels.
+        Like 'bgr8'; 'png' and 'jpeg' produce compressed images of BGR pixels.
     length
-        Cut the serialized message off after so many bytes.
+        Number of bytes after which the serialized message is cut off.
 
     """
 
@@ -77,7 +77,7 @@ def write_bag(
 
 
 def write_ros1_bag(path: Path, entries: Sequence[Entry]) -> Path:
-    """Write a bag of ROS 1."""
+    """Write a ROS 1 bag."""
     with Writer1(path) as writer:
         connections: dict[str, Any] = {}
         for entry in entries:

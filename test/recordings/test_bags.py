@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Bags of both ROS generations, whole, compressed and damaged."""
+"""Tests of ROS 1 and ROS 2 bags: complete, compressed and damaged."""
 
 from pathlib import Path
 import shutil
@@ -40,7 +40,7 @@ def entries(count: int = 6, topic: str = '/image', encoding: str = 'bgr8') -> li
 
 
 @pytest.mark.parametrize('kind', [*StoragePlugin, 'ros1'])
-def test_all_kinds_of_bags_read_the_same(tmp_path: Path, kind: object) -> None:
+def test_all_kinds_of_bags_have_the_same_content(tmp_path: Path, kind: object) -> None:
     written = entries()
     if isinstance(kind, StoragePlugin):
         path = write_bag(tmp_path / 'bag', written, kind)
@@ -74,7 +74,7 @@ def test_compressed_storage(tmp_path: Path, mode: CompressionMode) -> None:
     assert len(list(read_frames(tmp_path / 'small'))) == 6
 
 
-def test_a_topic_is_chosen_by_type(tmp_path: Path) -> None:
+def test_topic_is_selected_by_type(tmp_path: Path) -> None:
     written = [*entries(topic='/left'), *entries(topic='/right', encoding='jpeg')]
     with open_bag(write_bag(tmp_path / 'bag', written)) as bag:
         assert bag.choose_topic('/left', IMAGE_TYPES, 'image topic').name == '/left'
@@ -86,9 +86,9 @@ def test_a_topic_is_chosen_by_type(tmp_path: Path) -> None:
             bag.choose_topic('/up', IMAGE_TYPES, 'label topic')
 
 
-def cut(path: Path, share: float) -> None:
+def cut(path: Path, fraction: float) -> None:
     data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
+    path.write_bytes(data[: int(len(data) * fraction)])
 
 
 def test_truncated_mcap_is_read_up_to_the_damage(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_truncated_mcap_is_read_up_to_the_damage(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('size', [8192, 1_500_000])
-def test_a_damaged_database_says_how_much_was_read(tmp_path: Path, size: int) -> None:
+def test_damaged_database_reports_how_much_was_read(tmp_path: Path, size: int) -> None:
     folder = write_bag(tmp_path / 'bag', entries(100), StoragePlugin.SQLITE3)
     (file,) = folder.glob('*.db3')
     data = bytearray(file.read_bytes())
@@ -125,7 +125,7 @@ def test_a_damaged_database_says_how_much_was_read(tmp_path: Path, size: int) ->
         assert 'malformed' in bag.damage
 
 
-def test_files_that_are_no_bags_are_named(tmp_path: Path) -> None:
+def test_files_that_are_not_bags_are_named(tmp_path: Path) -> None:
     words = tmp_path / 'words.mcap'
     words.write_text('nothing')
     ros1 = tmp_path / 'words.bag'
@@ -135,14 +135,14 @@ def test_files_that_are_no_bags_are_named(tmp_path: Path) -> None:
     for file in folder.glob('*.mcap'):
         file.unlink()
     binary = tmp_path / 'binary.bag'
-    # Found by test/fuzz: its reader takes the first line for text.
+    # Found by test/fuzz: its reader expects text in the first line.
     binary.write_bytes(b'\x80ROSBAG V2.0\n')
     for path in (words, ros1, binary, folder, tmp_path / 'gone.mcap'):
         with pytest.raises(SourceError, match=path.name), open_bag(path):
             pass
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason=f'{SHARED} is not there')
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f'{SHARED} is missing')
 def test_third_party_recordings_are_read_completely() -> None:
     paths = sorted(path for path in SHARED.iterdir() if path.is_dir())
     assert paths

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`lednet segment`: what it writes is read back by others' code."""
+"""Tests of `lednet segment`; its output is read by other libraries."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -61,7 +61,7 @@ def expected(segmenter: Segmenter, frames: list[np.ndarray]) -> list[np.ndarray]
     return [segmenter.segment([f[..., ::-1]]).labels[0].copy() for f in frames]
 
 
-def read_pictures(folder: Path) -> list[np.ndarray]:
+def read_images(folder: Path) -> list[np.ndarray]:
     return [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted(folder.iterdir())]
 
 
@@ -83,7 +83,7 @@ def test_label_images(
     assert (summary.frames, summary.problems) == (4, [])
     assert sorted(file.name for file in (tmp_path / 'out').iterdir()) == names
     np.testing.assert_array_equal(
-        read_pictures(tmp_path / 'out'), expected(segmenter, frames)
+        read_images(tmp_path / 'out'), expected(segmenter, frames)
     )
 
 
@@ -93,16 +93,16 @@ def test_colors_and_overlays(
     path = write_bag(tmp_path / 'bag', entries(frames))
     segment_recording(segmenter, path, tmp_path / 'color', 'color')
     labels = expected(segmenter, frames)
-    for picture, ids in zip(read_pictures(tmp_path / 'color'), labels, strict=True):
-        np.testing.assert_array_equal(picture[..., ::-1], segmenter.label_map.palette[ids])
+    for image, ids in zip(read_images(tmp_path / 'color'), labels, strict=True):
+        np.testing.assert_array_equal(image[..., ::-1], segmenter.label_map.palette[ids])
     look = Look(legend=True, boundaries=True)
     segment_recording(segmenter, path, tmp_path / 'overlay', 'overlay', look=look)
-    overlay = read_pictures(tmp_path / 'overlay')[0]
+    overlay = read_images(tmp_path / 'overlay')[0]
     assert overlay.shape[0] > 64
     right = labels[0][:, :-1] != labels[0][:, 1:]
     assert (overlay[:64, :-1][right] == 255).all()
     segment_recording(segmenter, path, tmp_path / 'plain', 'overlay')
-    plain = read_pictures(tmp_path / 'plain')[0]
+    plain = read_images(tmp_path / 'plain')[0]
     assert plain.shape == (64, 96, 3)
     np.testing.assert_array_equal(plain, segmenter.segment([_bgr(frames[0])]).overlay[0])
 
@@ -113,7 +113,7 @@ def _bgr(pixels: np.ndarray) -> Any:
     return Frame(pixels, 'bgr')
 
 
-def test_a_video_has_every_frame_at_the_pace_of_the_bag(
+def test_video_has_every_frame_at_the_rate_of_the_bag(
     segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
 ) -> None:
     path = write_bag(tmp_path / 'bag', entries(frames))
@@ -121,13 +121,13 @@ def test_a_video_has_every_frame_at_the_pace_of_the_bag(
     capture = cv2.VideoCapture(str(tmp_path / 'v.mp4'))
     assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 4
-    # And a video can be segmented again.
+    # The video can be segmented again.
     segment_recording(segmenter, tmp_path / 'v.mp4', tmp_path / 'again', 'labels')
     assert sorted(file.name for file in (tmp_path / 'again').iterdir())[1] == '0.100000000.png'
 
 
 def write_full_bag(path: Path, frames: list[np.ndarray]) -> Path:
-    """Write frames with camera_info, and a topic of a type that nobody knows."""
+    """Write frames with camera_info, and a topic of an unknown type."""
     types = ROS2.types
     with Writer(path, version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
         image = writer.add_connection('/camera/image_raw', 'sensor_msgs/msg/Image',
@@ -157,7 +157,7 @@ def write_full_bag(path: Path, frames: list[np.ndarray]) -> Path:
     return path
 
 
-def test_a_bag_keeps_its_topics_and_gets_those_of_the_node(
+def test_topics_of_the_node_are_added_to_a_bag(
     small_content: Checkpoint, frames: list[np.ndarray], tmp_path: Path
 ) -> None:
     segmenter = Segmenter(
@@ -183,25 +183,25 @@ def test_a_bag_keeps_its_topics_and_gets_those_of_the_node(
     found = [m for m in messages if m.topic == f'{node}/labels']
     for index, (message, ids) in enumerate(zip(found, labels, strict=True)):
         image = message.content
-        # As Nav2 wants it: mono8, step = width, the size that was requested.
+        # Nav2 requires mono8, step = width and the requested size.
         assert (image.encoding, image.step, image.height) == ('mono8', 48, 32)
         assert (image.header.stamp.nanosec, image.header.frame_id) == (index, 'cam')
         assert message.time == index
         np.testing.assert_array_equal(image.data.reshape(32, 48), ids)
     scaled = next(m for m in messages if m.topic == f'{node}/camera_info').content
     assert (scaled.width, scaled.height, scaled.k[0], scaled.k[2]) == (48, 32, 0.0, 1.0)
-    # The mcap library's own reader agrees.
+    # The mcap library's reader agrees.
     (file,) = (tmp_path / 'out').glob('*.mcap')
     with file.open('rb') as stream:
         read = [(c.topic, m.log_time) for _, c, m in make_reader(stream).iter_messages()]
     assert sorted(read) == sorted((m.topic, m.time) for m in messages)
-    # A second time would mix two results.
+    # A second run would mix two results.
     with pytest.raises(SourceError, match=r"has '/segmentation_node/.*' already"):
         segment_recording(segmenter, tmp_path / 'out', tmp_path / 'twice', 'bag')
     assert not (tmp_path / 'twice').exists()
 
 
-def test_a_compressed_bag_has_the_same_content(
+def test_compressed_bag_has_the_same_content(
     segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
 ) -> None:
     path = write_bag(tmp_path / 'bag', entries(frames))
@@ -218,7 +218,7 @@ def test_a_compressed_bag_has_the_same_content(
     assert sizes[1] < 0.8 * sizes[0]
 
 
-def test_a_bag_of_ros_1_becomes_one_of_ros_2(
+def test_ros_1_bag_becomes_a_ros_2_bag(
     segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
 ) -> None:
     path = write_ros1_bag(tmp_path / 'drive.bag', entries(frames, 'jpeg'))
@@ -279,7 +279,7 @@ def test_undecodable_frame_is_skipped_and_named(
     assert counts['/segmentation_node/labels'] == 3
 
 
-def test_a_message_without_a_whole_header_is_left_out_and_named(
+def test_message_with_truncated_header_is_skipped_and_named(
     segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
 ) -> None:
     written = entries(frames)
@@ -318,7 +318,7 @@ def test_interrupted_run_keeps_finished_results(
     assert not [file for file in tmp_path.iterdir() if file.name.startswith('.')]
 
 
-def test_a_failed_run_leaves_nothing_under_the_final_name(
+def test_failed_run_leaves_no_output(
     segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -338,13 +338,13 @@ def test_unsupported_request_is_one_clear_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = write_bag(tmp_path / 'bag', entries(frames))
-    picture = tmp_path / 'a.png'
-    cv2.imwrite(str(picture), frames[0])
+    image = tmp_path / 'a.png'
+    cv2.imwrite(str(image), frames[0])
     empty = write_bag(tmp_path / 'empty', [])
     out = tmp_path / 'out'
     for arguments, complaint in (
         ([str(tmp_path / 'gone'), '-o', str(out)], 'gone does not exist'),
-        ([str(picture), '-o', str(out), '--as', 'bag'], 'is not a bag'),
+        ([str(image), '-o', str(out), '--as', 'bag'], 'is not a bag'),
         ([str(path), '-o', str(path)], 'is input and output'),
         ([str(path), '-o', str(out), '--image-topic', '/up'], "image topic '/up'"),
         ([str(empty), '-o', str(out)], 'a single image topic'),
@@ -359,7 +359,7 @@ def test_unsupported_request_is_one_clear_error(
         shutil.rmtree(out, ignore_errors=True)
 
 
-def test_labels_written_by_it_are_ground_truth_for_evaluate(
+def test_written_labels_are_ground_truth_for_evaluate(
     frames: list[np.ndarray], small_checkpoint: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

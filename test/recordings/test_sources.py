@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Frames from bags, videos and folders, and clear errors from anything else."""
+"""Tests of frames from bags, videos and folders, and of errors from anything else."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 
 
 def frame(index: int) -> NDArray[np.uint8]:
-    """Return a frame that reports its index by its color."""
+    """Return a frame whose color encodes its index."""
     return np.full((32, 48, 3), (20 * index, 100, 255 - 20 * index), np.uint8)
 
 
@@ -61,7 +61,7 @@ def write_bag(
 
 @pytest.mark.parametrize('plugin', list(StoragePlugin))
 @pytest.mark.parametrize('compressed', [False, True])
-def test_bags_give_every_frame_with_its_stamp(
+def test_bags_yield_every_frame_with_its_stamp(
     tmp_path: Path, plugin: StoragePlugin, compressed: bool
 ) -> None:
     write_bag(tmp_path / 'bag', plugin, ('/image',), compressed)
@@ -73,7 +73,7 @@ def test_bags_give_every_frame_with_its_stamp(
         assert np.array_equal(recorded.frame.pixels, frame(index))
 
 
-def test_a_bag_with_several_image_topics_needs_a_choice(tmp_path: Path) -> None:
+def test_topic_is_required_among_several_image_topics(tmp_path: Path) -> None:
     write_bag(tmp_path / 'bag', StoragePlugin.MCAP, ('/left', '/right'))
     with pytest.raises(SourceError) as caught:
         list(read_frames(tmp_path / 'bag'))
@@ -118,7 +118,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
             list(read_frames(path))
 
 
-def test_a_damaged_frame_of_a_bag_is_an_error(tmp_path: Path) -> None:
+def test_damaged_frame_of_a_bag_is_an_error(tmp_path: Path) -> None:
     name = 'sensor_msgs/msg/CompressedImage'
     with Writer(tmp_path / 'bag', version=8, storage_plugin=StoragePlugin.MCAP) as writer:
         connection = writer.add_connection('/image', name, typestore=TYPESTORE)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Bags and videos that are written can be read back."""
+"""Tests of written bags and videos."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import numpy as np
 from rosbags.rosbag2 import Reader
 
 
-def test_a_bag_appears_when_it_is_complete_and_replaces_an_older_one(tmp_path: Path) -> None:
+def test_complete_bag_appears_and_replaces_an_older_one(tmp_path: Path) -> None:
     folder = tmp_path / 'bag'
     for round_ in range(2):
         bag = BagWriter(folder)
@@ -36,9 +36,9 @@ def test_a_bag_appears_when_it_is_complete_and_replaces_an_older_one(tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ['bag']
 
 
-def test_a_video_plays_at_the_pace_of_the_stamps(tmp_path: Path) -> None:
+def test_video_plays_at_the_rate_of_the_stamps(tmp_path: Path) -> None:
     video = VideoWriter(tmp_path / 'v.mp4', 10.0)
-    # Half a second without a frame is filled by repeating.
+    # Half a second without frames is filled with repetitions.
     for stamp in (0.0, 0.1, 0.6):
         video.write(round(stamp * 1e9), np.zeros((48, 64, 3), np.uint8))
     video.close()
