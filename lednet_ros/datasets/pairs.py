@@ -54,7 +54,7 @@ class PairDataset:
     images
         Folder of the images.
     known_values
-        Values that label images may contain besides 255.
+        Values that label images may contain in addition to 255.
     label_map, include, exclude, partial
         See `FolderDataset`.
 

@@ -66,9 +66,9 @@ class BagTopic:
     count
         Number of messages.
     definition, digest
-        Of the type, for another bag; None if only the name is known.
+        Definition and digest of the type, which another bag needs; None if unknown.
     qos
-        Offered by the publishers.
+        Quality of service that each publisher offers.
 
     """
 

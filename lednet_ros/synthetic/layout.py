@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The plan of a street, the lots along it with all that stands there, and its traffic."""
+"""The plan of a street, the lots along it with everything on them, and its traffic."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
