@@ -26,17 +26,7 @@ import torch
 
 
 def describe_segmenter(segmenter: Segmenter, checkpoint: str) -> dict[str, object]:
-    """
-    List what the node's status shows of its network.
-
-    Parameters
-    ----------
-    segmenter
-        The network.
-    checkpoint
-        Where it is from.
-
-    """
+    """Return the properties of the network, loaded from `checkpoint`, for the node's status."""
     properties: dict[str, object] = {
         'checkpoint': checkpoint,
         'network': segmenter.network_name,
@@ -68,13 +58,13 @@ def make_diagnostics(
     stamp
         Time of the message.
     state
-        Label of the lifecycle state, 'paused' where the node is active but not enabled.
+        As in `judge_node`.
     health
         Of the node.
     properties
-        What else to show of the node.
+        Further values of the node's status.
     cameras
-        The cameras; their counters continue from the last call.
+        The cameras; their rates are those since the last call.
 
     Returns
     -------
@@ -87,7 +77,10 @@ def make_diagnostics(
     message.status.append(_status(node_name, health, properties))
     for camera in cameras:
         summary = camera.statistics.summarize()
-        median, p95, p99 = summary.latency_ms
+        latencies = {
+            f'latency {name} [ms]': '' if math.isnan(value) else f'{value:.2f}'
+            for name, value in zip(('p50', 'p95', 'p99'), summary.latency_ms, strict=True)
+        }
         message.status.append(
             _status(
                 f'{node_name}: {camera.name or "camera"}',
@@ -96,10 +89,8 @@ def make_diagnostics(
                     'topic': camera.image_topic,
                     'fps in': f'{summary.fps_in:.2f}',
                     'fps out': f'{summary.fps_out:.2f}',
-                    'latency p50 [ms]': _number(median),
-                    'latency p95 [ms]': _number(p95),
-                    'latency p99 [ms]': _number(p99),
-                    **{key: summary.totals[key] for key in sorted(summary.totals)},
+                    **latencies,
+                    **dict(sorted(summary.totals.items())),
                 },
             )
         )
@@ -114,7 +105,3 @@ def _status(name: str, health: Health, values: Mapping[str, object]) -> Diagnost
         hardware_id='lednet_ros',
         values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
     )
-
-
-def _number(value: float) -> str:
-    return '' if math.isnan(value) else f'{value:.2f}'
