@@ -234,7 +234,7 @@ PARAMETERS: tuple[NodeParameter, ...] = (
         'max_rate',
         ParameterType.DOUBLE,
         0.0,
-        'Most frames per second to process of each camera; 0 means all.',
+        'Maximum rate of frames to process per camera, in Hz; 0 means all.',
         run_time=True,
         minimum=0.0,
         maximum=1000.0,
