@@ -12,10 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Networks as ONNX files."""
-
-from pathlib import Path
-import tempfile
+"""Export of networks to ONNX."""
 
 import torch
 from torch import nn, Tensor
@@ -37,7 +34,7 @@ def export_onnx(network: nn.Module, example: Tensor, input_name: str, output_nam
     Returns
     -------
     bytes
-        The ONNX file.
+        Content of the ONNX file.
 
     Raises
     ------
@@ -45,16 +42,14 @@ def export_onnx(network: nn.Module, example: Tensor, input_name: str, output_nam
         onnxscript is not installed.
 
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / 'network.onnx'
-        torch.onnx.export(
-            network,
-            (example,),
-            path,
-            input_names=[input_name],
-            output_names=[output_name],
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-        return path.read_bytes()
+    program = torch.onnx.export(
+        network,
+        (example,),
+        input_names=[input_name],
+        output_names=[output_name],
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    content: bytes = program.model_proto.SerializeToString()
+    return content
