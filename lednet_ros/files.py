@@ -30,13 +30,10 @@ MAX_YAML_VALUES = 100_000
 
 def share_directory() -> Path:
     """
-    Find the folder that holds `config` and `launch`.
+    Return the folder that holds `config` and `launch`.
 
-    Returns
-    -------
-    Path
-        The source tree, or `share/lednet_ros` of the prefix that the package is installed in
-        (colcon, pip and symlinked installs alike).
+    This is the source tree, or `share/lednet_ros` of the prefix that the package is installed in
+    (colcon, pip and symlinked installs alike).
 
     Raises
     ------

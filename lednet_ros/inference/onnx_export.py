@@ -20,27 +20,10 @@ from torch import nn, Tensor
 
 def export_onnx(network: nn.Module, example: Tensor, input_name: str, output_name: str) -> bytes:
     """
-    Export a network with a fixed input size.
+    Export a network in evaluation mode, with one input and one output.
 
-    Parameters
-    ----------
-    network
-        In evaluation mode, with one input and one output.
-    example
-        Input; its shape and dtype become those of the file.
-    input_name, output_name
-        Their names in the file.
-
-    Returns
-    -------
-    bytes
-        Content of the ONNX file.
-
-    Raises
-    ------
-    ImportError
-        onnxscript is not installed.
-
+    The shape and dtype of the example become those of the file's input. Raises ImportError if
+    onnxscript is not installed.
     """
     program = torch.onnx.export(
         network,

@@ -49,28 +49,9 @@ def make_diagnostics(
     cameras: Sequence[Camera],
 ) -> DiagnosticArray:
     """
-    Summarize the node and its cameras.
+    Return one status for the node, with its health and properties, and one per camera.
 
-    Parameters
-    ----------
-    node_name
-        Fully qualified name of the node.
-    stamp
-        Time of the message.
-    state
-        As in `judge_node`.
-    health
-        Of the node.
-    properties
-        Further values of the node's status.
-    cameras
-        The cameras; their rates are those since the last call.
-
-    Returns
-    -------
-    DiagnosticArray
-        One status for the node and one for each camera.
-
+    `state` is that of `judge_node`; the cameras' rates are those since the last call.
     """
     message = DiagnosticArray()
     message.header.stamp = stamp.to_msg()

@@ -33,15 +33,7 @@ class Health(NamedTuple):
 
 
 class ThrottledLog:
-    """
-    Logs every kind of message at most once in `LOG_PERIOD`; any thread may call it.
-
-    Parameters
-    ----------
-    logger
-        Of the node.
-
-    """
+    """Logs every kind of message at most once in `LOG_PERIOD` s; any thread may call it."""
 
     def __init__(self, logger: Any) -> None:
         self._logger = logger
@@ -108,19 +100,9 @@ def has_namesake(node: Node) -> bool:
 
 def explain_silence(node: Node, topic: str, transport: str, waited: float) -> str:
     """
-    Explain why no frame has arrived on a topic, and how to fix it.
+    Explain why no frame has arrived on a topic in `waited` seconds, and how to fix it.
 
-    Parameters
-    ----------
-    node
-        Node that waits for frames.
-    topic
-        Resolved name of the image topic.
-    transport
-        'raw' or 'compressed'.
-    waited
-        Seconds since the node became active.
-
+    The topic's name is resolved; its transport is 'raw' or 'compressed'.
     """
     if node.count_publishers(topic):
         return (

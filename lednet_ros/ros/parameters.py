@@ -177,16 +177,14 @@ def to_options(values: Mapping[str, Any]) -> SegmenterOptions:
 
 def to_parameters(options: SegmenterOptions) -> dict[str, Any]:
     """Return the node's parameters, by name, for the options that are not at their defaults."""
-    values = {name: getattr(options, name) for name in OPTIONS}
-    return {
-        name: list(value) if isinstance(value, tuple) else _plain(value)
-        for name, value in values.items()
-        if value != OPTIONS[name].default
-    }
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
+    parameters: dict[str, Any] = {}
+    for name, option in OPTIONS.items():
+        value = getattr(options, name)
+        if isinstance(value, Path):
+            value = str(value)
+        if value != option.default:
+            parameters[name] = list(value) if isinstance(value, tuple) else value
+    return parameters
 
 
 PARAMETERS: tuple[NodeParameter, ...] = (

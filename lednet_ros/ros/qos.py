@@ -47,20 +47,10 @@ def topic_options(
     node: Node, topic: str, kind: str, warn: Callable[[str, str], None]
 ) -> dict[str, Any]:
     """
-    Return the options of a topic: overrides, and advice where its QoS is incompatible.
+    Return the options of a 'subscription' or a 'publisher': overrides, and advice on mismatches.
 
-    Parameters
-    ----------
-    node
-        Node that makes the topic.
-    topic
-        Its name, not resolved.
-    kind
-        'subscription' or 'publisher': the node's end of the topic.
-    warn
-        Called with a key, by which repetitions are throttled, and the advice, which names the
-        parameter to set.
-
+    Where the QoS of the other end is incompatible, `warn` is called with a key, by which
+    repetitions are throttled, and the advice, which names the parameter to set.
     """
     other = 'publisher' if kind == 'subscription' else 'subscriber'
 

@@ -45,12 +45,6 @@ class FrameSlots:
     One slot per camera between the executor's thread and the worker's.
 
     A new frame replaces an unprocessed one, so nothing queues and latency stays bounded.
-
-    Parameters
-    ----------
-    cameras
-        Number of cameras.
-
     """
 
     def __init__(self, cameras: int) -> None:
