@@ -57,7 +57,7 @@ class Label:
     category
         Group of classes, for category IoU.
     source_ids
-        Values that mark the class in the data set's own label files.
+        Values of the class in the data set's label files.
 
     """
 
@@ -91,22 +91,22 @@ class LabelMap:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Class names by id."""
+        """Return the class names by id."""
         return tuple(label.name for label in self.labels)
 
     @cached_property
     def categories(self) -> tuple[str, ...]:
-        """Category names in the order in which classes first name them."""
+        """Return the category names in the order of their first class."""
         return tuple(dict.fromkeys(label.category for label in self.labels))
 
     @cached_property
     def category_of(self) -> NDArray[np.int64]:
-        """Index into `categories` by class id, (num_classes,) int64."""
+        """Return the index into `categories` by class id, (num_classes,) int64."""
         return np.array([self.categories.index(label.category) for label in self.labels])
 
     @cached_property
     def palette(self) -> NDArray[np.uint8]:
-        """Colors by id, (256, 3) uint8 RGB; ids without a class are black."""
+        """Return the colors by id, (256, 3) uint8 RGB; ids without a class are black."""
         palette = np.zeros((256, 3), np.uint8)
         for index, label in enumerate(self.labels):
             palette[index] = label.color
@@ -114,7 +114,7 @@ class LabelMap:
 
     @cached_property
     def from_source(self) -> NDArray[np.uint8]:
-        """Class id by the value in the data set's label files, (256,) uint8."""
+        """Return the class id by the value in the data set's label files, (256,) uint8."""
         table = np.full(256, UNLABELED, np.uint8)
         for index, label in enumerate(self.labels):
             table[list(label.source_ids)] = index

@@ -50,8 +50,8 @@ def scale_camera_info(info: Any, width: int, height: int, header: Any) -> Any:
     Raises
     ------
     FrameError
-        With the reason 'size' where a calibrated camera's size is 0, or the result's sizes
-        don't fit their fields.
+        With the reason 'size' where a calibrated camera's size is 0, or a
+        result doesn't fit its field.
 
     """
     scaled = copy.deepcopy(info)

@@ -39,8 +39,7 @@ HEADER = """\
 #
 # ros2 launch lednet_ros segment.launch.py params_file:=my.yaml
 #
-# '/**' applies to the node whatever its name and namespace. A parameter that is left out keeps its
-# default.
+# '/**' applies to the node under any name and namespace. Parameters left out keep their defaults.
 /**:
   ros__parameters:
 """

@@ -198,7 +198,7 @@ PARAMETERS: tuple[NodeParameter, ...] = (
         'label_map',
         ParameterType.STRING,
         '',
-        "Label map file or name; empty takes the checkpoint's own.",
+        "Label map file or name; empty takes the checkpoint's.",
     ),
     *map(_parameter_of, OPTIONS.values()),
     NodeParameter(
@@ -291,7 +291,7 @@ def declare_parameters(node: Node) -> None:
                 f"{', ' + parameter.allowed if parameter.allowed else ''}: {error}"
             ) from error
         if parameter.default == [] and node.get_parameter_or(parameter.name).value is None:
-            # Unset, it would make `ros2 param dump` show nothing at all.
+            # With an unset parameter, `ros2 param dump` shows nothing at all.
             node.set_parameters([Parameter(parameter.name, parameter.type, [])])
 
 

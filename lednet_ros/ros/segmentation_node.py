@@ -105,7 +105,7 @@ class SegmentationNode(LifecycleNode):
 
     @property
     def cameras(self) -> Sequence[Camera]:
-        """Cameras of the configured node, in the order of the parameter."""
+        """Return the cameras of the configured node, in the order of the parameter."""
         return self._cameras
 
     @property
