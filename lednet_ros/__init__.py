@@ -15,8 +15,8 @@
 """
 LEDNet semantic segmentation for ROS 2.
 
-The names in `__all__` are imported from their modules when they are first used, so that importing
-the package itself takes no time.
+The names in `__all__` are imported when they are first used, so that importing the package itself
+takes no time.
 """
 
 from importlib import import_module
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 MAX_IMAGE_PIXELS = 2**27
-"""Largest image that is decoded; `OPENCV_IO_MAX_IMAGE_PIXELS` names another limit for OpenCV's."""
+"""Largest image to decode; the variable `OPENCV_IO_MAX_IMAGE_PIXELS` overrides it in OpenCV."""
 
 # A few bytes of a compressed image can claim any size. OpenCV reads its limit when it is loaded,
 # so it is set here: this file runs before any other of the package, and so before their `cv2`.
@@ -75,5 +75,5 @@ if not TYPE_CHECKING:
 
 
 def __dir__() -> list[str]:
-    """List the public names too that aren't imported yet."""
+    """List all names, including public ones that aren't imported yet."""
     return sorted({*globals(), *__all__})

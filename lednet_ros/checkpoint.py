@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-Checkpoints: network weights together with everything that is needed to use them.
+Checkpoints: network weights with everything that is needed to use them.
 
-The package's own format is safetensors with JSON metadata. The authors' `.pth` and `.pth.tar`
-files load too; neither format can run code while it is read.
+The format is safetensors with JSON metadata. The authors' `.pth` and `.pth.tar` files load too;
+neither format can run code while it is read.
 """
 
 from collections.abc import Mapping
@@ -41,13 +41,14 @@ WEIGHTS_DIRECTORY = Path(__file__).parent / 'weights'
 
 METADATA_KEY = 'lednet_ros'
 FORMAT_VERSION = 1
-# Biases with one value for each output, one of them in every network.
+# Biases with one value per output; every network has one of them.
 OUTPUTS = ('encoder.output_conv.bias', 'classifier.bias')
 FOREIGN_SUFFIXES = ('.pth', '.tar', '.pt')
+KEYS_SHOWN = 5
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that can't be used; the message names the file and what is wrong in it."""
+    """A checkpoint that can't be used; the message names the file and the problem."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +64,13 @@ class Checkpoint:
         The classes. The network may have more outputs than classes; the outputs past the last
         class (the authors' "ignore") never win a pixel.
     input_size
-        Height and width in pixels of the network's input that the weights were trained for.
+        Height and width in pixels of the input that the weights were trained for.
     mean, std
         Per-channel (red, green, blue) normalization of images scaled to 0..1.
     state_dict
         Tensors by parameter name.
     training
-        What the weights were trained on and how, for people to read.
+        Training data and procedure, for people to read.
     metrics
         Measured accuracy, fractions of 1.
 
@@ -118,9 +119,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path | str) -> None:
     Parameters
     ----------
     checkpoint
-        What to write; tensors keep their dtype.
+        The checkpoint; tensors keep their dtype.
     path
-        File name, by custom ending in `.safetensors`; replaced in one step when all is written.
+        File name, usually ending in `.safetensors`; replaced in one step.
 
     Raises
     ------
@@ -141,7 +142,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path | str) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in checkpoint.state_dict.items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(metadata)})
-        # The library makes the file readable for its owner alone; nodes run as other users.
+        # The library lets only the owner read the file; nodes run as other users.
         temporary.chmod(0o644)
 
 
@@ -156,7 +157,7 @@ def load_checkpoint(
     name_or_path
         A file, or the name of a shipped checkpoint.
     label_map
-        Classes to use instead of the checkpoint's own; a label map, its name or file. Files
+        Classes to use instead of the checkpoint's; a label map, its name or file. Files
         without metadata (`.pth`) need it unless they have the 19 or 20 outputs of Cityscapes.
 
     Returns
@@ -179,13 +180,27 @@ def load_checkpoint(
         checkpoint = _load_foreign(path, label_map)
     else:
         checkpoint = _load_safetensors(path, label_map)
-    _check_finite(path, checkpoint.state_dict)
+    outputs = output_channels(checkpoint.state_dict, path)
+    classes = checkpoint.label_map.num_classes
+    # One more output than classes is the authors' "ignore"; any other surplus is a wrong map.
+    if outputs not in (classes, classes + 1):
+        raise CheckpointError(
+            f"{path}: {outputs} outputs do not fit label map '{checkpoint.label_map.name}' "
+            f'of {classes} classes; allowed: {classes} or {classes + 1}'
+        )
+    bad = [
+        key
+        for key, tensor in checkpoint.state_dict.items()
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
+    ]
+    if bad:
+        raise CheckpointError(f'{path}: {_named("not finite", bad)}')
     return checkpoint
 
 
 def load_weights(network: nn.Module, state_dict: Mapping[str, Tensor], source: str | Path) -> None:
     """
-    Put weights into a network; every name and every shape must match.
+    Load weights into a network; every name and every shape must match.
 
     Parameters
     ----------
@@ -194,37 +209,35 @@ def load_weights(network: nn.Module, state_dict: Mapping[str, Tensor], source: s
     state_dict
         Tensors by parameter name, any floating-point dtype.
     source
-        File the weights are from, for messages.
+        File of the weights, for messages.
 
     Raises
     ------
     CheckpointError
-        Keys are missing, unknown or have another shape.
+        Keys are missing, unknown or of another shape.
 
     """
-    own = network.state_dict()
-    problems = [
-        *_named('missing', [key for key in own if key not in state_dict]),
-        *_named('unexpected', [key for key in state_dict if key not in own]),
-        *_named(
-            'of another shape',
-            [
-                f'{key} {tuple(tensor.shape)} instead of {tuple(own[key].shape)}'
-                for key, tensor in state_dict.items()
-                if key in own and tensor.shape != own[key].shape
-            ],
-        ),
-    ]
-    if problems:
+    expected = network.state_dict()
+    problems = {
+        'missing': [key for key in expected if key not in state_dict],
+        'unexpected': [key for key in state_dict if key not in expected],
+        'of another shape': [
+            f'{key} {tuple(tensor.shape)} instead of {tuple(expected[key].shape)}'
+            for key, tensor in state_dict.items()
+            if key in expected and tensor.shape != expected[key].shape
+        ],
+    }
+    named = [_named(problem, keys) for problem, keys in problems.items() if keys]
+    if named:
         raise CheckpointError(
-            f"{source}: weights do not fit {type(network).__name__}: {'; '.join(problems)}"
+            f"{source}: weights do not fit {type(network).__name__}: {'; '.join(named)}"
         )
     network.load_state_dict(dict(state_dict))
 
 
 def output_channels(state_dict: Mapping[str, Tensor], source: str | Path) -> int:
     """
-    Count the outputs of the network that the weights are for.
+    Return the number of outputs of the network that the weights are for.
 
     Raises
     ------
@@ -273,7 +286,6 @@ def _load_safetensors(path: Path, label_map: LabelMap | None) -> Checkpoint:
         raise CheckpointError(f'{path}: damaged metadata: {error!r}') from error
     if min(checkpoint.std) <= 0:
         raise CheckpointError(f'{path}: std is {checkpoint.std}; every value must be above 0')
-    _check_classes(path, checkpoint)
     return checkpoint
 
 
@@ -284,12 +296,12 @@ def load_foreign_weights(path: Path) -> dict[str, Tensor]:
     Parameters
     ----------
     path
-        A state dict, or a training's checkpoint with one under `state_dict`.
+        A state dict, or a training checkpoint with one under `state_dict`.
 
     Returns
     -------
     dict of str to Tensor
-        By name, without the prefix of `DataParallel`.
+        Tensors by name, without the prefix of `DataParallel`.
 
     Raises
     ------
@@ -306,7 +318,7 @@ def load_foreign_weights(path: Path) -> dict[str, Tensor]:
             f'(it is never unpickled as code): {_first_line(error)}'
         ) from error
     except Exception as error:
-        # A damaged pickle can raise nearly anything: IndexError, AttributeError, struct.error ...
+        # A damaged pickle can raise nearly anything: IndexError, AttributeError, struct.error.
         raise CheckpointError(
             f'{path}: not a readable PyTorch file: {_first_line(error)}'
         ) from error
@@ -316,7 +328,7 @@ def load_foreign_weights(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f'{path}: holds {type(content).__name__}, not a state dict')
     others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if others:
-        raise CheckpointError(f"{path}: {'; '.join(_named('not tensors', others))}")
+        raise CheckpointError(f'{path}: {_named("not tensors", others)}')
     return {str(key).removeprefix('module.'): value for key, value in content.items()}
 
 
@@ -330,7 +342,7 @@ def _load_foreign(path: Path, label_map: LabelMap | None) -> Checkpoint:
                 f'{path}: has {outputs} outputs and no metadata; name its label map'
             )
         label_map = LabelMap.load('cityscapes')
-    checkpoint = Checkpoint(
+    return Checkpoint(
         network='lednet' if pyramid.shape[0] == 1 else 'lednet_heavy',
         label_map=label_map,
         input_size=(512, 1024),
@@ -340,12 +352,10 @@ def _load_foreign(path: Path, label_map: LabelMap | None) -> Checkpoint:
         state_dict=state_dict,
         training={'source': path.name},
     )
-    _check_classes(path, checkpoint)
-    return checkpoint
 
 
 def _refuse_compressed(path: Path) -> None:
-    """PyTorch stores, it never compresses; what is compressed may be any size when unpacked."""
+    """Refuse archives with compressed entries, which may have any size when unpacked."""
     if not zipfile.is_zipfile(path):
         return
     with contextlib.suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(path) as archive:
@@ -357,27 +367,6 @@ def _refuse_compressed(path: Path) -> None:
                 )
 
 
-def _check_classes(path: Path, checkpoint: Checkpoint) -> None:
-    outputs = output_channels(checkpoint.state_dict, path)
-    classes = checkpoint.label_map.num_classes
-    # One more output than classes is the authors' "ignore"; any other surplus is a wrong map.
-    if outputs not in (classes, classes + 1):
-        raise CheckpointError(
-            f"{path}: {outputs} outputs do not fit label map '{checkpoint.label_map.name}' "
-            f'of {classes} classes; allowed: {classes} or {classes + 1}'
-        )
-
-
-def _check_finite(path: Path, state_dict: Mapping[str, Tensor]) -> None:
-    bad = [
-        key
-        for key, tensor in state_dict.items()
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
-    ]
-    if bad:
-        raise CheckpointError(f"{path}: {'; '.join(_named('not finite', bad))}")
-
-
 def _tensor(state_dict: Mapping[str, Tensor], key: str, source: str | Path) -> Tensor:
     if key not in state_dict:
         raise CheckpointError(f"{source}: not the weights of a known network: no '{key}'")
@@ -387,27 +376,25 @@ def _tensor(state_dict: Mapping[str, Tensor], key: str, source: str | Path) -> T
 
 
 def _first_line(error: Exception) -> str:
-    """Shorten an error of another library, whose text may continue for paragraphs."""
+    """Return the first line of another library's error, which may have paragraphs of text."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _named(what: str, keys: list[str], shown: int = 5) -> list[str]:
-    """Describe a list of keys in one phrase; nothing for an empty list."""
-    if not keys:
-        return []
-    more = f' and {len(keys) - shown} more' if len(keys) > shown else ''
-    return [f"{len(keys)} {what}: {', '.join(keys[:shown])}{more}"]
+def _named(problem: str, keys: list[str]) -> str:
+    """Describe the keys that have a problem in one phrase."""
+    more = f' and {len(keys) - KEYS_SHOWN} more' if len(keys) > KEYS_SHOWN else ''
+    return f"{len(keys)} {problem}: {', '.join(keys[:KEYS_SHOWN])}{more}"
 
 
 def _read_size(values: Any) -> tuple[int, int]:
-    height, width = (int(value) for value in values)
+    height, width = map(int, values)
     if not (0 < height <= MAX_SIZE and 0 < width <= MAX_SIZE):
         raise ValueError(f'input_size is {height}x{width}; allowed: 1 to {MAX_SIZE}')
     return height, width
 
 
 def _read_triple(values: Any) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    if not all(math.isfinite(value) for value in (red, green, blue)):
+    red, green, blue = map(float, values)
+    if not all(map(math.isfinite, (red, green, blue))):
         raise ValueError(f'{values} has a value that is not finite')
     return red, green, blue

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Where the package's files lie, and how it writes its own."""
+"""Locations of the package's files, and safe reading and writing."""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -24,19 +24,16 @@ from typing import Any
 
 import yaml
 
-# The largest shipped file has some hundred.
+# The largest shipped file has a few hundred.
 MAX_YAML_VALUES = 100_000
 
 
 def share_directory() -> Path:
     """
-    Find the folder that holds `config` and `launch`.
+    Return the folder that holds `config` and `launch`.
 
-    Returns
-    -------
-    Path
-        The source tree, or `share/lednet_ros` of the prefix that the package is installed in
-        (colcon, pip and symlinked installs alike).
+    This is the source tree, or `share/lednet_ros` of the prefix that the package is installed in
+    (colcon, pip and symlinked installs alike).
 
     Raises
     ------
@@ -66,19 +63,19 @@ def cache_folder() -> Path:
 
 
 def keep_in_cache(path: Path, content: bytes) -> None:
-    """Write a file of the cache; a full or read-only disk costs the next start time, no more."""
+    """Write a file of the cache; on a full or read-only disk, the next start is just slower."""
     with contextlib.suppress(OSError), atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
 def parse_yaml(text: str) -> Any:
     """
-    Read YAML from whatever source: plain values only, and not too many of them.
+    Parse YAML from any source: plain values only, and not too many of them.
 
     Raises
     ------
     yaml.YAMLError
-        It isn't such YAML, or its aliases repeat so much that it would fill the memory.
+        It isn't such YAML, or repeats so much by aliases that it would fill the memory.
 
     """
     loader = yaml.SafeLoader(text)
@@ -96,7 +93,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def _count_values(node: Any, known: dict[int, int]) -> int:
-    """Count the values of a YAML node, those that aliases repeat as often as they do."""
+    """Count the values of a YAML node, including every repetition by aliases."""
     if id(node) not in known:
         children = node.value if isinstance(node, yaml.CollectionNode) else ()
         if isinstance(node, yaml.MappingNode):
@@ -107,12 +104,7 @@ def _count_values(node: Any, known: dict[int, int]) -> int:
 
 def make_folder(folder: Path) -> None:
     """
-    Make a folder for output, unless it is there, and see that files can be made in it.
-
-    Parameters
-    ----------
-    folder
-        The folder; missing parents are made too.
+    Make a folder for output and its parents where missing, and check that it can be written.
 
     Raises
     ------
@@ -126,7 +118,7 @@ def make_folder(folder: Path) -> None:
         raise NotADirectoryError(
             f"can't write into {folder}: a file is where a folder is needed"
         ) from error
-    # Asks the file system itself: permissions alone don't tell of a read-only one.
+    # Permissions alone don't show that a file system is read-only.
     with tempfile.TemporaryFile(dir=folder):
         pass
 
@@ -139,12 +131,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     Parameters
     ----------
     path
-        The file to write; its folder is made when missing. A file of that name is replaced.
+        The file to write or replace; its folder is made if missing.
 
     Yields
     ------
     Path
-        A name in the same folder, with the same ending, for the block to write.
+        A name in the same folder, with the same suffix, for the block to write.
 
     Raises
     ------

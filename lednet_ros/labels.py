@@ -29,8 +29,7 @@ import yaml
 UNLABELED = 255
 """The id of pixels without a class, in every label image of this package."""
 
-
-# Okabe and Ito's colors and a gray; then each the one that is farthest from all before it, as seen
+# Okabe and Ito's colors and a gray; each further one is the farthest from all before it, as seen
 # with normal vision, protanopia and deuteranopia.
 COLOR_BLIND_COLORS = (
     (86, 180, 233), (213, 94, 0), (240, 228, 66), (100, 100, 100), (204, 121, 167),
@@ -58,7 +57,7 @@ class Label:
     category
         Group of classes, for category IoU.
     source_ids
-        Values that mark the class in the data set's own label files.
+        Values of the class in the data set's label files.
 
     """
 
@@ -78,7 +77,7 @@ class LabelMap:
     name
         Name of the map.
     labels
-        The classes; the id of a class is its place in this tuple.
+        The classes; the id of a class is its index in this tuple.
 
     """
 
@@ -92,22 +91,22 @@ class LabelMap:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Class names by id."""
+        """Return the class names by id."""
         return tuple(label.name for label in self.labels)
 
     @cached_property
     def categories(self) -> tuple[str, ...]:
-        """Category names in the order in which classes first name them."""
+        """Return the category names in the order of their first class."""
         return tuple(dict.fromkeys(label.category for label in self.labels))
 
     @cached_property
     def category_of(self) -> NDArray[np.int64]:
-        """Index into `categories` by class id, (num_classes,) int64."""
+        """Return the index into `categories` by class id, (num_classes,) int64."""
         return np.array([self.categories.index(label.category) for label in self.labels])
 
     @cached_property
     def palette(self) -> NDArray[np.uint8]:
-        """Colors by id, (256, 3) uint8 RGB; ids without a class are black."""
+        """Return the colors by id, (256, 3) uint8 RGB; ids without a class are black."""
         palette = np.zeros((256, 3), np.uint8)
         for index, label in enumerate(self.labels):
             palette[index] = label.color
@@ -115,7 +114,7 @@ class LabelMap:
 
     @cached_property
     def from_source(self) -> NDArray[np.uint8]:
-        """Class id by the value in the data set's label files, (256,) uint8."""
+        """Return the class id by the value in the data set's label files, (256,) uint8."""
         table = np.full(256, UNLABELED, np.uint8)
         for index, label in enumerate(self.labels):
             table[list(label.source_ids)] = index
@@ -139,30 +138,22 @@ class LabelMap:
 
     def for_color_blind(self) -> 'LabelMap':
         """Return the same classes in colors that people with any color vision can tell apart."""
-        colors = itertools.cycle(COLOR_BLIND_COLORS)
-        return replace(
-            self,
-            labels=tuple(
-                replace(label, color=color)
-                for label, color in zip(self.labels, colors, strict=False)
-            ),
-        )
+        pairs = zip(self.labels, itertools.cycle(COLOR_BLIND_COLORS), strict=False)
+        return replace(self, labels=tuple(replace(label, color=color) for label, color in pairs))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the label map's YAML file."""
-        return {
-            'name': self.name,
-            'classes': [
-                {
-                    'id': index,
-                    'name': label.name,
-                    'color': list(label.color),
-                    'category': label.category,
-                    'source_ids': list(label.source_ids),
-                }
-                for index, label in enumerate(self.labels)
-            ],
-        }
+        classes = [
+            {
+                'id': index,
+                'name': label.name,
+                'color': list(label.color),
+                'category': label.category,
+                'source_ids': list(label.source_ids),
+            }
+            for index, label in enumerate(self.labels)
+        ]
+        return {'name': self.name, 'classes': classes}
 
     @classmethod
     def from_dict(cls, content: Any, source: str) -> 'LabelMap':
@@ -173,14 +164,15 @@ class LabelMap:
         ----------
         content
             Mapping with `name` and `classes`; each class has `id` (0, 1, 2 ... in order),
-            `name`, `color` and, optionally, `category` (its own name) and `source_ids` (its id).
+            `name`, `color` and, optionally, `category` (default: its name) and `source_ids`
+            (default: its id).
         source
-            Where the content is from, for messages.
+            Origin of the content, for messages.
 
         Raises
         ------
         LabelMapError
-            A key is missing or has a value that isn't allowed.
+            A key is missing, or its value isn't allowed.
 
         """
         if not isinstance(content, Mapping):
@@ -224,7 +216,7 @@ class LabelMap:
                 f"{path.parent} has: {', '.join(known) or 'none'}"
             ) from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            # YAML's messages span lines.
+            # YAML's messages have several lines.
             raise LabelMapError(f"{path}: {' '.join(str(error).split())}") from error
         return cls.from_dict(content, str(path))
 
@@ -265,7 +257,7 @@ def _is_bytes(values: Any) -> TypeGuard[list[int]]:
     )
 
 
-def _check_unique(source: str, what: str, values: list[Any]) -> None:
+def _check_unique(source: str, attribute: str, values: list[Any]) -> None:
     for value in values:
         if values.count(value) > 1:
-            raise LabelMapError(f'{source}: {what} {value!r} is given to two classes')
+            raise LabelMapError(f'{source}: {attribute} {value!r} is given to two classes')

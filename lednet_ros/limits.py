@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Sizes that the whole package agrees on; imports nothing."""
+"""Limits of sizes, for the whole package; imports nothing."""
 
 MIN_SIZE = 64
 """Smallest height and width of a network's input: LEDNet's pyramid makes them 64 times smaller."""
 
 MAX_SIZE = 8192
-"""Largest height and width: what claims to be larger than 8K is damaged or hostile."""
+"""Largest height and width: a file that claims more than 8K is damaged or hostile."""

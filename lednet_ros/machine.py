@@ -12,28 +12,28 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What this program runs on, in words, beside every figure that it measures."""
+"""Description of the machine, recorded with every measurement."""
 
 from pathlib import Path
 import platform
 
+CPU_INFO = Path('/proc/cpuinfo')
+FEATURES = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8')
+
 
 def describe_processor() -> str:
-    """Name the processor's model as well as the system reports it."""
-    try:
-        for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
-            if line.startswith('model name'):
-                return line.partition(':')[2].strip()
-    except OSError:
-        pass
+    """Return the processor's model, as well as the system reports it."""
+    for line in _cpu_info().splitlines():
+        if line.startswith('model name'):
+            return line.partition(':')[2].strip()
     return platform.processor() or platform.machine()
 
 
 def processor_features() -> list[str]:
-    """Name the vector and matrix extensions of the processor that networks use."""
-    known = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8')
-    try:
-        flags = set(Path('/proc/cpuinfo').read_text(encoding='utf-8').split())
-    except OSError:
-        return []
-    return [name for name in known if name in flags]
+    """List the vector and matrix extensions of the processor that networks use."""
+    flags = _cpu_info().split()
+    return [name for name in FEATURES if name in flags]
+
+
+def _cpu_info() -> str:
+    return CPU_INFO.read_text(encoding='utf-8') if CPU_INFO.is_file() else ''

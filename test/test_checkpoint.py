@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of the checkpoints: what goes in comes out, and nothing wrong or hostile gets in."""
+"""Tests of the checkpoints: round trips, and refusal of wrong and hostile files."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -47,8 +47,8 @@ CLASS_BIAS = 'encoder.output_conv.bias'
 MakeWeights = Callable[..., dict[str, Tensor]]
 
 
-class WritesAFile:
-    """Unpickling this creates a file: the proof that code was run."""
+class MakesAFolder:
+    """Creates a folder when it is unpickled, which proves that code ran."""
 
     def __init__(self, proof: Path) -> None:
         self.proof = proof
@@ -78,7 +78,7 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def refusal(path: Path, **arguments: Any) -> str:
-    """Load a file that must be refused; give the message, which must be one line naming it."""
+    """Load a file that must be refused; return the message, one line that names the file."""
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(path, **arguments)
     message = str(caught.value)
@@ -87,7 +87,7 @@ def refusal(path: Path, **arguments: Any) -> str:
     return message
 
 
-# --- The package's own format ---------------------------------------------------------------
+# --- The package's format -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
@@ -177,7 +177,7 @@ def test_shipped_name_is_found(small_checkpoint: Path, monkeypatch: pytest.Monke
         resolve_checkpoint('smal')
 
 
-def test_file_without_an_ending_is_found(small_checkpoint: Path) -> None:
+def test_file_without_a_suffix_is_found(small_checkpoint: Path) -> None:
     path = small_checkpoint.rename(small_checkpoint.with_suffix(''))
     assert resolve_checkpoint(path) == path
     assert load_checkpoint(path).network == 'lednet'
@@ -200,7 +200,7 @@ def test_truncated_safetensors(small_checkpoint: Path, length: int) -> None:
 
 
 @pytest.mark.parametrize('name', ['a.safetensors', 'a.pth', 'a.pth.tar', 'a.pt'])
-def test_text_renamed(tmp_path: Path, name: str) -> None:
+def test_renamed_text_file(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_text('These are not the weights you are looking for.\n' * 50, encoding='utf-8')
     refusal(path)
@@ -262,7 +262,7 @@ def test_damaged_metadata(
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
-def test_values_that_are_not_finite(
+def test_weights_that_are_not_finite(
     small_content: Checkpoint, tmp_path: Path, value: float
 ) -> None:
     key = 'decoder.apn.mid.0.conv.1.running_var'
@@ -287,7 +287,7 @@ def test_outputs_must_fit_the_label_map(
     assert f"13 outputs do not fit label map '{label_map}' of {classes} classes" in message
 
 
-def test_one_output_more_than_classes_is_the_ignored_one(
+def test_one_more_output_than_classes_is_ignored(
     make_weights: MakeWeights, small_content: Checkpoint, tmp_path: Path
 ) -> None:
     path = tmp_path / 'a.safetensors'
@@ -341,7 +341,7 @@ def test_every_kind_of_mismatch_is_named_at_once(small_weights: dict[str, Tensor
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
-def test_long_lists_of_keys_are_cut(small_weights: dict[str, Tensor]) -> None:
+def test_long_lists_of_keys_are_shortened(small_weights: dict[str, Tensor]) -> None:
     with pytest.raises(CheckpointError, match=rf'{KEYS} missing: .* and {KEYS - 5} more'):
         load_weights(build_network('lednet', 11), {}, 'a file')
 
@@ -351,7 +351,7 @@ def test_unknown_network_is_named(small_content: Checkpoint) -> None:
         load_network(replace(small_content, network='unet'), 'a file')
 
 
-def test_weights_of_the_other_network_are_refused(small_content: Checkpoint) -> None:
+def test_weights_of_another_network_are_refused(small_content: Checkpoint) -> None:
     with pytest.raises(CheckpointError, match=r'.*36 of another shape: decoder\.apn\.conv1'):
         load_network(replace(small_content, network='lednet_heavy'), 'a file')
 
@@ -430,7 +430,7 @@ def test_damaged_pth(small_weights: dict[str, Tensor], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     refused = 0
     for number in range(60):
-        # Within the pickle: damaged numbers at the end can't be told from others.
+        # Within the pickle: damage to the numbers at the end can't be detected.
         damaged = bytearray(whole)
         for place in rng.integers(0, 20_000, 20):
             damaged[place] = rng.integers(256)
@@ -452,7 +452,7 @@ def test_pickle_with_code_is_refused_and_not_run(
 ) -> None:
     proof = tmp_path / 'proof'
     path = tmp_path / name
-    content: Any = WritesAFile(proof)
+    content: Any = MakesAFolder(proof)
     if how == 'pickle':
         path.write_bytes(pickle.dumps(content))
     elif how == 'within':
@@ -464,9 +464,9 @@ def test_pickle_with_code_is_refused_and_not_run(
     assert not proof.exists()
 
 
-def test_the_payload_of_these_tests_works(tmp_path: Path) -> None:
+def test_payload_of_these_tests_works(tmp_path: Path) -> None:
     path = tmp_path / 'a.pth'
-    torch.save(WritesAFile(tmp_path / 'proof'), path)
+    torch.save(MakesAFolder(tmp_path / 'proof'), path)
     torch.load(path, weights_only=False)
     assert (tmp_path / 'proof').is_dir()
 
@@ -483,7 +483,7 @@ def test_the_payload_of_these_tests_works(tmp_path: Path) -> None:
         ({'decoder.apn.down1.conv.0.weight': torch.tensor(1.0)}, 'a single number'),
     ],
 )
-def test_pth_of_something_else(tmp_path: Path, content: Any, message: str) -> None:
+def test_pth_without_weights(tmp_path: Path, content: Any, message: str) -> None:
     path = tmp_path / 'a.pth'
     torch.save(content, path)
     assert message in refusal(path)
@@ -496,7 +496,7 @@ def test_torchscript_is_refused(tmp_path: Path) -> None:
     refusal(path)
 
 
-def test_wrong_ending(small_checkpoint: Path, tmp_path: Path) -> None:
+def test_wrong_suffix(small_checkpoint: Path, tmp_path: Path) -> None:
     renamed = tmp_path / 'renamed.pth'
     shutil.copy(small_checkpoint, renamed)
     refusal(renamed)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Layouts of other programs fit the node's topics and themselves."""
+"""The layouts for rviz and Foxglove are consistent, and their topics are the node's."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ NODE_TOPICS = {'labels', 'confidence', 'overlay', 'color', 'label_info', 'camera
 
 
 def panels(layout: Any) -> list[str]:
-    """List the panels of a Foxglove layout, which is a tree of splits."""
+    """List the panels of a Foxglove layout, a tree of splits."""
     if isinstance(layout, str):
         return [layout]
     assert layout['direction'] in ('row', 'column')

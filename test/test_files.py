@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of where files lie and how they are written."""
+"""Tests of file locations and safe writing."""
 
 import os
 from pathlib import Path

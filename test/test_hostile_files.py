@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Files and names that were made to do harm: refused with one clear error, and soon."""
+"""Hostile files and names are refused early, with one clear error."""
 
 from dataclasses import replace
 import json
@@ -37,7 +37,7 @@ MIB = 2**20
 
 
 def laughs(levels: int) -> str:
-    """Return a few lines of YAML that hold nine values to the power of the levels."""
+    """Return a few lines of YAML that expand to 9**levels values."""
     lines = ['a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha]']
     for level in range(1, levels):
         repeated = ', '.join([f'*a{level - 1}'] * 9)
@@ -62,7 +62,7 @@ def test_yaml_with_some_aliases_is_read() -> None:
         parse_yaml('!!python/object/apply:os.system [ls]')
 
 
-def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+def test_compressed_checkpoint_is_refused_before_unpacking(tmp_path: Path) -> None:
     path = tmp_path / 'bomb.pth'
     with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
         archive.writestr('archive/data.pkl', bytes(300 * MIB))
@@ -74,7 +74,7 @@ def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(tmp_path: Path
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
 
 
-def test_weights_that_are_no_numbers_are_refused(
+def test_weights_that_are_not_finite_are_refused(
     small_content: Checkpoint, tmp_path: Path
 ) -> None:
     key, weight = next(iter(small_content.state_dict.items()))
@@ -101,7 +101,7 @@ def test_deep_metadata_is_refused(small_content: Checkpoint, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize('topic', ['/../../escaped', '/a/../../../escaped', '/..'])
-def test_topics_of_a_bag_name_no_files(tmp_path: Path, topic: str) -> None:
+def test_topic_names_of_a_bag_cannot_escape_the_output_folder(tmp_path: Path, topic: str) -> None:
     folder = tmp_path / 'deep' / 'down'
     folder.mkdir(parents=True)
     frames = [Entry(topic, k, k, np.zeros((64, 96, 3), np.uint8), 'bgr8') for k in range(2)]
@@ -114,7 +114,7 @@ def test_topics_of_a_bag_name_no_files(tmp_path: Path, topic: str) -> None:
     assert after - before <= {output}
 
 
-def test_names_inside_a_checkpoint_name_no_files(
+def test_names_in_a_checkpoint_cannot_escape_the_cache(
     small_content: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / 'cache'

@@ -87,7 +87,7 @@ def test_source_values_become_class_ids() -> None:
     np.testing.assert_array_equal(table, expected)
 
 
-def test_palette_is_black_where_no_class_is() -> None:
+def test_palette_is_black_for_ids_without_a_class() -> None:
     palette = LabelMap.load('cityscapes').palette
     assert palette.shape == (256, 3)
     assert palette[13].tolist() == [0, 0, 142]
@@ -117,14 +117,14 @@ def test_custom_file(tmp_path: Path) -> None:
         assert 1 not in label_map.from_source
 
 
-def test_id_and_name_are_the_defaults(tmp_path: Path) -> None:
+def test_defaults_are_id_and_name(tmp_path: Path) -> None:
     label = LabelMap.load(write(tmp_path / 'a.yaml', [class_entry(0, 'floor')])).labels[0]
     assert label.category == 'floor'
     assert label.source_ids == (0,)
 
 
 @pytest.mark.parametrize('name', ['cityscapes', 'camvid'])
-def test_content_survives_a_round_trip(name: str) -> None:
+def test_round_trip(name: str) -> None:
     label_map = LabelMap.load(name)
     content = json.loads(json.dumps(label_map.to_dict()))
     assert LabelMap.from_dict(content, 'test') == label_map
@@ -212,12 +212,12 @@ def test_file_without_a_mapping_is_named(tmp_path: Path, content: str) -> None:
         LabelMap.load(path)
 
 
-def test_255_classes_are_the_most(tmp_path: Path) -> None:
+def test_255_classes_are_allowed(tmp_path: Path) -> None:
     path = write(tmp_path / 'full.yaml', [class_entry(i, f'c{i}') for i in range(255)])
     assert LabelMap.load(path).num_classes == 255
 
 
-def test_colors_for_the_color_blind_stay_apart_for_them() -> None:
+def test_color_blind_palette_stays_distinguishable() -> None:
     # Machado, Oliveira and Fernandes (2009), table 1, severity 1.0; of linear RGB.
     matrices = {
         'protanopia': [

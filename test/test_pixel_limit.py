@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-Images of more pixels than allowed are refused before they are decoded, whoever reads them.
+Images with more pixels than allowed are refused before decoding, by every reader.
 
-Each reader runs in a process of its own: OpenCV takes its limit when it is loaded, and which
-module loads it first differs from one to the next.
+Each reader runs in a separate process: OpenCV reads its limit when it is loaded, and each reader
+loads it by another module.
 """
 
 import json
@@ -34,15 +34,15 @@ import pytest
 WIDTH, HEIGHT = 8400, 16384
 REASON = 'is too large: pixels <= CV_IO_MAX_IMAGE_PIXELS'
 NOT_DECODED = 'that OpenCV reads, of at most 134217728 pixels'
-# MiB, as gray: the least that decoding takes.
+# MiB, as gray: the minimum that decoding takes.
 DECODED = WIDTH * HEIGHT >> 20
 
-# Runs statements, and prints how much memory they took at most beyond what their imports did.
+# Runs statements, and prints their peak memory beyond that of their imports.
 CHILD = """
 import importlib, re, sys
 from pathlib import Path
 def peak():
-    # Of this process alone; getrusage's begins with that of the process that started it.
+    # Of this process alone; that of getrusage starts at the parent's.
     return int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])
 imports, statements, path = sys.argv[1:]
 for module in imports.split():
@@ -66,7 +66,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 
 @pytest.fixture(scope='module')
 def bomb() -> bytes:
-    """Make a PNG of one bit a pixel: 17 kB, and 413 MB when it is decoded to colors."""
+    """Make a PNG with one bit per pixel: 17 kB, and 413 MB when decoded to colors."""
     packer = zlib.compressobj(9)
     row = bytes(1 + WIDTH // 8)
     rows = b''.join([*(packer.compress(row) for _ in range(HEIGHT)), packer.flush()])
@@ -77,7 +77,7 @@ def bomb() -> bytes:
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory: pytest.TempPathFactory, bomb: bytes) -> Path:
-    """Make files and data sets of every kind; in each, everything but the bomb is in order."""
+    """Make files and data sets of every kind; in each, only the bomb is bad."""
     root = tmp_path_factory.mktemp('files')
     _, small = cv2.imencode('.png', SMALL)
     _, labels = cv2.imencode('.png', SMALL[..., 0])
@@ -122,7 +122,7 @@ SEGMENT = COMMAND.format(f"'segment', path, '-o', path + '_out', {NO_NETWORK}")
 SEGMENT_IMPORTS = 'lednet_ros.recordings.segment lednet_ros.inference.segmenter'
 VIEW_IMPORTS = 'lednet_ros.recordings.sources lednet_ros.view.player'
 BAG_IMPORTS = 'lednet_ros.evaluation.many_bags lednet_ros.inference.segmenter'
-# What runs, what it imports anyway, its statements, the file, what it says.
+# Name, imports, statements, file and error message of each reader.
 READERS = {
     'cv2 after lednet_ros': (
         'lednet_ros cv2', 'import cv2; cv2.imread(path)', 'bomb.png', 'CV_IO_MAX_IMAGE_PIXELS',
@@ -204,7 +204,7 @@ NEEDED = {'node': 'rclpy', 'view': 'flask', 'check-data coco': 'pycocotools'}
 
 
 @pytest.mark.parametrize('name', READERS)
-def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(
+def test_image_with_too_many_pixels_is_refused_before_decoding(
     name: str, files: Path
 ) -> None:
     for start, package in NEEDED.items():

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The names that `lednet_ros` itself offers, and that nothing is imported before it is used."""
+"""Public names of `lednet_ros`, and lazy imports."""
 
 import ast
 import importlib
@@ -38,7 +38,7 @@ LIGHT = {
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_a_public_name_is_that_of_its_module(name: str) -> None:
+def test_public_name_is_that_of_its_module(name: str) -> None:
     module = importlib.import_module(f'lednet_ros.{lednet_ros._MODULES[name]}')
     assert getattr(lednet_ros, name) is getattr(module, name)
     assert name in dir(lednet_ros)
@@ -63,7 +63,7 @@ def test_another_name_is_an_error() -> None:
 
 
 @pytest.mark.parametrize('statement', LIGHT)
-def test_nothing_is_loaded_before_it_is_used(statement: str) -> None:
+def test_nothing_is_imported_before_its_first_use(statement: str) -> None:
     code = (
         'import sys\n'
         'before = set(sys.modules)\n'

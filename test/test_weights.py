@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of the weights that ship: what they state of themselves, and that it is so."""
+"""Tests of the shipped weights: their metadata, and whether they are correct."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def segmenter(content: Checkpoint) -> Segmenter:
     return Segmenter(content, device='cpu', backend='torch_eager', precision='fp32')
 
 
-def test_all_that_ship_are_tested() -> None:
+def test_all_shipped_weights_are_tested() -> None:
     assert shipped_checkpoints() == sorted(RECIPES)
 
 
@@ -70,14 +70,14 @@ def test_shipped_weights_are_small_and_have_metadata(name: str, content: Checkpo
     assert Recipe.model_validate(training['recipe']).epochs == training['epochs']
 
 
-def test_they_expect_images_as_their_networks_do(content: Checkpoint) -> None:
+def test_normalization_is_that_of_the_network(content: Checkpoint) -> None:
     network = build_network(content.network, content.label_map.num_classes)
     assert (content.mean, content.std) == (network.MEAN, network.STD)
 
 
-def test_they_are_of_the_recipe_that_ships(name: str, content: Checkpoint) -> None:
+def test_weights_were_trained_with_the_shipped_recipe(name: str, content: Checkpoint) -> None:
     recipe = load_recipe(RECIPES[name], [f'network={name}'])
-    # Completed by what recipes got since, which must mean what was done.
+    # Options added since must have defaults that match the training.
     assert Recipe.model_validate(content.training['recipe']) == recipe
 
 

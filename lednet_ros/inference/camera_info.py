@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Camera info of resized images; for messages of rclpy and of `rosbags`, which look the same."""
+"""Camera info of resized images, for messages of rclpy and of `rosbags` alike."""
 
 import copy
 from typing import Any
@@ -25,17 +25,17 @@ MAX_FIELD = 2**32 - 1
 
 def scale_camera_info(info: Any, width: int, height: int, header: Any) -> Any:
     """
-    Make the camera info of an image that was resized.
+    Compute the camera info of a resized image.
 
-    Like image_proc's resize, with one difference: where the camera sends a region of interest or
-    bins pixels, the image it sends is smaller than the calibrated one, and that is what the
-    factors are taken from. Region and binning stay in the result, which a consumer applies.
+    Works like image_proc's resize, with one difference: a camera that sends a region of interest
+    or bins pixels sends an image smaller than the calibrated one, and the factors refer to the
+    image it sends. Region and binning stay in the result, for the consumer to apply.
 
     Parameters
     ----------
     info : sensor_msgs.msg.CameraInfo
-        Of the image before it was resized. An uncalibrated camera may leave its size 0 if its
-        matrices are 0 too.
+        Of the image before resizing. An uncalibrated camera may leave its size 0 if its matrices
+        are 0 too.
     width, height : int
         Size of the resized image in pixels.
     header : std_msgs.msg.Header
@@ -44,13 +44,14 @@ def scale_camera_info(info: Any, width: int, height: int, header: Any) -> Any:
     Returns
     -------
     sensor_msgs.msg.CameraInfo
-        A new message: K, P and the region of interest scaled; distortion, R and binning as
-        they were.
+        A new message: K, P and the region of interest scaled; distortion, R and binning
+        unchanged.
 
     Raises
     ------
     FrameError
-        With the reason 'size' where a calibrated camera's size is 0, or sizes don't make sense.
+        With the reason 'size' where a calibrated camera's size is 0, or a
+        result doesn't fit its field.
 
     """
     scaled = copy.deepcopy(info)
@@ -65,7 +66,7 @@ def scale_camera_info(info: Any, width: int, height: int, header: Any) -> Any:
 
     scale_x = width * max(info.binning_x, 1) / (info.roi.width or info.width)
     scale_y = height * max(info.binning_y, 1) / (info.roi.height or info.height)
-    # Whole numbers but for rounding errors.
+    # Integers except for rounding errors.
     whole = round(info.width * scale_x), round(info.height * scale_y)
     region = round(info.roi.width * scale_x), round(info.roi.height * scale_y)
     left, top = int(info.roi.x_offset * scale_x), int(info.roi.y_offset * scale_y)

@@ -13,15 +13,14 @@
 # limitations under the License.
 
 """
-Camera pixel data to frames that the network takes.
+Decoding of camera data to frames for the network.
 
 The names of the encodings are those of ``sensor_msgs/image_encodings.hpp``; ROS isn't needed.
 
 Three-channel eight-bit data is never copied. Everything else takes one pass of OpenCV that
-leaves the pixels of a row packed: a strided or broadcast view (four channels, gray) would cost
-nothing here, but a hundred times that pass in the consumer, because ``cv2.resize``,
-``np.copyto`` and ``torch.Tensor.copy_`` then go through it byte by byte (2048x1024: 14 ms
-against 0.1 ms).
+packs the pixels of a row: a strided or broadcast view (four channels, gray) would cost nothing
+here, but a hundred times that pass in the consumer, because ``cv2.resize``, ``np.copyto`` and
+``torch.Tensor.copy_`` then read it byte by byte (2048x1024: 14 ms instead of 0.1 ms).
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import array
 
-    # Not there at run time before OpenCV 4.8; Ubuntu has older ones.
+    # Missing at run time before OpenCV 4.8; Ubuntu has older versions.
     from cv2.typing import MatLike
 
     PixelData = bytes | bytearray | memoryview | array.array[int] | NDArray[Any]
@@ -53,9 +52,9 @@ class FrameError(ValueError):
 
     Parameters
     ----------
-    message : str
-        What is wrong: the thing, its value and what is allowed.
-    reason : str
+    message
+        Names the thing, its value and what is allowed.
+    reason
         A short stable name to count by: 'encoding', 'size', 'step', 'truncated' or 'compressed'.
 
     """
@@ -72,10 +71,10 @@ class Frame:
 
     Attributes
     ----------
-    pixels : NDArray[np.uint8]
-        (height, width, 3), range 0..255. The pixels of a row are packed; the rows may be padded.
-        May be a view of the data it was made of, and read-only.
-    color_order : str
+    pixels
+        (height, width, 3) uint8, range 0..255. The pixels of a row are packed; the rows may be
+        padded. May be a read-only view of the original data.
+    color_order
         Order of the channels, 'rgb' or 'bgr'. Gray images have three equal channels, 'bgr'.
 
     """
@@ -121,45 +120,35 @@ _opaque = _converted(4, cv2.COLOR_BGRA2BGR)
 _gray = _converted(1, cv2.COLOR_GRAY2BGR)
 _uyvy = _converted(2, cv2.COLOR_YUV2BGR_UYVY)
 _yuyv = _converted(2, cv2.COLOR_YUV2BGR_YUYV)
-# ROS names a Bayer pattern by its first two rows from the first pixel, OpenCV by the second and
-# third pixel of the second row: red and blue seem swapped.
-_rggb = _converted(1, cv2.COLOR_BayerBG2BGR)
-_bggr = _converted(1, cv2.COLOR_BayerRG2BGR)
-_gbrg = _converted(1, cv2.COLOR_BayerGR2BGR)
-_grbg = _converted(1, cv2.COLOR_BayerGB2BGR)
 
-_FORMATS = {
+_EIGHT_BIT = {
     'rgb8': _Format(3, _packed, 'rgb'),
     'bgr8': _Format(3, _packed),
     'rgba8': _Format(4, _opaque, 'rgb'),
     'bgra8': _Format(4, _opaque),
     'mono8': _Format(1, _gray),
+    # OpenCV's types carry no color order; bgr is OpenCV's default.
     '8UC1': _Format(1, _gray),
-    # OpenCV's types carry no color order; bgr is OpenCV's own.
     '8UC3': _Format(3, _packed),
     '8UC4': _Format(4, _opaque),
-    'rgb16': _Format(6, _packed, 'rgb', sixteen_bit=True),
-    'bgr16': _Format(6, _packed, sixteen_bit=True),
-    'rgba16': _Format(8, _opaque, 'rgb', sixteen_bit=True),
-    'bgra16': _Format(8, _opaque, sixteen_bit=True),
-    'mono16': _Format(2, _gray, sixteen_bit=True),
-    '16UC1': _Format(2, _gray, sixteen_bit=True),
-    '16UC3': _Format(6, _packed, sixteen_bit=True),
-    '16UC4': _Format(8, _opaque, sixteen_bit=True),
+    # ROS names a Bayer pattern by its first two rows from the first pixel, OpenCV by the second
+    # and third pixel of the second row: red and blue seem swapped.
+    'bayer_rggb8': _Format(1, _converted(1, cv2.COLOR_BayerBG2BGR)),
+    'bayer_bggr8': _Format(1, _converted(1, cv2.COLOR_BayerRG2BGR)),
+    'bayer_gbrg8': _Format(1, _converted(1, cv2.COLOR_BayerGR2BGR)),
+    'bayer_grbg8': _Format(1, _converted(1, cv2.COLOR_BayerGB2BGR)),
+}
+_SIXTEEN_BIT = {
+    name.replace('8', '16'): layout._replace(pixel_bytes=2 * layout.pixel_bytes, sixteen_bit=True)
+    for name, layout in _EIGHT_BIT.items()
+}
+_FORMATS = _EIGHT_BIT | _SIXTEEN_BIT | {
     'yuv422': _Format(2, _uyvy, even_width=True),
     'uyvy': _Format(2, _uyvy, even_width=True),
     'yuv422_yuy2': _Format(2, _yuyv, even_width=True),
     'yuyv': _Format(2, _yuyv, even_width=True),
     'nv12': _Format(1, _two_planes(cv2.COLOR_YUV2BGR_NV12), even_width=True, chroma_plane=True),
     'nv21': _Format(1, _two_planes(cv2.COLOR_YUV2BGR_NV21), even_width=True, chroma_plane=True),
-    'bayer_rggb8': _Format(1, _rggb),
-    'bayer_bggr8': _Format(1, _bggr),
-    'bayer_gbrg8': _Format(1, _gbrg),
-    'bayer_grbg8': _Format(1, _grbg),
-    'bayer_rggb16': _Format(2, _rggb, sixteen_bit=True),
-    'bayer_bggr16': _Format(2, _bggr, sixteen_bit=True),
-    'bayer_gbrg16': _Format(2, _gbrg, sixteen_bit=True),
-    'bayer_grbg16': _Format(2, _grbg, sixteen_bit=True),
 }
 
 SUPPORTED_ENCODINGS: tuple[str, ...] = tuple(_FORMATS)
@@ -170,24 +159,23 @@ def decode(
     is_bigendian: bool = False
 ) -> Frame:
     """
-    Make a frame of a camera's raw pixel data.
+    Decode a camera's raw pixel data.
 
-    Sixteen-bit samples become eight-bit ones by their high byte, so that 65535 is white: a camera
-    that puts twelve bits into sixteen without shifting them comes out dark. YUV is converted as
+    Of sixteen-bit samples the high byte is taken, so that 65535 is white: images of a camera
+    that puts twelve bits into sixteen without shifting them become dark. YUV is converted as
     BT.601 with limited range, Bayer patterns are interpolated bilinearly.
 
     Parameters
     ----------
-    data : bytes, bytearray, memoryview, array.array or NDArray
-        The bytes, contiguous. Those after the last row are ignored; the last row may lack its
-        padding.
-    encoding : str
+    data
+        Contiguous bytes. Those after the last row are ignored; the last row may lack its padding.
+    encoding
         One of SUPPORTED_ENCODINGS.
-    height, width : int
+    height, width
         Size of the image in pixels.
-    step : int
-        Bytes from one row to the next, of both planes for nv12 and nv21.
-    is_bigendian : bool
+    step
+        Bytes from one row to the next, in both planes of nv12 and nv21.
+    is_bigendian
         Byte order of sixteen-bit samples.
 
     Returns
@@ -224,16 +212,15 @@ def decode(
 
 def decode_compressed(data: PixelData) -> Frame:
     """
-    Make a frame of a compressed image.
+    Decode a compressed image.
 
-    Sixteen-bit samples become eight-bit ones by their high byte, gray becomes three channels,
-    alpha is dropped. A camera's orientation tag is ignored: the pixels stay where its calibration
-    has them.
+    Of sixteen-bit samples the high byte is taken, gray becomes three channels, alpha is dropped.
+    A camera's orientation tag is ignored: the pixels stay where its calibration has them.
 
     Parameters
     ----------
-    data : bytes, bytearray, memoryview, array.array or NDArray
-        A JPEG, a PNG or whatever else OpenCV decodes. Bytes after the end are ignored.
+    data
+        A JPEG, a PNG or another format that OpenCV decodes. Bytes after the end are ignored.
 
     Returns
     -------
@@ -243,8 +230,8 @@ def decode_compressed(data: PixelData) -> Frame:
     Raises
     ------
     FrameError
-        With the reason 'truncated' where the end is missing, 'compressed' where the data can't be
-        decoded, 'size' where the image is too large.
+        With the reason 'truncated' if the end is missing, 'compressed' if the data can't be
+        decoded, 'size' if the image is too large.
 
     """
     raw = bytes(data)
@@ -256,7 +243,7 @@ def decode_compressed(data: PixelData) -> Frame:
         pixels = cv2.imdecode(
             np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
-        # Raised for no data at all and for sizes beyond OpenCV's limit.
+        # Raised for empty data and for sizes beyond OpenCV's limit.
         pixels = None
     if pixels is None:
         raise FrameError(
@@ -274,13 +261,13 @@ def view_rows(data: PixelData, *, height: int, row_bytes: int, step: int) -> NDA
 
     Parameters
     ----------
-    data : bytes, bytearray, memoryview, array.array or NDArray
-        The bytes, contiguous; more than needed is fine, and the last row may lack its padding.
-    height : int
-        Number of rows, of all planes together.
-    row_bytes : int
+    data
+        Contiguous bytes; more than needed are fine, and the last row may lack its padding.
+    height
+        Number of rows of all planes together.
+    row_bytes
         Bytes of a row that hold pixels.
-    step : int
+    step
         Bytes from one row to the next.
 
     Returns
@@ -322,7 +309,7 @@ def _has_end(raw: bytes) -> bool:
 
 
 def _jpeg_has_end(raw: bytes) -> bool:
-    # Segments before the scan are skipped by their length: a thumbnail in one has its own end.
+    # Segments before the scan are skipped by their length: a thumbnail in one has an end marker.
     position = 2
     while position + 4 <= len(raw) and raw[position] == 0xFF:
         marker = raw[position + 1]
@@ -336,7 +323,7 @@ def _jpeg_has_end(raw: bytes) -> bool:
 
 
 def _png_has_end(raw: bytes) -> bool:
-    # A chunk is its length, its name, its data and a checksum; the last one is named IEND.
+    # A chunk has a length, a name, data and a checksum; the last one is named IEND.
     position = 8
     while position + 12 <= len(raw):
         if raw[position + 4:position + 8] == b'IEND':

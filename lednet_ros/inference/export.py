@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Networks as files for other runtimes: from the bytes of a frame to labels or scores.
+Export of networks to other runtimes: from the bytes of a frame to labels or logits.
 
 Normalization is inside, so that whoever runs the file needs to know nothing but its input's size.
 """
@@ -27,8 +27,8 @@ import warnings
 
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.files import atomic_path, make_folder
-from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.inference.onnx_export import export_onnx
+from lednet_ros.inference.options import ConfigurationError
 from lednet_ros.limits import MIN_SIZE
 from lednet_ros.models import load_network
 from lednet_ros.models.fused import FoldedNetwork
@@ -44,14 +44,14 @@ IMAGES = 'images'
 
 class ExportedNetwork(nn.Module):
     """
-    A checkpoint's network, from bytes to labels or scores.
+    A checkpoint's network, from bytes to labels or logits.
 
     Parameters
     ----------
     checkpoint, source
         See `load_network`.
     output
-        'labels' for class ids at the input's size, 'scores' for the network's own logits.
+        'labels' for class ids at the input's size, 'scores' for the network's logits.
 
     """
 
@@ -82,10 +82,10 @@ class ExportedNetwork(nn.Module):
             Class ids (N, H, W) uint8, or logits (N, h, w, classes) float32.
 
         """
-        scores: Tensor = self.network(images)
+        logits: Tensor = self.network(images)
         if not self.labels:
-            return scores
-        full = upsample(scores.permute(0, 3, 1, 2), (images.shape[1], images.shape[2]))
+            return logits
+        full = upsample(logits.permute(0, 3, 1, 2), (images.shape[1], images.shape[2]))
         return full.argmax(1).to(torch.uint8)
 
 
@@ -106,9 +106,9 @@ def export_network(
     checkpoint, source, output
         See `ExportedNetwork`.
     path
-        The file, replaced in one step; OpenVINO's weights go beside it, as `.bin`.
+        The file, replaced in one step; OpenVINO's weights go next to it, as `.bin`.
     file_format
-        A key of `SUFFIXES`, which has the ending that the file must have.
+        A key of `SUFFIXES`; `path` must have its suffix.
     input_size
         Height and width of the images; None takes the checkpoint's.
     batch_size
@@ -124,7 +124,7 @@ def export_network(
     ConfigurationError
         A choice is not allowed, or the format's packages are not installed.
     CheckpointError
-        The network is not known or the weights do not fit it.
+        The network is unknown, or the weights do not fit it.
     RuntimeError
         The converter can't convert it.
     OSError
@@ -149,7 +149,7 @@ def export_network(
     network = ExportedNetwork(checkpoint, source, output).eval()
     example = torch.zeros((batch_size, height, width, 3), dtype=torch.uint8)
     try:
-        # What converters warn of is their own code, and shapes that are fixed on purpose.
+        # Converters warn about their own code, and about shapes that are fixed on purpose.
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter('ignore')
             if file_format == 'openvino':
@@ -185,7 +185,7 @@ def _write_openvino(network: nn.Module, example: Tensor, path: Path, output: str
 
 
 def _to_litert(network: nn.Module, example: Tensor, output: str) -> bytes:
-    # It reads these when it is imported; its progress would end up in logs.
+    # Read when the converter is imported; its progress would end up in logs.
     os.environ.setdefault('LITERT_TORCH_SHOW_PROGRESS', 'n')
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     for name in ('torchao', 'torch.utils._pytree'):
@@ -196,7 +196,7 @@ def _to_litert(network: nn.Module, example: Tensor, output: str) -> bytes:
     named = _Named(network, output).eval()
     converted = litert_torch.convert(named, sample_kwargs={IMAGES: example})
     content: bytes = converted.model_content()
-    # Without an error, it may give files that can't be run.
+    # It may return files that can't be run, without an error.
     Interpreter(model_content=content, num_threads=1).allocate_tensors()
     return content
 

@@ -15,8 +15,9 @@
 """
 Compiled loops over the pixels of one frame on the CPU: logits to labels, labels to images.
 
-Numba compiles them at their first call and keeps the result on disk. They hold no lock of Python,
-so `run_rows` shares the rows of a frame among threads.
+Numba compiles them at their first call and caches the result on disk. They release Python's lock,
+so `run_rows` can share the rows of a frame among threads. The first two arguments of every kernel
+are the first row to compute and the one after the last.
 """
 
 from collections.abc import Callable
@@ -34,11 +35,11 @@ from numpy.typing import NDArray
 Function = TypeVar('Function', bound=Callable[..., Any])
 # Taylor polynomial of 2**f for f in -0.5..0.5; its largest relative error is 3e-6.
 EXP2 = (1.0, 0.6931472, 0.24022651, 0.05550411, 0.009618129, 0.001333355)
-# Added to a float32, it leaves the nearest whole number in the low bits.
+# Added to a float32, it leaves the nearest integer in the low bits.
 ROUNDER = np.float32(1.5 * 2**23)
 # More threads than this would wait for memory.
 MAX_THREADS = 4
-# Rows that are worth waking a thread for.
+# Fewer rows aren't worth waking a thread for.
 MIN_ROWS = 128
 
 
@@ -55,11 +56,11 @@ def run_rows(kernel: Callable[..., Any], height: int, *arguments: Any) -> None:
     Parameters
     ----------
     kernel
-        Its first two arguments are the first row to compute and the one after the last.
+        One of this module's.
     height
         Number of rows.
     arguments
-        The kernel's other arguments.
+        The kernel's arguments after the rows.
 
     """
     count, pool = _threads()
@@ -80,90 +81,87 @@ def _compiled(function: Function) -> Function:
     fastmath = {'contract', 'arcp', 'nsz'}
     options: dict[str, Any] = {'nogil': True, 'fastmath': fastmath, 'error_model': 'numpy'}
     try:
-        kernel = numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
     except RuntimeError:
-        # Neither the package's folder nor a home can be written: compiled at each start then.
-        kernel = numba.njit(**options)(function)
-    return kernel  # type: ignore[no-any-return]
+        # Without a writable folder or home, kernels are compiled at each start.
+        return numba.njit(**options)(function)  # type: ignore[no-any-return]
 
 
 @_compiled
 def _places(source: int, target: int) -> Any:
     """Compute each target pixel's position within its cell, and each cell's first pixel."""
-    shares = np.empty(target, np.float32)
+    fractions = np.empty(target, np.float32)
     starts = np.empty(source, np.int32)
     step = np.float32(source - 1) / np.float32(max(target - 1, 1))
     cell = -1
     for pixel in range(target):
         place = np.float32(pixel) * step
-        own = min(int(place), source - 2)
-        shares[pixel] = place - np.float32(own)
-        while cell < own:
+        its_cell = min(int(place), source - 2)
+        fractions[pixel] = place - np.float32(its_cell)
+        while cell < its_cell:
             cell += 1
             starts[cell] = pixel
     for rest in range(cell + 1, source):
         starts[rest] = target
-    return shares, starts
+    return fractions, starts
 
 
 @_compiled
-def _candidates(scores: NDArray[np.float32], y: int, x: int, found: NDArray[np.int32]) -> int:
+def _candidates(logits: NDArray[np.float32], y: int, x: int, found: NDArray[np.int32]) -> int:
     """
-    Find the classes that can win somewhere in a cell; returns their number.
+    Find the classes that can win somewhere in a cell; return their number.
 
-    A pixel's scores are a mean of those at the four corners, so none is above a class's best
+    A pixel's logits are a mean of those at the four corners, so none is above a class's best
     corner or below its worst.
     """
-    classes = scores.shape[2]
+    classes = logits.shape[2]
     bar = np.float32(-np.inf)
     for k in range(classes):
         lowest = min(
-            min(scores[y, x, k], scores[y, x + 1, k]),
-            min(scores[y + 1, x, k], scores[y + 1, x + 1, k]),
+            min(logits[y, x, k], logits[y, x + 1, k]),
+            min(logits[y + 1, x, k], logits[y + 1, x + 1, k]),
         )
         bar = max(bar, lowest)
     count = 0
     for k in range(classes):
         highest = max(
-            max(scores[y, x, k], scores[y, x + 1, k]),
-            max(scores[y + 1, x, k], scores[y + 1, x + 1, k]),
+            max(logits[y, x, k], logits[y, x + 1, k]),
+            max(logits[y + 1, x, k], logits[y + 1, x + 1, k]),
         )
         if highest >= bar:
             found[count] = k
             count += 1
     if count == 0:
-        # Only where scores are NaN.
+        # Only where logits are NaN.
         found[0] = 0
         return 1
     return count
 
 
 @_compiled
-def _edge(scores: NDArray[np.float32], y: int, x: int, k: int, share: float) -> Any:
+def _edge(logits: NDArray[np.float32], y: int, x: int, k: int, fraction: float) -> Any:
     """Compute a class's logit at the left edge of a cell, and its increase to the right edge."""
-    left = scores[y, x, k] + (scores[y + 1, x, k] - scores[y, x, k]) * share
-    right = scores[y, x + 1, k] + (scores[y + 1, x + 1, k] - scores[y, x + 1, k]) * share
+    left = logits[y, x, k] + (logits[y + 1, x, k] - logits[y, x, k]) * fraction
+    right = logits[y, x + 1, k] + (logits[y + 1, x + 1, k] - logits[y, x + 1, k]) * fraction
     return left, right - left
 
 
 @_compiled
 def choose_classes(
-    first_row: int, last_row: int, scores: NDArray[np.float32], labels: NDArray[np.uint8]
+    first_row: int, last_row: int, logits: NDArray[np.float32], labels: NDArray[np.uint8]
 ) -> None:
     """
     Assign every pixel its best class after bilinear upsampling with aligned corners.
 
     Parameters
     ----------
-    first_row, last_row
-        Rows of the labels to compute.
-    scores
+    logits
         (h, w, C) float32, contiguous; h and w at least 2, C at most 255.
     labels
         Receives ids, (H, W) uint8, contiguous.
 
     """
-    h, w, classes = scores.shape
+    h, w, classes = logits.shape
     height, width = labels.shape
     down, row_starts = _places(h, height)
     right, starts = _places(w, width)
@@ -175,21 +173,21 @@ def choose_classes(
             continue
         for x in range(w - 1):
             first, last = starts[x], starts[x + 1]
-            count = _candidates(scores, y, x, found)
+            count = _candidates(logits, y, x, found)
             for row in range(top, bottom):
                 k = found[0]
                 if count == 1:
                     for column in range(first, last):
                         labels[row, column] = k
                     continue
-                share = down[row]
-                left, slope = _edge(scores, y, x, k, share)
+                fraction = down[row]
+                left, slope = _edge(logits, y, x, k, fraction)
                 for column in range(first, last):
                     values[column] = left + slope * right[column]
                     labels[row, column] = k
                 for index in range(1, count):
                     k = found[index]
-                    left, slope = _edge(scores, y, x, k, share)
+                    left, slope = _edge(logits, y, x, k, fraction)
                     for column in range(first, last):
                         value = left + slope * right[column]
                         if value > values[column]:
@@ -201,25 +199,25 @@ def choose_classes(
 def choose_classes_with_confidence(
     first_row: int,
     last_row: int,
-    scores: NDArray[np.float32],
+    logits: NDArray[np.float32],
     labels: NDArray[np.uint8],
     confidence: NDArray[np.uint8],
     min_confidence: float,
 ) -> None:
     """
-    As `choose_classes`, with the winner's softmax probability.
+    Assign classes like `choose_classes`, and compute the winner's softmax probability.
 
     Parameters
     ----------
-    first_row, last_row, scores, labels
-        See there; pixels whose probability is below `min_confidence` become 255.
+    logits, labels
+        See `choose_classes`.
     confidence
-        Receives the probability, (H, W) uint8 0..255; of no rows when it isn't wanted.
+        Receives the probability, (H, W) uint8 0..255; has no rows if it isn't wanted.
     min_confidence
-        0..1.
+        Pixels whose probability is lower become 255; 0..1.
 
     """
-    h, w, classes = scores.shape
+    h, w, classes = logits.shape
     height, width = labels.shape
     down, row_starts = _places(h, height)
     right, starts = _places(w, width)
@@ -233,10 +231,10 @@ def choose_classes_with_confidence(
     for row in range(first_row, last_row):
         while y < h - 2 and row_starts[y + 1] <= row:
             y += 1
-        share = down[row]
+        fraction = down[row]
         for k in range(classes):
             for x in range(w - 1):
-                left, slope = _edge(scores, y, x, k, share)
+                left, slope = _edge(logits, y, x, k, fraction)
                 for column in range(starts[x], starts[x + 1]):
                     values[k, column] = left + slope * right[column]
         for column in range(width):
@@ -249,7 +247,7 @@ def choose_classes_with_confidence(
                     best[column] = values[k, column]
                     labels[row, column] = k
         for k in range(classes):
-            # exp(x) as 2**whole * 2**f; the whole part goes straight into the exponent.
+            # exp(x) is 2**whole * 2**f; the whole part goes straight into the exponent.
             for column in range(width):
                 power = max((values[k, column] - best[column]) * log2e, np.float32(-126.0))
                 shifted = power + ROUNDER
@@ -288,20 +286,16 @@ def paint_visible(
     out: NDArray[np.uint8],
 ) -> None:
     """
-    Paint every pixel in the color of its class; keep its own where the class isn't drawn.
+    Paint every pixel in the color of its class, or as in the frame if the class isn't drawn.
 
     Parameters
     ----------
-    first_row, last_row
-        Rows to compute.
     pixels
         The frame's bytes, (bytes,) uint8, read-only.
     step
         Bytes from one row of the frame to the next.
-    labels
-        (H, W) uint8 ids, contiguous.
-    palette
-        (256, 3) uint8.
+    labels, palette
+        See `paint_colors`.
     visible
         0 for ids that aren't drawn, (256,) uint8.
     out
@@ -332,8 +326,6 @@ def paint_colors(
 
     Parameters
     ----------
-    first_row, last_row
-        Rows to compute.
     labels
         (H, W) uint8 ids, contiguous.
     palette

@@ -12,10 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Networks as ONNX files."""
-
-from pathlib import Path
-import tempfile
+"""Export of networks to ONNX."""
 
 import torch
 from torch import nn, Tensor
@@ -23,38 +20,19 @@ from torch import nn, Tensor
 
 def export_onnx(network: nn.Module, example: Tensor, input_name: str, output_name: str) -> bytes:
     """
-    Export a network with a fixed input size.
+    Export a network in evaluation mode, with one input and one output.
 
-    Parameters
-    ----------
-    network
-        In evaluation mode, with one input and one output.
-    example
-        Input; its shape and dtype become those of the file.
-    input_name, output_name
-        Their names in the file.
-
-    Returns
-    -------
-    bytes
-        The ONNX file.
-
-    Raises
-    ------
-    ImportError
-        onnxscript is not installed.
-
+    The shape and dtype of the example become those of the file's input. Raises ImportError if
+    onnxscript is not installed.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / 'network.onnx'
-        torch.onnx.export(
-            network,
-            (example,),
-            path,
-            input_names=[input_name],
-            output_names=[output_name],
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-        return path.read_bytes()
+    program = torch.onnx.export(
+        network,
+        (example,),
+        input_names=[input_name],
+        output_names=[output_name],
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    content: bytes = program.model_proto.SerializeToString()
+    return content

@@ -25,20 +25,13 @@ from lednet_ros.inference.backends.base import Outputs
 from lednet_ros.inference.camera_info import scale_camera_info
 from lednet_ros.inference.encodings import FrameError
 from lednet_ros.labels import LabelMap
-from lednet_ros.ros.distribution import publisher_events, subscription_events
-from lednet_ros.ros.health import ThrottledLog
+from lednet_ros.ros.health import explain_silence, NO_FRAMES_AFTER, ThrottledLog
 from lednet_ros.ros.messages import fill_compressed, fill_image
-from lednet_ros.ros.qos import (
-    advise_on_mismatch,
-    latched_qos,
-    output_qos,
-    qos_overrides,
-    sensor_qos,
-)
+from lednet_ros.ros.qos import latched_qos, output_qos, sensor_qos, topic_options
+from lednet_ros.ros.slots import Arrival, FrameSlots
 from lednet_ros.ros.statistics import FrameStatistics
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
-from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -48,7 +41,7 @@ try:
 except ImportError:
     LabelInfo = None
 
-# A frame's messages are filled while those of the one before it are being published.
+# The messages of a frame are filled while those of the previous one are published.
 OUTBOXES = 2
 
 # Results by topic; the overlay's encoding is that of the frame.
@@ -87,7 +80,7 @@ class Camera:
     """
     Topics of one camera.
 
-    The worker's thread calls `fill`, all else runs on the executor's thread.
+    The worker's thread calls `fill` and `wanted`; everything else runs on the executor's thread.
 
     Parameters
     ----------
@@ -100,7 +93,7 @@ class Camera:
     label_map
         The classes, for `~/label_info`.
     log
-        For what is wrong with frames and topics.
+        For problems with frames and topics.
 
     """
 
@@ -116,7 +109,9 @@ class Camera:
         self.name = name
         self.statistics = FrameStatistics()
         self.image_topic = _input_topic(node, f'{name}/image' if name else 'image', transport)
-        self.active_since = 0.0
+        self._slots: FrameSlots
+        self._index = 0
+        self._active_since = 0.0
         self._next_due = 0.0
         self._info_topic = f'{name}/camera_info' if name else 'camera_info'
         self._message_type = Image if transport == 'raw' else CompressedImage
@@ -126,20 +121,22 @@ class Camera:
         self._label_map = label_map
         self._camera_info: CameraInfo | None = None
         self._subscriptions: list[Subscription] = []
-        prefix = f'~/{name}' if name else '~'
+        self._publishers: dict[str, Publisher] = {}
         frame_types: dict[str, Any] = {
             **dict.fromkeys(IMAGE_TOPICS, Image),
             **dict.fromkeys(COMPRESSED_TOPICS, CompressedImage),
         }
-        self._publishers: dict[str, Publisher] = {}
+        types = frame_types | {'camera_info': CameraInfo}
+        if LabelInfo is not None:
+            types['label_info'] = LabelInfo
         try:
-            for topic, kind in (*frame_types.items(), ('camera_info', CameraInfo)):
-                self._publishers[topic] = self._create_publisher(
-                    kind, f'{prefix}/{topic}', output_qos()
-                )
-            if LabelInfo is not None:
-                self._publishers['label_info'] = self._create_publisher(
-                    LabelInfo, f'{prefix}/label_info', latched_qos()
+            for topic, kind in types.items():
+                full_topic = f'~/{name}/{topic}' if name else f'~/{topic}'
+                self._publishers[topic] = node.create_lifecycle_publisher(
+                    kind,
+                    full_topic,
+                    latched_qos() if topic == 'label_info' else output_qos(),
+                    **topic_options(node, full_topic, 'publisher', log.warn),
                 )
         except Exception:
             # Security may forbid one of them.
@@ -152,32 +149,28 @@ class Camera:
         self._free: SimpleQueue[Outbox | None] = SimpleQueue()
         self._finished: deque[Outbox] = deque()
 
-    def activate(self, take_frame: Callable[[Any, float], bool]) -> None:
-        """
-        Start to receive.
-
-        Parameters
-        ----------
-        take_frame
-            Called with each image message to be processed and the time of its arrival;
-            returns whether a frame was dropped for it.
-
-        """
-        self.active_since = time.perf_counter()
+    def activate(self, slots: FrameSlots, index: int) -> None:
+        """Start receiving; frames to be processed go into the slot with this index."""
+        self._slots, self._index = slots, index
+        self._active_since = time.perf_counter()
         self._next_due = 0.0
         self._free = SimpleQueue()
         for outbox in self._outboxes:
             self._free.put(outbox)
         self._finished.clear()
-        self._subscribe(
-            self._message_type, self.image_topic, lambda msg: self._on_image(msg, take_frame)
-        )
+        self._subscribe(self._message_type, self.image_topic, self._on_image)
         self._subscribe(CameraInfo, self._info_topic, self._on_camera_info)
         if LabelInfo is not None:
-            self._publishers['label_info'].publish(_label_info(self._label_map, self._node))
+            info = LabelInfo()
+            info.header.stamp = self._node.get_clock().now().to_msg()
+            info.class_map = [
+                VisionClass(class_id=class_id, class_name=name)
+                for class_id, name in enumerate(self._label_map.names)
+            ]
+            self._publishers['label_info'].publish(info)
 
     def deactivate(self) -> None:
-        """Stop to receive."""
+        """Stop receiving."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
@@ -190,20 +183,23 @@ class Camera:
         self._publishers.clear()
 
     def wanted(self) -> set[str]:
-        """Topics with a frame's content that somebody subscribes to."""
+        """Return the topics with a frame's results that have a subscriber."""
         return {
             topic
             for topic, publisher in self._publishers.items()
             if topic != 'label_info' and publisher.get_subscription_count()
         }
 
+    def warn_if_silent(self) -> None:
+        """Warn if no frame has arrived in the first seconds after the activation."""
+        waited = time.perf_counter() - self._active_since
+        if waited >= NO_FRAMES_AFTER and not self.statistics.totals['received']:
+            transport = self._values['image_transport']
+            text = explain_silence(self._node, self.image_topic, transport, waited)
+            self._log.warn(f'{self.name} silent', text)
+
     def fill(
-        self,
-        topics: set[str],
-        outputs: Outputs,
-        color_order: str,
-        header: Header,
-        arrival_time: float,
+        self, topics: set[str], outputs: Outputs, color_order: str, arrival: Arrival
     ) -> None:
         """
         Copy the results of a frame into messages, for `publish_finished`.
@@ -218,16 +214,15 @@ class Camera:
             Results of the frame.
         color_order
             Of the frame, 'rgb' or 'bgr'.
-        header
-            Of the frame, shared by all outputs.
-        arrival_time
-            Of the frame, seconds of `time.perf_counter`.
+        arrival
+            The frame's message, whose header all outputs share.
 
         """
         outbox = self._free.get()
         if outbox is None:
             self.statistics.count('dropped')
             return
+        header = arrival.message.header
         try:
             for topic in topics - {'camera_info'}:
                 content, _, _ = topic.partition('/')
@@ -252,11 +247,11 @@ class Camera:
         outbox.topics = topics
         outbox.header = header
         outbox.size = outputs.size
-        outbox.arrival_time = arrival_time
+        outbox.arrival_time = arrival.time
         self._finished.append(outbox)
 
     def stop_waiting(self) -> None:
-        """Let `fill` continue when it waits for an outbox that nobody is going to publish."""
+        """Let `fill` continue when it waits for an outbox that will not become free."""
         self._free.put(None)
 
     def publish_finished(self) -> None:
@@ -287,7 +282,7 @@ class Camera:
             return
         self._publishers['camera_info'].publish(info)
 
-    def _on_image(self, message: Any, take_frame: Callable[[Any, float], bool]) -> None:
+    def _on_image(self, message: Any) -> None:
         now = time.perf_counter()
         if not self._values['enabled']:
             return
@@ -302,33 +297,16 @@ class Camera:
             self._next_due = due if due > now else now + 1 / max_rate
         if not self.wanted():
             self.statistics.count('unwanted')
-        elif take_frame(message, now):
+        elif self._slots.put(Arrival(self._index, message, now)):
             self.statistics.count('dropped')
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
 
     def _subscribe(self, kind: Any, topic: str, callback: Callable[[Any], None]) -> None:
-        advise = advise_on_mismatch(self._node, topic, 'subscription', self._log.warn)
+        options = topic_options(self._node, topic, 'subscription', self._log.warn)
         self._subscriptions.append(
-            self._node.create_subscription(
-                kind,
-                topic,
-                callback,
-                sensor_qos(),
-                event_callbacks=subscription_events(incompatible_qos=advise),
-                qos_overriding_options=qos_overrides(),
-            )
-        )
-
-    def _create_publisher(self, kind: Any, topic: str, qos: QoSProfile) -> Publisher:
-        advise = advise_on_mismatch(self._node, topic, 'publisher', self._log.warn)
-        return self._node.create_lifecycle_publisher(
-            kind,
-            topic,
-            qos,
-            event_callbacks=publisher_events(incompatible_qos=advise),
-            qos_overriding_options=qos_overrides(),
+            self._node.create_subscription(kind, topic, callback, sensor_qos(), **options)
         )
 
 
@@ -341,13 +319,3 @@ def _input_topic(node: LifecycleNode, topic: str, transport: str) -> str:
     if resolved != node.resolve_topic_name(compressed, only_expand=True):
         return resolved
     return f'{node.resolve_topic_name(topic)}/compressed'
-
-
-def _label_info(label_map: LabelMap, node: LifecycleNode) -> Any:
-    info = LabelInfo()
-    info.header.stamp = node.get_clock().now().to_msg()
-    info.class_map = [
-        VisionClass(class_id=index, class_name=name)
-        for index, name in enumerate(label_map.names)
-    ]
-    return info

@@ -26,17 +26,7 @@ import torch
 
 
 def describe_segmenter(segmenter: Segmenter, checkpoint: str) -> dict[str, object]:
-    """
-    List what the node's status shows of its network.
-
-    Parameters
-    ----------
-    segmenter
-        The network.
-    checkpoint
-        Where it is from.
-
-    """
+    """Return the properties of the network, loaded from `checkpoint`, for the node's status."""
     properties: dict[str, object] = {
         'checkpoint': checkpoint,
         'network': segmenter.network_name,
@@ -59,35 +49,19 @@ def make_diagnostics(
     cameras: Sequence[Camera],
 ) -> DiagnosticArray:
     """
-    Summarize the node and its cameras.
+    Return one status for the node, with its health and properties, and one per camera.
 
-    Parameters
-    ----------
-    node_name
-        Fully qualified name of the node.
-    stamp
-        Time of the message.
-    state
-        Label of the lifecycle state, 'paused' where the node is active but not enabled.
-    health
-        Of the node.
-    properties
-        What else to show of the node.
-    cameras
-        The cameras; their counters continue from the last call.
-
-    Returns
-    -------
-    DiagnosticArray
-        One status for the node and one for each camera.
-
+    `state` is that of `judge_node`; the cameras' rates are those since the last call.
     """
     message = DiagnosticArray()
     message.header.stamp = stamp.to_msg()
     message.status.append(_status(node_name, health, properties))
     for camera in cameras:
         summary = camera.statistics.summarize()
-        median, p95, p99 = summary.latency_ms
+        latencies = {
+            f'latency {name} [ms]': '' if math.isnan(value) else f'{value:.2f}'
+            for name, value in zip(('p50', 'p95', 'p99'), summary.latency_ms, strict=True)
+        }
         message.status.append(
             _status(
                 f'{node_name}: {camera.name or "camera"}',
@@ -96,10 +70,8 @@ def make_diagnostics(
                     'topic': camera.image_topic,
                     'fps in': f'{summary.fps_in:.2f}',
                     'fps out': f'{summary.fps_out:.2f}',
-                    'latency p50 [ms]': _number(median),
-                    'latency p95 [ms]': _number(p95),
-                    'latency p99 [ms]': _number(p99),
-                    **{key: summary.totals[key] for key in sorted(summary.totals)},
+                    **latencies,
+                    **dict(sorted(summary.totals.items())),
                 },
             )
         )
@@ -114,7 +86,3 @@ def _status(name: str, health: Health, values: Mapping[str, object]) -> Diagnost
         hardware_id='lednet_ros',
         values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
     )
-
-
-def _number(value: float) -> str:
-    return '' if math.isnan(value) else f'{value:.2f}'

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Where ROS distributions differ (Humble to Kilted), and where rclpy has no public way.
+Differences between ROS distributions (Humble to Kilted), and gaps in rclpy's public API.
 
 Importing this module imports no rclpy, so that what only sets variables needs no ROS.
 """
@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from types import ModuleType
 from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,14 +33,14 @@ if TYPE_CHECKING:
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
 
-def subscription_events(**callbacks: Callable[[Any], None]) -> Any:
-    """Make the event callbacks of a subscription."""
-    return _event_handler().SubscriptionEventCallbacks(**callbacks)
-
-
-def publisher_events(**callbacks: Callable[[Any], None]) -> Any:
-    """Make the event callbacks of a publisher."""
-    return _event_handler().PublisherEventCallbacks(**callbacks)
+def event_callbacks(kind: str, **callbacks: Callable[[Any], None]) -> Any:
+    """Return the event callbacks of a 'subscription' or a 'publisher'."""
+    try:
+        module = import_module('rclpy.event_handler')
+    except ImportError:
+        # The module's name in Humble.
+        module = import_module('rclpy.qos_event')
+    return getattr(module, f'{kind.title()}EventCallbacks')(**callbacks)
 
 
 def lifecycle_state(node: LifecycleNode) -> str:
@@ -51,31 +50,13 @@ def lifecycle_state(node: LifecycleNode) -> str:
     return str(_ask(node, GetState).current_state.label)
 
 
-def available_transitions(node: LifecycleNode) -> dict[str, int]:
-    """Return the transitions that a managed node's state allows: ids by label."""
-    from lifecycle_msgs.srv import GetAvailableTransitions
-
-    transitions = _ask(node, GetAvailableTransitions).available_transitions
-    return {item.transition.label: item.transition.id for item in transitions}
-
-
-def refuse_impossible_transitions(
-    node: LifecycleNode, on_refusal: Callable[[str, dict[str, int]], None]
-) -> None:
+def refuse_impossible_transitions(node: LifecycleNode) -> None:
     """
     Let `~/change_state` answer with a failure where the state doesn't allow the transition.
 
-    rclpy raises there up to Jazzy, which would end the process.
-
-    Parameters
-    ----------
-    node
-        The node.
-    on_refusal
-        Called with the transition requested and those that are allowed.
-
+    Up to Jazzy, rclpy raises there, which would end the process.
     """
-    from lifecycle_msgs.srv import ChangeState
+    from lifecycle_msgs.srv import ChangeState, GetAvailableTransitions
 
     service = _find_service(node, ChangeState)
     change_state = service.callback
@@ -83,11 +64,15 @@ def refuse_impossible_transitions(
     def change_if_possible(
         request: ChangeState.Request, response: ChangeState.Response
     ) -> ChangeState.Response:
-        asked = request.transition
-        allowed = available_transitions(node)
-        if (asked.label in allowed) if asked.label else (asked.id in allowed.values()):
+        wanted = request.transition
+        transitions = _ask(node, GetAvailableTransitions).available_transitions
+        allowed = {item.transition.label: item.transition.id for item in transitions}
+        if (wanted.label in allowed) if wanted.label else (wanted.id in allowed.values()):
             return change_state(request, response)
-        on_refusal(asked.label or str(asked.id), allowed)
+        node.get_logger().warning(
+            f"no transition '{wanted.label or wanted.id}' from state '{lifecycle_state(node)}'; "
+            f"allowed: {', '.join(allowed)}"
+        )
         response.success = False
         return response
 
@@ -95,21 +80,13 @@ def refuse_impossible_transitions(
 
 
 def parameter_overrides(node: LifecycleNode) -> list[str]:
-    """Return the names of the parameters given at start, declared or not."""
+    """Return the names of the parameters set at startup, declared or not."""
     # rclpy has no public way to those that nobody declares.
     return list(node._parameter_overrides)
 
 
-def _event_handler() -> ModuleType:
-    try:
-        return import_module('rclpy.event_handler')
-    except ImportError:
-        # The module's name in Humble.
-        return import_module('rclpy.qos_event')
-
-
 def _ask(node: LifecycleNode, kind: Any) -> Any:
-    """Call one of the node's own services without the middleware."""
+    """Call one of the node's services without the middleware."""
     return _find_service(node, kind).callback(kind.Request(), kind.Response())
 
 

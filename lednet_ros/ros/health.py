@@ -12,11 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How the node and its cameras are, in words, and how often that is logged."""
+"""Health of the node and its cameras, in words, and a log that doesn't repeat itself."""
 
-from dataclasses import dataclass
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from lednet_ros.ros.statistics import Summary
@@ -26,46 +25,27 @@ LOG_PERIOD = 5.0
 NO_FRAMES_AFTER = 5.0
 
 
-@dataclass(frozen=True)
-class Health:
-    """
-    A judgment.
-
-    Attributes
-    ----------
-    level
-        Of `DiagnosticStatus`: OK, WARN or ERROR.
-    text
-        A few words.
-
-    """
+class Health(NamedTuple):
+    """A level of `DiagnosticStatus` (OK, WARN or ERROR), and the reason in a few words."""
 
     level: bytes
     text: str
 
 
 class ThrottledLog:
-    """
-    Logs every kind of message at most once in `LOG_PERIOD`; any thread may call it.
-
-    Parameters
-    ----------
-    logger
-        Of the node.
-
-    """
+    """Logs every kind of message at most once in `LOG_PERIOD` s; any thread may call it."""
 
     def __init__(self, logger: Any) -> None:
         self._logger = logger
         self._logged: dict[str, float] = {}
 
     def warn(self, key: str, text: str) -> None:
-        """Log a warning unless one of this key was logged just now."""
+        """Log a warning unless one with this key was logged just now."""
         if self._is_due(key):
             self._logger.warning(text)
 
     def error(self, key: str, text: str) -> None:
-        """Log an error unless one of this key was logged just now."""
+        """Log an error unless one with this key was logged just now."""
         if self._is_due(key):
             self._logger.error(text)
 
@@ -84,7 +64,7 @@ def judge_node(state: str, trouble: str, has_namesake: bool) -> Health:
     Parameters
     ----------
     state
-        Label of the lifecycle state, 'paused' where the node is active but not enabled.
+        Label of the lifecycle state; 'paused' where the node is active but not enabled.
     trouble
         What keeps it from working; empty if nothing does.
     has_namesake
@@ -100,21 +80,7 @@ def judge_node(state: str, trouble: str, has_namesake: bool) -> Health:
 
 
 def judge_camera(state: str, topic: str, has_subscriber: bool, summary: Summary) -> Health:
-    """
-    Judge a camera.
-
-    Parameters
-    ----------
-    state
-        As in `judge_node`.
-    topic
-        Where its images come from.
-    has_subscriber
-        Whether somebody subscribes to one of its outputs.
-    summary
-        Its counters.
-
-    """
+    """Judge a camera by its image topic, its subscribers and its counters."""
     if state != 'active':
         return Health(DiagnosticStatus.OK, state)
     if not summary.fps_in:
@@ -128,25 +94,15 @@ def judge_camera(state: str, topic: str, has_subscriber: bool, summary: Summary)
 
 def has_namesake(node: Node) -> bool:
     """Return whether the graph has another node of this name."""
-    own = (node.get_name(), node.get_namespace())
-    return bool(node.get_node_names_and_namespaces().count(own) > 1)
+    names = node.get_node_names_and_namespaces()
+    return bool(names.count((node.get_name(), node.get_namespace())) > 1)
 
 
 def explain_silence(node: Node, topic: str, transport: str, waited: float) -> str:
     """
-    Explain why no frame has arrived on a topic, and how to fix it.
+    Explain why no frame has arrived on a topic in `waited` seconds, and how to fix it.
 
-    Parameters
-    ----------
-    node
-        Who waits.
-    topic
-        Resolved name of the image topic.
-    transport
-        'raw' or 'compressed'.
-    waited
-        For how many seconds.
-
+    The topic's name is resolved; its transport is 'raw' or 'compressed'.
     """
     if node.count_publishers(topic):
         return (
@@ -154,13 +110,13 @@ def explain_silence(node: Node, topic: str, transport: str, waited: float) -> st
             "need the Fast DDS profile config/fastdds.xml in the camera's process (docs/node.md)"
         )
     kind = f"sensor_msgs/msg/{transport.replace('raw', '').title()}Image"
-    own = node.get_fully_qualified_name()
+    outputs = node.get_fully_qualified_name()
     others = [
         name
         for name, kinds in node.get_topic_names_and_types()
-        if kind in kinds and not name.startswith(own) and node.count_publishers(name)
+        if kind in kinds and not name.startswith(outputs) and node.count_publishers(name)
     ]
     return (
-        f"nobody publishes '{topic}'; image topics there are: {', '.join(others) or 'none'} "
+        f"nobody publishes '{topic}'; image topics in the graph: {', '.join(others) or 'none'} "
         '(choose with the launch argument image:=TOPIC)'
     )

@@ -38,16 +38,11 @@ from std_msgs.msg import Header
 
 def decode_image(msg: Image) -> Frame:
     """
-    Make a frame of an image message.
+    Decode an image message; row padding and byte order are honored.
 
     Encodings that `lednet_ros.inference.encodings` doesn't know go to cv_bridge, where that is
-    installed. What it can't convert to color either, like depth in '32FC1', is refused: there is
-    no scale that would make such values an image.
-
-    Parameters
-    ----------
-    msg : Image
-        The message; row padding and byte order are honored.
+    installed. Those that it can't convert to color either, like depth in '32FC1', are refused: no
+    scale makes an image of such values.
 
     Returns
     -------
@@ -57,7 +52,7 @@ def decode_image(msg: Image) -> Frame:
     Raises
     ------
     FrameError
-        Where the message can't be used.
+        The message can't be used.
 
     """
     if msg.encoding not in SUPPORTED_ENCODINGS:
@@ -68,7 +63,7 @@ def decode_image(msg: Image) -> Frame:
 
 
 def _decode_with_cv_bridge(msg: Image) -> Frame:
-    # Imported for the encodings that need it only: it is optional, and broken installations of it
+    # Imported only for the encodings that need it: it is optional, and broken installations of it
     # (built for another numpy) are common.
     try:
         from cv_bridge import CvBridge
@@ -112,13 +107,10 @@ def _normalized(msg: Image, sample_type: np.dtype[Any], channels: int) -> Image:
 
 def decode_compressed_image(msg: CompressedImage) -> Frame:
     """
-    Make a frame of a compressed image message.
+    Decode a compressed image message.
 
-    Parameters
-    ----------
-    msg : CompressedImage
-        The message. Its `format` counts only where image_transport gives it a meaning that the
-        data lacks: channels that were not swapped for the encoder, and Bayer patterns in a PNG.
+    Its `format` matters only where it says more than the data: image_transport names channels
+    there that were not swapped for the encoder, and Bayer patterns in a PNG.
 
     Returns
     -------
@@ -128,7 +120,7 @@ def decode_compressed_image(msg: CompressedImage) -> Frame:
     Raises
     ------
     FrameError
-        Where the message can't be used.
+        The message can't be used.
 
     """
     frame = decode_compressed(msg.data)
@@ -145,17 +137,17 @@ def decode_compressed_image(msg: CompressedImage) -> Frame:
 
 def fill_image(msg: Image, pixels: NDArray[np.uint8], encoding: str, header: Header) -> None:
     """
-    Put pixels into an image message, reusing its buffer where the size hasn't changed.
+    Copy pixels into an image message, reusing its buffer unless the size has changed.
 
     Parameters
     ----------
-    msg : Image
-        The message to fill. Its rows get no padding.
-    pixels : NDArray[np.uint8]
-        (height, width) or (height, width, channels), any strides; copied.
-    encoding : str
-        What the pixels are, like 'mono8' or 'bgr8'.
-    header : Header
+    msg
+        Message to fill, without row padding.
+    pixels
+        (height, width) or (height, width, channels) uint8, any strides.
+    encoding
+        Encoding of the pixels, like 'mono8' or 'bgr8'.
+    header
         Shared, not copied: the input's stamp and frame_id.
 
     """
@@ -180,22 +172,22 @@ def fill_compressed(
 
     Parameters
     ----------
-    msg : CompressedImage
-        The message to fill.
-    pixels : NDArray[np.uint8]
-        (height, width) for 'mono8', (height, width, 3) for 'rgb8' and 'bgr8'.
-    image_format : {'png', 'jpeg'}
-        PNG is lossless, which class ids need, and compressed for speed.
-    encoding : {'mono8', 'rgb8', 'bgr8'}
-        What the pixels are, and what a subscriber gets back.
-    quality : int
+    msg
+        Message to fill.
+    pixels
+        (height, width) uint8 for 'mono8', (height, width, 3) uint8 for 'rgb8' and 'bgr8'.
+    image_format
+        'png', which is lossless, as class ids need it, or 'jpeg'.
+    encoding
+        Encoding of the pixels: 'mono8', 'rgb8' or 'bgr8'. A subscriber gets it back.
+    quality
         JPEG quality, 0 to 100; PNG has none.
-    header : Header
+    header
         Shared, not copied: the input's stamp and frame_id.
 
     """
     image = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if encoding == 'rgb8' else pixels
-    # OpenCV's own defaults for PNG are its fastest settings, and naming them makes them slower.
+    # OpenCV's default for PNG is its fastest setting; naming it explicitly is slower.
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if image_format == 'jpeg' else []
     _, encoded = cv2.imencode(f'.{image_format}', image, options)
     stored_as = 'mono8' if encoding == 'mono8' else 'bgr8'

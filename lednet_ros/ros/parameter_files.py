@@ -13,12 +13,12 @@
 # limitations under the License.
 
 """
-Write the files that list the node's parameters from their table.
+Generate the files that list the node's parameters.
 
     python -m lednet_ros.ros.parameter_files
 
-run in the repository (`make parameters`) rewrites `config/segment.yaml` and the table of
-`docs/node.md`; a test compares them with what this module formats.
+rewrites `config/segment.yaml` and the table of `docs/node.md` in the repository
+(`make parameters`); a test checks that both are current.
 """
 
 from collections.abc import Sequence
@@ -39,8 +39,7 @@ HEADER = """\
 #
 # ros2 launch lednet_ros segment.launch.py params_file:=my.yaml
 #
-# '/**' applies to the node whatever its name and namespace. A parameter that is left out keeps its
-# default.
+# '/**' applies to the node under any name and namespace. Parameters left out keep their defaults.
 /**:
   ros__parameters:
 """
@@ -61,7 +60,7 @@ LINE_LENGTH = 99
 
 
 def format_yaml(parameters: Sequence[NodeParameter] = PARAMETERS) -> str:
-    """Return the parameter file with all defaults; a comment above each says what it is."""
+    """Return the parameter file: all defaults, each below a comment that describes it."""
     return HEADER + '\n'.join(map(_format_entry, parameters)) + FOOTER
 
 
@@ -98,15 +97,7 @@ def format_table(parameters: Sequence[NodeParameter] = PARAMETERS) -> str:
 
 
 def replace_table(document: str) -> str:
-    """
-    Return the document with its table between the two markers written again.
-
-    Raises
-    ------
-    ValueError
-        A marker is missing.
-
-    """
+    """Return the document with a new table between its two markers; raise ValueError without."""
     before, start, rest = document.partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:

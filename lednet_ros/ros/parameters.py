@@ -15,15 +15,15 @@
 """
 The parameters of `segmentation_node`, declared once.
 
-`config/segment.yaml`, the table in `docs/node.md` and what `ros2 param describe` prints come from
-this table; a test compares them.
+`config/segment.yaml`, the table in `docs/node.md` and the output of `ros2 param describe` come
+from this table; a test compares them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 import difflib
-import math
 from pathlib import Path
+import re
 from typing import Any
 
 from lednet_ros.inference.options import Names, Option, OPTIONS, SegmenterOptions, Size
@@ -35,6 +35,7 @@ from rclpy.parameter import Parameter
 # An alias that type checkers accept although they don't see into rclpy.
 ParameterType: Any = Parameter.Type
 
+CAMERA_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
 # Parameters that rclpy itself declares or reads.
 FOREIGN_PREFIXES = ('use_sim_time', 'start_type_description_service', 'qos_overrides.')
 
@@ -92,46 +93,29 @@ class NodeParameter:
         return value if isinstance(value, (str, bool, int, float)) else list(value)
 
     def check(self, value: Any) -> None:
-        """
-        Check a value of the right type.
-
-        Raises
-        ------
-        ParameterError
-            It is out of range or not among the choices.
-
-        """
-        numbers = value if self.length is not None else [value]
-        good = True
+        """Check a cleaned value of the right type; raise ParameterError if it isn't allowed."""
         if self.choices:
             good = value in self.choices
         elif self.minimum is not None and self.maximum is not None:
-            good = all(self.minimum <= number <= self.maximum for number in numbers)
-        if self.length is not None:
-            good = good and len(value) == self.length
+            numbers = [value] if self.length is None else value
+            good = len(numbers) == (self.length or 1) and all(
+                self.minimum <= number <= self.maximum for number in numbers
+            )
+        else:
+            return
         if not good:
-            shown = list(value) if self.length is not None else value
             raise ParameterError(
-                f"parameter '{self.name}' is {shown!r}; allowed: {self.allowed}"
+                f"parameter '{self.name}' is {value!r}; allowed: {self.allowed}"
             )
 
     def descriptor(self) -> ParameterDescriptor:
         """Return the descriptor that `ros2 param describe` shows."""
+        when = 'at run time' if self.run_time else 'only while the node is unconfigured'
         descriptor = ParameterDescriptor(
             name=self.name,
             type=self.type.value,
             description=self.description,
-            additional_constraints='; '.join(
-                filter(
-                    None,
-                    (
-                        self.allowed,
-                        'can change at run time'
-                        if self.run_time
-                        else 'can change only while the node is unconfigured',
-                    ),
-                )
-            ),
+            additional_constraints='; '.join(filter(None, (self.allowed, f'can change {when}'))),
         )
         if self.minimum is not None and self.maximum is not None:
             if self.type is ParameterType.DOUBLE:
@@ -175,12 +159,7 @@ def _parameter_of(option: Option) -> NodeParameter:
 
 def to_options(values: Mapping[str, Any]) -> SegmenterOptions:
     """
-    Return the segmenter's options among the node's parameters.
-
-    Parameters
-    ----------
-    values
-        As `read_parameters` returns them.
+    Return the segmenter's options among the node's parameters, by name.
 
     Raises
     ------
@@ -188,29 +167,24 @@ def to_options(values: Mapping[str, Any]) -> SegmenterOptions:
         A size is too small or too large.
 
     """
-    chosen: dict[str, Any] = {
-        name: None if option.default is None and not _is_set(values[name]) else values[name]
-        for name, option in OPTIONS.items()
-    }
+    chosen: dict[str, Any] = {}
+    for name, option in OPTIONS.items():
+        _, nothing, _ = ROS_TYPES[option.type]
+        unset = option.default is None and values[name] == nothing
+        chosen[name] = None if unset else values[name]
     return SegmenterOptions(**chosen)
 
 
 def to_parameters(options: SegmenterOptions) -> dict[str, Any]:
     """Return the node's parameters, by name, for the options that are not at their defaults."""
-    values = {name: getattr(options, name) for name in OPTIONS}
-    return {
-        name: list(value) if isinstance(value, tuple) else _plain(value)
-        for name, value in values.items()
-        if value != OPTIONS[name].default
-    }
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
-
-
-def _is_set(value: Any) -> bool:
-    return any(value) if isinstance(value, list) else bool(value)
+    parameters: dict[str, Any] = {}
+    for name, option in OPTIONS.items():
+        value = getattr(options, name)
+        if isinstance(value, Path):
+            value = str(value)
+        if value != option.default:
+            parameters[name] = list(value) if isinstance(value, tuple) else value
+    return parameters
 
 
 PARAMETERS: tuple[NodeParameter, ...] = (
@@ -224,7 +198,7 @@ PARAMETERS: tuple[NodeParameter, ...] = (
         'label_map',
         ParameterType.STRING,
         '',
-        "Label map file or name; empty takes the checkpoint's own.",
+        "Label map file or name; empty takes the checkpoint's.",
     ),
     *map(_parameter_of, OPTIONS.values()),
     NodeParameter(
@@ -258,7 +232,7 @@ PARAMETERS: tuple[NodeParameter, ...] = (
         'max_rate',
         ParameterType.DOUBLE,
         0.0,
-        'Most frames per second to process of each camera; 0 means all.',
+        'Maximum rate of frames to process per camera, in Hz; 0 means all.',
         run_time=True,
         minimum=0.0,
         maximum=1000.0,
@@ -302,21 +276,22 @@ def declare_parameters(node: Node) -> None:
     Raises
     ------
     ParameterError
-        A value given at start has another type or is out of range.
+        A value set at startup has another type or is out of range.
 
     """
     for parameter in PARAMETERS:
-        # A default of [] would make a byte array; only the type says what the elements are.
+        # A default of [] would declare a byte array; only the type names the elements.
         default = parameter.default if parameter.default != [] else parameter.type
         try:
             node.declare_parameter(parameter.name, default, parameter.descriptor())
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            kind = parameter.type.name.lower().replace('_', ' ')
             raise ParameterError(
-                f"parameter '{parameter.name}' must be {_type_name(parameter.type)}"
+                f"parameter '{parameter.name}' must be {kind}"
                 f"{', ' + parameter.allowed if parameter.allowed else ''}: {error}"
             ) from error
         if parameter.default == [] and node.get_parameter_or(parameter.name).value is None:
-            # Unset, it would make `ros2 param dump` show nothing at all.
+            # With an unset parameter, `ros2 param dump` shows nothing at all.
             node.set_parameters([Parameter(parameter.name, parameter.type, [])])
 
 
@@ -343,7 +318,18 @@ def read_parameters(node: Node) -> dict[str, Any]:
     return values
 
 
-def check_change(parameter: Parameter, configured: bool) -> None:
+def check_camera_names(names: Sequence[str]) -> None:
+    """Check the names of the cameras; raise ParameterError if one isn't a name or stands twice."""
+    for name in names:
+        if not CAMERA_NAME.fullmatch(name):
+            raise ParameterError(
+                f"parameter 'cameras' has {name!r}; allowed: ROS names like 'front' or 'left/rear'"
+            )
+        if names.count(name) > 1:
+            raise ParameterError(f"parameter 'cameras' has {name!r} twice; names must differ")
+
+
+def check_change(parameter: Parameter, configured: bool) -> dict[str, Any]:
     """
     Check a change of one parameter.
 
@@ -354,6 +340,11 @@ def check_change(parameter: Parameter, configured: bool) -> None:
     configured
         Whether the node is configured, when only run-time parameters may change.
 
+    Returns
+    -------
+    dict
+        The value by its name, arrays as lists; empty for parameters of rclpy.
+
     Raises
     ------
     ParameterError
@@ -362,35 +353,19 @@ def check_change(parameter: Parameter, configured: bool) -> None:
     """
     known = BY_NAME.get(parameter.name)
     if known is None:
-        return
+        return {}
     if configured and not known.run_time:
         raise ParameterError(
             f"parameter '{known.name}' can't change while the node is configured; "
             'clean it up first (ros2 lifecycle set NODE deactivate, then cleanup)'
         )
-    value = parameter.value
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ParameterError(
-            f"parameter '{known.name}' is {value}; allowed: {known.allowed}"
-        )
+    value = known.clean(parameter.value)
     known.check(value)
+    return {known.name: value}
 
 
-def unknown_parameters(names: list[str]) -> list[str]:
-    """
-    Find names that no parameter has, with the likely meant one.
-
-    Parameters
-    ----------
-    names
-        Names of the parameters given at start.
-
-    Returns
-    -------
-    list of str
-        One sentence for each unknown name.
-
-    """
+def unknown_parameters(names: Sequence[str]) -> list[str]:
+    """Return a sentence for each name that no parameter has, with the one probably meant."""
     sentences = []
     for name in names:
         if name in BY_NAME or name.startswith(FOREIGN_PREFIXES):
@@ -399,7 +374,3 @@ def unknown_parameters(names: list[str]) -> list[str]:
         hint = f"; did you mean '{close[0]}'?" if close else ''
         sentences.append(f"unknown parameter '{name}' is ignored{hint}")
     return sentences
-
-
-def _type_name(kind: Any) -> str:
-    return kind.name.lower().replace('_', ' ')

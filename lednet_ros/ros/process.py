@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-What every node process of this package does at its start and at its end.
+Start and end of every node process of this package.
 
     python -m lednet_ros.ros.process MODULE [ARGUMENT ...] [--ros-args ...]
 
@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import ctypes
+from functools import partial
 import importlib
 import os
 import signal
@@ -42,15 +43,13 @@ if TYPE_CHECKING:
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 
 def keep_large_buffers() -> None:
     """
-    Make malloc keep the memory of large messages instead of returning it after each one.
+    Let malloc keep the memory of large messages instead of returning it after each one.
 
-    Without this, taking a 6 MB image costs four times as much in page faults. Does nothing where
-    the C library has no `mallopt`.
+    Otherwise, page faults make taking a 6 MB image four times slower. Does nothing where the C
+    library has no `mallopt`.
     """
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is not None:
@@ -60,9 +59,9 @@ def keep_large_buffers() -> None:
 
 def use_shipped_profile() -> None:
     """
-    Let this process and its children talk on this machine only, and pass large images whole.
+    Limit this process and its children to this machine, and let large images pass whole.
 
-    Takes effect for participants that are made later; what the environment already says, stays.
+    Takes effect for participants created later; variables that are already set stay.
     """
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     profile = str(share_directory() / 'config' / 'fastdds.xml')
@@ -72,7 +71,7 @@ def use_shipped_profile() -> None:
 
 def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = None) -> int:
     """
-    Make a node and spin it until it is told to stop, by any number of signals at any moment.
+    Make a node and spin it until it is stopped, by any number of signals at any moment.
 
     Parameters
     ----------
@@ -81,7 +80,7 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
         stops the process. If the node has an attribute `exit_code`, a future, the process ends
         with its result.
     arguments
-        Command line; None takes the process's own.
+        Command line; None takes that of the process.
 
     Returns
     -------
@@ -106,7 +105,7 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
             raise SystemExit(0)
 
     keep_large_buffers()
-    _exit_at_signals()
+    _handle_signals(_exit_at_once)
     try:
         # rclpy's handlers leave gaps in which a signal kills the process.
         rclpy.init(
@@ -119,16 +118,18 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
     node = None
     try:
         executor = SingleThreadedExecutor()
-        received = _note_signals()
+        # The interpreter writes a byte into this pipe for every signal.
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         starting = True
-        for number in STOP_SIGNALS:
-            signal.signal(number, stop_starting)
+        _handle_signals(stop_starting)
         node = make_node()
         starting = False
         executor.add_node(node)
         # While this thread waits for ROS, no handler of Python's runs.
         threading.Thread(
-            target=lambda: os.read(received, 1) and rclpy.try_shutdown(), daemon=True
+            target=lambda: os.read(reader, 1) and rclpy.try_shutdown(), daemon=True
         ).start()
         exit_code = getattr(node, 'exit_code', None)
         if exit_code is None:
@@ -141,7 +142,7 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
     except ExternalShutdownException:
         pass
     except SystemExit:
-        # An import that is interrupted may have made another error of it.
+        # An import that is interrupted may have raised another error instead.
         if not interrupted:
             raise
     except (ValueError, RuntimeError, ParameterException) as error:
@@ -154,44 +155,29 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
             node.destroy_node()
         rclpy.try_shutdown()
         # The interpreter takes some 0.5 s to end, without handlers: a signal would kill it.
-        for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+        _handle_signals(signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
     return 0
 
 
-def _exit_at_signals() -> None:
-    """End the process at once where it is interrupted: there is nothing to clean up yet."""
-
-    def end(*_: object) -> NoReturn:
-        os._exit(0)
-
-    for number in STOP_SIGNALS:
-        signal.signal(number, end)
+def _handle_signals(handler: Callable[..., object] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
-def _note_signals() -> int:
-    """Make a pipe, and let the interpreter write a byte into it for every signal that arrives."""
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    return reader
-
-
-def segmentation_node() -> int:
-    """Run the executable `segmentation_node`."""
-    return _run_main('lednet_ros.ros.segmentation_node')
-
-
-def synthetic_camera() -> int:
-    """Run the executable `synthetic_camera`."""
-    return _run_main('lednet_ros.ros.synthetic_camera')
+def _exit_at_once(*_: object) -> NoReturn:
+    """End the process while there is nothing to clean up yet."""
+    os._exit(0)
 
 
 def _run_main(module: str) -> int:
-    _exit_at_signals()
+    _handle_signals(_exit_at_once)
     return int(importlib.import_module(module).main())
 
+
+# The executables; setup.py names them.
+segmentation_node = partial(_run_main, 'lednet_ros.ros.segmentation_node')
+synthetic_camera = partial(_run_main, 'lednet_ros.ros.synthetic_camera')
 
 if __name__ == '__main__':
     sys.exit(_run_main(sys.argv.pop(1)))

@@ -12,35 +12,30 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Quality of service of all topics: profiles, their overrides, and the advice where none fits."""
+"""Quality of service of all topics: profiles, their overrides, and advice on mismatches."""
 
 from collections.abc import Callable
 from typing import Any
 
+from lednet_ros.ros.distribution import event_callbacks
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 
 def sensor_qos() -> QoSProfile:
-    """Newest frame only, from reliable and best-effort cameras alike."""
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT
-    )
+    """Return a profile for the newest frame only, from reliable and best-effort cameras."""
+    return QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def output_qos() -> QoSProfile:
-    """Reliable, for best-effort and reliable subscribers alike."""
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE
-    )
+    """Return a reliable profile, for best-effort and reliable subscribers."""
+    return QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def latched_qos() -> QoSProfile:
-    """Keep the last message for late subscribers."""
-    return QoSProfile(
-        history=HistoryPolicy.KEEP_LAST, depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL
-    )
+    """Return a profile that keeps the last message for late subscribers."""
+    return QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def qos_overrides() -> QoSOverridingOptions:
@@ -48,23 +43,14 @@ def qos_overrides() -> QoSOverridingOptions:
     return QoSOverridingOptions.with_default_policies()
 
 
-def advise_on_mismatch(
+def topic_options(
     node: Node, topic: str, kind: str, warn: Callable[[str, str], None]
-) -> Callable[[Any], None]:
+) -> dict[str, Any]:
     """
-    Make the callback of incompatible QoS, which names the parameter that mends it.
+    Return the options of a 'subscription' or a 'publisher': overrides, and advice on mismatches.
 
-    Parameters
-    ----------
-    node
-        Whose topic it is.
-    topic
-        Its name, not resolved.
-    kind
-        'subscription' or 'publisher': what this node has of the topic.
-    warn
-        Called with a key, by which repetitions are throttled, and the advice.
-
+    Where the QoS of the other end is incompatible, `warn` is called with a key, by which
+    repetitions are throttled, and the advice, which names the parameter to set.
     """
     other = 'publisher' if kind == 'subscription' else 'subscriber'
 
@@ -79,4 +65,7 @@ def advise_on_mismatch(
             'to what it uses (see ros2 topic info --verbose)',
         )
 
-    return on_mismatch
+    return {
+        'event_callbacks': event_callbacks(kind, incompatible_qos=on_mismatch),
+        'qos_overriding_options': qos_overrides(),
+    }

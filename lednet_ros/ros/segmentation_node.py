@@ -15,10 +15,7 @@
 """The node: camera images in; label images, confidence and overlays out."""
 
 from collections.abc import Sequence
-from functools import partial
-import re
 import sys
-import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -33,15 +30,9 @@ from lednet_ros.ros.distribution import (
     parameter_overrides,
     refuse_impossible_transitions,
 )
-from lednet_ros.ros.health import (
-    explain_silence,
-    has_namesake,
-    judge_node,
-    NO_FRAMES_AFTER,
-    ThrottledLog,
-)
+from lednet_ros.ros.health import has_namesake, judge_node, ThrottledLog
 from lednet_ros.ros.parameters import (
-    BY_NAME,
+    check_camera_names,
     check_change,
     declare_parameters,
     ParameterError,
@@ -50,7 +41,7 @@ from lednet_ros.ros.parameters import (
     unknown_parameters,
 )
 from lednet_ros.ros.process import run_node
-from lednet_ros.ros.slots import Arrival, FrameSlots
+from lednet_ros.ros.slots import FrameSlots
 from lednet_ros.ros.worker import BackendFailure, InferenceWorker
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
@@ -62,7 +53,6 @@ from std_srvs.srv import SetBool
 # The process must end within 2 s of a signal.
 SHUTDOWN_TIMEOUT = 1.5
 EXIT_BACKEND_FAILED = 3
-CAMERA_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
 
 SETTING_ERRORS = (CheckpointError, ConfigurationError, LabelMapError, ParameterError)
 
@@ -84,15 +74,14 @@ class SegmentationNode(LifecycleNode):
     Attributes
     ----------
     exit_code : rclpy.task.Future
-        Done when the node has given up although it started by itself: its process should end
-        with this code. Nothing else ends the process of a node that is embedded.
+        Done when a node that starts by itself has given up: its process should end with this
+        code. Nothing ends the process of an embedded node.
 
     """
 
     def __init__(self, node_name: str = 'segmentation_node', **options: Any) -> None:
         super().__init__(node_name, **options)
         self.exit_code: Future = Future()
-        self._steady_clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._log = ThrottledLog(self.get_logger())
         self._trouble = ''
         self._segmenter: Segmenter | None = None
@@ -107,14 +96,16 @@ class SegmentationNode(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # Steady clock: under use_sim_time, diagnostics must not stop with the bag.
         self._timer = self.create_timer(
-            self._values['diagnostics_period'], self._on_timer, clock=self._steady_clock
+            self._values['diagnostics_period'],
+            self._on_timer,
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
         )
         self._enable_service = self.create_service(SetBool, '~/enable', self._on_enable)
-        refuse_impossible_transitions(self, self._on_refused_transition)
+        refuse_impossible_transitions(self)
 
     @property
     def cameras(self) -> Sequence[Camera]:
-        """Cameras of the configured node, in the order of the parameter."""
+        """Return the cameras of the configured node, in the order of the parameter."""
         return self._cameras
 
     @property
@@ -123,17 +114,17 @@ class SegmentationNode(LifecycleNode):
         return bool(self._values['autostart'])
 
     def start(self) -> bool:
-        """Configure and activate; returns whether both succeeded."""
+        """Configure and activate; return whether both succeeded."""
         success = TransitionCallbackReturn.SUCCESS
         return self.trigger_configure() == success and self.trigger_activate() == success
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the network, create the topics and warm up; changes nothing if that fails."""
-        # Of an exception that leaves a transition, rclpy says nothing at all.
+        """Load the network, create the topics and warm up; change nothing if that fails."""
+        # rclpy doesn't report exceptions that leave a transition.
         try:
             self._values = read_parameters(self)
             names = self._values['cameras']
-            _check_cameras(names)
+            check_camera_names(names)
             segmenter = self.build_segmenter()
             segmenter.warm_up(segmenter.input_size, batch_size=max(len(names), 1))
             for name in names or ['']:
@@ -155,7 +146,7 @@ class SegmentationNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start to receive and to segment; changes nothing if that fails."""
+        """Start receiving and segmenting; change nothing if that fails."""
         # Publishers first: the latched label_info is sent at once.
         result = super().on_activate(state)
         assert self._segmenter is not None
@@ -165,7 +156,7 @@ class SegmentationNode(LifecycleNode):
         )
         try:
             for index, camera in enumerate(self._cameras):
-                camera.activate(partial(_put, slots, index))
+                camera.activate(slots, index)
                 self.get_logger().info(f"segmenting '{camera.image_topic}'")
         except Exception as error:
             self._stop(SHUTDOWN_TIMEOUT)
@@ -176,12 +167,13 @@ class SegmentationNode(LifecycleNode):
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop to receive; the frame under way is still published."""
+        """Stop receiving; the batch in progress is still published."""
         worker = self._worker
-        failed = worker is not None and worker.failure is not None
+        assert worker is not None
+        failed = worker.failure is not None
         ended = self._stop(self._values['stage_timeout'])
         result = super().on_deactivate(state)
-        if worker is not None and not ended:
+        if not ended:
             self._trouble = f'deactivated without waiting on: {worker.find_overdue_stage(0.0)}'
             self.get_logger().error(self._trouble)
         return result if ended and not failed else TransitionCallbackReturn.ERROR
@@ -193,13 +185,11 @@ class SegmentationNode(LifecycleNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release everything from any state."""
-        self._stop(self._values['stage_timeout'])
         self._release()
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release everything, so that the node can be configured again."""
-        self._stop(self._values['stage_timeout'])
         self._release()
         return super().on_error(state)
 
@@ -209,14 +199,14 @@ class SegmentationNode(LifecycleNode):
         super().destroy_node()
 
     def build_segmenter(self) -> Segmenter:
-        """Make the segmenter that the parameters describe."""
+        """Build the segmenter that the parameters describe."""
         values = self._values
         return Segmenter.from_checkpoint(
             values['checkpoint'], to_options(values), label_map=values['label_map'] or None
         )
 
     def _stop(self, timeout: float) -> bool:
-        """Stop to receive and to segment; returns whether the worker has ended in time."""
+        """Stop receiving and segmenting; return whether the worker ended within `timeout` s."""
         for camera in self._cameras:
             camera.deactivate()
         if self._worker is None:
@@ -229,6 +219,7 @@ class SegmentationNode(LifecycleNode):
         return ended
 
     def _release(self) -> None:
+        self._stop(self._values['stage_timeout'])
         for camera in self._cameras:
             camera.destroy()
         self._cameras = []
@@ -246,7 +237,7 @@ class SegmentationNode(LifecycleNode):
         # Ends in on_error, as unconfigured, which a lifecycle manager sees.
         self.trigger_deactivate()
         if self.autostart:
-            # Nobody else would configure it again; who started the process may start it again.
+            # Nobody else would configure it again; a supervisor may restart the process.
             self.exit_code.set_result(EXIT_BACKEND_FAILED)
 
     def _on_enable(
@@ -257,19 +248,11 @@ class SegmentationNode(LifecycleNode):
         response.message = result.reason or ('enabled' if request.data else 'paused')
         return response
 
-    def _on_refused_transition(self, asked: str, allowed: dict[str, int]) -> None:
-        self.get_logger().warning(
-            f"no transition '{asked}' from state '{lifecycle_state(self)}'; "
-            f"allowed: {', '.join(allowed)}"
-        )
-
     def _on_set_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         try:
+            changes: dict[str, Any] = {}
             for parameter in parameters:
-                check_change(parameter, configured=self._segmenter is not None)
-            changes = {
-                p.name: BY_NAME[p.name].clean(p.value) for p in parameters if p.name in BY_NAME
-            }
+                changes |= check_change(parameter, configured=self._segmenter is not None)
             if self._segmenter is not None:
                 self._segmenter.update(
                     **{name: value for name, value in changes.items() if name in OPTIONS}
@@ -299,34 +282,11 @@ class SegmentationNode(LifecycleNode):
         )
         if state == 'active':
             for camera in self._cameras:
-                self._warn_without_frames(camera)
-
-    def _warn_without_frames(self, camera: Camera) -> None:
-        waited = time.perf_counter() - camera.active_since
-        if waited >= NO_FRAMES_AFTER and not camera.statistics.totals['received']:
-            transport = self._values['image_transport']
-            self._log.warn(
-                f'{camera.name} silent',
-                explain_silence(self, camera.image_topic, transport, waited),
-            )
-
-
-def _put(slots: FrameSlots, index: int, message: Any, time_of_arrival: float) -> bool:
-    return slots.put(Arrival(index, message, time_of_arrival))
-
-
-def _check_cameras(names: Sequence[str]) -> None:
-    for name in names:
-        if not CAMERA_NAME.fullmatch(name):
-            raise ParameterError(
-                f"parameter 'cameras' has {name!r}; allowed: ROS names like 'front' or 'left/rear'"
-            )
-        if names.count(name) > 1:
-            raise ParameterError(f"parameter 'cameras' has {name!r} twice; names must differ")
+                camera.warn_if_silent()
 
 
 def make_node(kind: type[SegmentationNode] = SegmentationNode) -> SegmentationNode:
-    """Make the node and start it if it should start by itself; exits with 1 if it can't."""
+    """Make a node and, with `autostart`, start it; exit with 1 if that fails."""
     node = kind()
     if node.autostart and not node.start():
         node.destroy_node()

@@ -45,12 +45,6 @@ class FrameSlots:
     One slot per camera between the executor's thread and the worker's.
 
     A new frame replaces an unprocessed one, so nothing queues and latency stays bounded.
-
-    Parameters
-    ----------
-    cameras
-        Number of cameras.
-
     """
 
     def __init__(self, cameras: int) -> None:
@@ -59,7 +53,7 @@ class FrameSlots:
         self._closed = False
 
     def put(self, arrival: Arrival) -> bool:
-        """Put a frame into its slot; return whether it, or the one before it, was dropped."""
+        """Put a frame into its slot; return whether it, or the one it replaces, was dropped."""
         with self._changed:
             if self._closed:
                 return True
@@ -69,20 +63,19 @@ class FrameSlots:
         return dropped
 
     def take(self) -> list[Arrival] | None:
-        """Wait for frames and take the newest of every camera; None after `close`."""
+        """Wait for frames and take the newest of every camera; return None after `close`."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or any(self._slots))
-            if self._closed:
-                return None
-            batch = [arrival for arrival in self._slots if arrival is not None]
-            self._slots = [None] * len(self._slots)
-            return batch
+            return None if self._closed else self._empty()
 
     def close(self) -> list[Arrival]:
-        """End the waiting; returns the frames that nobody is going to take."""
+        """Let `take` return, now and later; return the frames that it leaves."""
         with self._changed:
             self._closed = True
-            left = [arrival for arrival in self._slots if arrival is not None]
-            self._slots = [None] * len(self._slots)
             self._changed.notify_all()
-        return left
+            return self._empty()
+
+    def _empty(self) -> list[Arrival]:
+        arrivals = [arrival for arrival in self._slots if arrival is not None]
+        self._slots = [None] * len(self._slots)
+        return arrivals

@@ -12,20 +12,23 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Counters that the way of a frame fills and the diagnostics read."""
+"""Counters that the path of a frame fills and the diagnostics read."""
 
 from collections import Counter, deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 import math
 import time
+from typing import NamedTuple
+
+import numpy as np
 
 LATENCIES_KEPT = 512
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """
-    Rates and latencies since the summary before.
+    Rates and latencies since the previous summary.
 
     Attributes
     ----------
@@ -52,8 +55,8 @@ class FrameStatistics:
 
     `received` = `processed` + `dropped` (replaced by a newer frame, or left when the node was
     deactivated) + `skipped` (max_rate) + `unwanted` (no subscriber) + `failed` (the network or
-    the making of a message raised) + `rejected:REASON` + those under way. Each counter is written
-    by one thread only.
+    the filling of a message raised) + `rejected:REASON` + those in progress. Each counter is
+    written by one thread only.
     """
 
     totals: Counter[str] = field(default_factory=Counter)
@@ -76,23 +79,19 @@ class FrameStatistics:
         seconds = max(now - self._last_time, 1e-9)
         totals = self.totals.copy()
         new = totals - self._last
-        summary = Summary(
-            fps_in=new['received'] / seconds,
-            fps_out=new['processed'] / seconds,
-            latency_ms=percentiles_ms(list(self._latencies)),
-            totals=totals,
-        )
         self._last, self._last_time = totals, now
-        return summary
+        return Summary(
+            new['received'] / seconds,
+            new['processed'] / seconds,
+            percentiles_ms(self._latencies),
+            totals,
+        )
 
 
-def percentiles_ms(seconds: list[float]) -> tuple[float, float, float]:
+def percentiles_ms(seconds: Collection[float]) -> tuple[float, float, float]:
     """Compute the 50th, 95th and 99th percentile in milliseconds (nearest rank); NaN if empty."""
     if not seconds:
         return (math.nan, math.nan, math.nan)
-    ordered = sorted(seconds)
-
-    def rank(share: float) -> float:
-        return 1e3 * ordered[max(math.ceil(share * len(ordered)) - 1, 0)]
-
-    return rank(0.5), rank(0.95), rank(0.99)
+    values = 1e3 * np.asarray(seconds)
+    p50, p95, p99 = np.percentile(values, (50, 95, 99), method='inverted_cdf').tolist()
+    return p50, p95, p99

@@ -24,6 +24,7 @@ from lednet_ros.ros.qos import output_qos, qos_overrides
 from lednet_ros.synthetic import StreetScene
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
@@ -34,8 +35,8 @@ class SyntheticCamera(Node):
     """
     Publishes `image`, `camera_info` and `ground_truth` (`mono8`, camvid class ids).
 
-    Frame number i shows the street at `i / rate` seconds, whatever the wall clock says: the
-    sequence is a pure function of seed, size, speed and rate. The three messages of a frame carry
+    Frame number i shows the street at `i / rate` seconds, independent of the wall clock: the
+    sequence is a pure function of seed, size, speed and rate. The three messages of a frame have
     the same stamp.
     """
 
@@ -55,21 +56,30 @@ class SyntheticCamera(Node):
         if not 0 < self._rate <= 1000:
             raise ValueError(f"parameter 'rate' is {self._rate}; allowed: above 0 to 1000")
         self._scene = StreetScene(width, height, seed=seed, speed=speed)
-        self._info = self._make_camera_info(width, height)
+        matrix = self._scene.camera_matrix
+        self._info = CameraInfo(
+            width=width,
+            height=height,
+            distortion_model='plumb_bob',
+            d=[0.0] * 5,
+            k=matrix.ravel().tolist(),
+            r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+            p=[*matrix[0], 0.0, *matrix[1], 0.0, *matrix[2], 0.0],
+        )
         self._image = Image()
         self._truth = Image()
-        qos_options = {'qos_overriding_options': qos_overrides()}
-        self._image_publisher = self.create_publisher(Image, 'image', output_qos(), **qos_options)
-        self._info_publisher = self.create_publisher(
-            CameraInfo, 'camera_info', output_qos(), **qos_options
-        )
-        self._truth_publisher = self.create_publisher(
-            Image, 'ground_truth', output_qos(), **qos_options
-        )
+        self._image_publisher = self._advertise(Image, 'image')
+        self._info_publisher = self._advertise(CameraInfo, 'camera_info')
+        self._truth_publisher = self._advertise(Image, 'ground_truth')
         self._count = 0
         self.create_timer(1 / self._rate, self._publish_frame)
         topic = self._image_publisher.topic_name
         self.get_logger().info(f"publishing '{topic}', {width}x{height} at {self._rate:g} Hz")
+
+    def _advertise(self, kind: type, topic: str) -> Publisher:
+        return self.create_publisher(
+            kind, topic, output_qos(), qos_overriding_options=qos_overrides()
+        )
 
     def _declare(self, name: str, default: Any, description: str) -> Any:
         descriptor = ParameterDescriptor(description=description, read_only=True)
@@ -84,26 +94,9 @@ class SyntheticCamera(Node):
         self._truth_publisher.publish(self._truth)
         self._info.header = header
         self._info_publisher.publish(self._info)
-        fill_image(
-            self._image,
-            pixels if self._encoding == 'rgb8' else pixels[..., ::-1],
-            self._encoding,
-            header,
-        )
+        ordered = pixels if self._encoding == 'rgb8' else pixels[..., ::-1]
+        fill_image(self._image, ordered, self._encoding, header)
         self._image_publisher.publish(self._image)
-
-    def _make_camera_info(self, width: int, height: int) -> CameraInfo:
-        matrix = self._scene.camera_matrix
-        projection = [*matrix[0], 0.0, *matrix[1], 0.0, *matrix[2], 0.0]
-        return CameraInfo(
-            width=width,
-            height=height,
-            distortion_model='plumb_bob',
-            d=[0.0] * 5,
-            k=matrix.ravel().tolist(),
-            r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-            p=projection,
-        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

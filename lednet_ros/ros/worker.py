@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The thread that runs the network, beside the executor's thread."""
+"""The thread that runs the network, next to the executor's thread."""
 
 from collections.abc import Callable, Sequence
 import threading
@@ -51,7 +51,7 @@ class InferenceWorker:
         Called from the worker's thread when messages are ready to be published, or when the
         thread has ended with a failure.
     log
-        For what goes wrong.
+        For errors and dropped frames.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class InferenceWorker:
         self._slots = slots
         self._notify = notify
         self._log = log
-        # What the thread is doing, and since when; for a watchdog on another thread.
+        # The thread's current stage and its start, for a watchdog on another thread.
         self._stage = ('', 0.0)
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
@@ -87,20 +87,7 @@ class InferenceWorker:
         self._thread.start()
 
     def stop(self, timeout: float) -> bool:
-        """
-        Let the batch under way end, and the thread.
-
-        Parameters
-        ----------
-        timeout
-            Most seconds to wait.
-
-        Returns
-        -------
-        bool
-            Whether the thread has ended.
-
-        """
+        """Let the thread finish its batch and end; return whether it did within `timeout` s."""
         self._stopping = True
         for arrival in self._slots.close():
             self._cameras[arrival.camera].statistics.count('dropped')
@@ -111,20 +98,7 @@ class InferenceWorker:
         return not self._thread.is_alive()
 
     def find_overdue_stage(self, bound: float) -> str:
-        """
-        Find the stage that exceeds its time limit.
-
-        Parameters
-        ----------
-        bound
-            Most seconds of a stage.
-
-        Returns
-        -------
-        str
-            A sentence; empty if no stage does.
-
-        """
+        """Describe the current stage if it has taken `bound` seconds; otherwise return ''."""
         name, since = self._stage
         seconds = time.perf_counter() - since
         if not name or seconds < bound:
@@ -160,9 +134,7 @@ class InferenceWorker:
         )
         self._enter('messages')
         for (arrival, frame), wanted, outputs in zip(batch, topics, results, strict=True):
-            self._cameras[arrival.camera].fill(
-                wanted, outputs, frame.color_order, arrival.message.header, arrival.time
-            )
+            self._cameras[arrival.camera].fill(wanted, outputs, frame.color_order, arrival)
         self._notify()
 
     def _segment(self, frames: list[Frame], wanted: Wanted) -> list[Outputs]:
@@ -200,8 +172,7 @@ class InferenceWorker:
                 f"frame of '{camera.image_topic}' dropped: {error}",
             )
         except Exception as error:
-            # Out of memory, for one; the next frame may be smaller.
+            # Out of memory, for example; the next frame may be smaller.
             camera.statistics.count('failed')
             self._log.error('decode', f"frame of '{camera.image_topic}' failed: {error!r}")
         return None
-

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Every encoding against independent references, and every way in which a frame is refused."""
+"""Every encoding against independent references, and every reason to refuse a frame."""
 
 import array
 
@@ -30,7 +30,7 @@ import pytest
 HEIGHT, WIDTH = 12, 16
 PADDING = 5
 BAYER = {
-    # Channel (0 red, 1 green, 2 blue) at the four places of the pattern, row by row.
+    # Channel (0 red, 1 green, 2 blue) at the four positions of the pattern, row by row.
     'bayer_rggb8': (0, 1, 1, 2),
     'bayer_bggr8': (2, 1, 1, 0),
     'bayer_gbrg8': (1, 2, 0, 1),
@@ -43,12 +43,12 @@ def random_rows(row_bytes, rows=HEIGHT, seed=7):
 
 
 def pad(rows, padding=PADDING):
-    """Put bytes that must never be seen after every row."""
+    """Append padding, which must never show up in a result, to every row."""
     return np.pad(rows, ((0, 0), (0, padding)), constant_values=0xAB)
 
 
 def decode_rows(rows, encoding, *, height=HEIGHT, width=WIDTH, is_bigendian=False):
-    """Decode rows without padding and with it; both must be the same."""
+    """Decode rows with and without padding; both results must be the same."""
     frames = [
         decode(padded.tobytes(), encoding=encoding, height=height, width=width,
                step=padded.shape[1], is_bigendian=is_bigendian)
@@ -58,13 +58,13 @@ def decode_rows(rows, encoding, *, height=HEIGHT, width=WIDTH, is_bigendian=Fals
     for frame in frames:
         assert frame.pixels.shape == (height, width, 3)
         assert frame.pixels.dtype == np.uint8
-        # The pixels of a row are packed, whatever the distance between rows.
+        # The pixels of a row are packed; rows may be padded.
         assert frame.pixels.strides[1:] == (3, 1)
     return frames[0]
 
 
 def limited_range_bt601(luma, blue_difference, red_difference):
-    """Convert YUV to (height, width, 3) bgr by the textbook, in floating point."""
+    """Convert YUV to (height, width, 3) bgr with the textbook formula, in floating point."""
     luma = 1.164383 * np.maximum(luma.astype(float) - 16, 0)
     blue_difference = blue_difference.astype(float) - 128
     red_difference = red_difference.astype(float) - 128
@@ -77,7 +77,7 @@ def limited_range_bt601(luma, blue_difference, red_difference):
 
 
 def refused(reason, **overrides):
-    """Return the message with which a good frame is refused after some changes to it."""
+    """Return the error message for a good frame after some changes to it."""
     fields = {'encoding': 'rgb8', 'height': 4, 'width': 6, 'step': 18, **overrides}
     data = fields.pop('data', bytes(72))
     with pytest.raises(FrameError) as caught:
@@ -146,8 +146,8 @@ def test_yuv_420_with_two_planes(encoding, blue_at, red_at):
 
 
 @pytest.mark.parametrize('encoding', BAYER)
-def test_bayer_of_a_known_scene(encoding):
-    # Three bands, each in one plain color: away from the edges all must come back exactly.
+def test_bayer_mosaic_of_a_known_scene(encoding):
+    # Three bands of plain color: away from the edges, all pixels must be exact.
     scene = np.zeros((18, 16, 3), np.uint8)
     scene[:6], scene[6:12], scene[12:] = (250, 30, 5), (20, 240, 60), (0, 70, 230)
     mosaic = np.zeros(scene.shape[:2], np.uint8)
@@ -164,7 +164,7 @@ def test_bayer_of_a_known_scene(encoding):
 
 @pytest.mark.parametrize('is_bigendian', [False, True])
 @pytest.mark.parametrize('encoding', BAYER)
-def test_sixteen_bit_bayer_is_that_of_its_high_bytes(encoding, is_bigendian):
+def test_sixteen_bit_bayer_uses_the_high_bytes(encoding, is_bigendian):
     high, low = random_rows(WIDTH), random_rows(WIDTH, seed=8)
     stored = np.stack([high, low] if is_bigendian else [low, high], axis=-1)
     frame = decode_rows(
@@ -186,7 +186,7 @@ def test_three_channels_are_not_copied(encoding, padding):
 
 @pytest.mark.parametrize('encoding', SUPPORTED_ENCODINGS)
 def test_data_may_be_any_buffer(encoding):
-    # Enough for each encoding; what is left over is ignored.
+    # Enough for each encoding; the rest is ignored.
     rows = random_rows(WIDTH * 8, HEIGHT * 3 // 2)
     kinds = [rows, rows.tobytes(), bytearray(rows), memoryview(rows.tobytes()),
              array.array('B', rows.tobytes())]
@@ -217,7 +217,7 @@ def test_last_row_may_lack_its_padding(encoding, planes_height):
         f'must have at least {len(cut)}')
 
 
-def test_unknown_encoding_is_named_with_those_that_are_known():
+def test_unknown_encoding_is_named_with_the_known_ones():
     message = refused('encoding', encoding='RGB8')
     assert message.startswith("encoding 'RGB8' is not supported; allowed: rgb8, bgr8, ")
     for encoding in SUPPORTED_ENCODINGS:
@@ -258,27 +258,27 @@ def test_largest_size_is_refused_without_arithmetic_overflow():
 
 
 @pytest.fixture(scope='module')
-def picture():
+def image():
     coarse = np.random.default_rng(3).integers(0, 256, (6, 8, 3), np.uint8)
     return cv2.resize(coarse, (160, 120), interpolation=cv2.INTER_LINEAR)
 
 
-def compressed(picture, extension, *options):
-    return cv2.imencode(extension, picture, options)[1].tobytes()
+def compressed(image, extension, *options):
+    return cv2.imencode(extension, image, options)[1].tobytes()
 
 
 @pytest.mark.parametrize('kind', [bytes, np.array, lambda data: array.array('B', data)])
-def test_jpeg(picture, kind):
-    data = compressed(picture, '.jpg', cv2.IMWRITE_JPEG_QUALITY, 98)
+def test_jpeg(image, kind):
+    data = compressed(image, '.jpg', cv2.IMWRITE_JPEG_QUALITY, 98)
     frame = decode_compressed(kind(bytearray(data)))
     assert frame.color_order == 'bgr'
-    assert frame.pixels.shape == picture.shape
-    assert np.abs(frame.pixels.astype(int) - picture).mean() < 2
+    assert frame.pixels.shape == image.shape
+    assert np.abs(frame.pixels.astype(int) - image).mean() < 2
 
 
-def test_gray_jpeg_fills_three_channels(picture):
-    frame = decode_compressed(compressed(picture[..., 0], '.jpg'))
-    assert frame.pixels.shape == picture.shape
+def test_gray_jpeg_fills_three_channels(image):
+    frame = decode_compressed(compressed(image[..., 0], '.jpg'))
+    assert frame.pixels.shape == image.shape
     assert (frame.pixels == frame.pixels[..., :1]).all()
 
 
@@ -295,15 +295,15 @@ def test_png_of_any_depth_becomes_eight_bit_bgr(channels, dtype):
 
 
 @pytest.mark.parametrize('extension', ['.bmp', '.tiff'])
-def test_other_lossless_formats(picture, extension):
-    frame = decode_compressed(compressed(picture, extension))
-    np.testing.assert_array_equal(frame.pixels, picture)
+def test_other_lossless_formats(image, extension):
+    frame = decode_compressed(compressed(image, extension))
+    np.testing.assert_array_equal(frame.pixels, image)
 
 
 @pytest.mark.parametrize('options', [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)])
 @pytest.mark.parametrize('kept', [0.01, 0.5, 0.99])
-def test_truncated_jpeg(picture, options, kept):
-    data = compressed(picture, '.jpg', *options)
+def test_truncated_jpeg(image, options, kept):
+    data = compressed(image, '.jpg', *options)
     data = data[:int(len(data) * kept)]
     with pytest.raises(FrameError) as caught:
         decode_compressed(data)
@@ -312,9 +312,9 @@ def test_truncated_jpeg(picture, options, kept):
         f'compressed image is cut off after {len(data)} bytes; it must reach its end marker')
 
 
-def test_end_of_a_thumbnail_is_not_the_end_of_the_jpeg(picture):
-    data = compressed(picture, '.jpg')
-    thumbnail = compressed(picture[::8, ::8], '.jpg')
+def test_end_of_a_thumbnail_is_not_the_end_of_the_jpeg(image):
+    data = compressed(image, '.jpg')
+    thumbnail = compressed(image[::8, ::8], '.jpg')
     segment = b'\xff\xe1' + (len(thumbnail) + 2).to_bytes(2, 'big') + thumbnail
     # Any number of 0xFF may stand before a marker.
     with_thumbnail = data[:2] + segment + b'\xff' + data[2:]
@@ -326,22 +326,22 @@ def test_end_of_a_thumbnail_is_not_the_end_of_the_jpeg(picture):
 
 
 @pytest.mark.parametrize('kept', [0.02, 0.5, 0.99])
-def test_truncated_png(picture, kept):
-    data = compressed(picture, '.png')
+def test_truncated_png(image, kept):
+    data = compressed(image, '.png')
     with pytest.raises(FrameError) as caught:
         decode_compressed(data[:int(len(data) * kept)])
     assert caught.value.reason == 'truncated'
 
 
 @pytest.mark.parametrize('extension', ['.jpg', '.png'])
-def test_padding_after_a_compressed_image_is_ignored(picture, extension):
-    data = compressed(picture, extension)
+def test_padding_after_a_compressed_image_is_ignored(image, extension):
+    data = compressed(image, extension)
     np.testing.assert_array_equal(
         decode_compressed(data + bytes(1000)).pixels, decode_compressed(data).pixels)
 
 
 @pytest.mark.parametrize('data', [b'', b'not an image', b'\x00' * 12 + b'\x89PNG'])
-def test_data_of_no_image_format(data):
+def test_data_in_no_image_format(data):
     with pytest.raises(FrameError) as caught:
         decode_compressed(data)
     assert caught.value.reason == 'compressed'
@@ -349,8 +349,8 @@ def test_data_of_no_image_format(data):
     assert data[:8].hex(' ') in str(caught.value)
 
 
-def test_damaged_png(picture):
-    data = bytearray(compressed(picture, '.png'))
+def test_damaged_png(image):
+    data = bytearray(compressed(image, '.png'))
     data[len(data) // 2] ^= 0x55
     with pytest.raises(FrameError) as caught:
         decode_compressed(data)
@@ -364,12 +364,12 @@ def test_compressed_image_that_is_too_large():
     assert str(caught.value) == 'width is 40000; it must be 1 to 32767'
 
 
-def test_orientation_tag_does_not_turn_the_pixels(picture):
-    # TIFF header, one entry: tag 0x0112, type short, one value: 6, a quarter turn.
+def test_orientation_tag_does_not_rotate_the_pixels(image):
+    # TIFF header, one entry: tag 0x0112, type short, one value: 6, rotated by 90 degrees.
     exif = b'Exif\0\0' + bytes.fromhex(
         '4d4d002a 00000008 0001 0112 0003 00000001 00060000 00000000')
-    data = compressed(picture, '.jpg')
+    data = compressed(image, '.jpg')
     segment = b'\xff\xe1' + (len(exif) + 2).to_bytes(2, 'big') + exif
-    turned = data[:2] + segment + data[2:]
-    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (160, 120, 3)
-    assert decode_compressed(turned).pixels.shape == (120, 160, 3)
+    rotated = data[:2] + segment + data[2:]
+    assert cv2.imdecode(np.frombuffer(rotated, np.uint8), cv2.IMREAD_COLOR).shape == (160, 120, 3)
+    assert decode_compressed(rotated).pixels.shape == (120, 160, 3)

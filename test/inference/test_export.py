@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Exported files, run by other runtimes, beside the network that they come from."""
+"""Exported files in other runtimes, compared with the original network."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +21,8 @@ from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.cli.main import main
-from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.inference.export import export_network, ExportedNetwork, SUFFIXES
+from lednet_ros.inference.options import ConfigurationError
 from lednet_ros.models import NETWORKS
 from lednet_ros.synthetic import StreetScene
 import numpy as np
@@ -56,7 +56,7 @@ def run_file(path: Path, images: NDArray[np.uint8], output: str) -> NDArray[Any]
     return interpreter.get_signature_runner()(images=images)[output]
 
 
-# Every format of every network; labels are found from scores in the same way for all of them.
+# Every format of every network; the step from logits to labels is the same for all of them.
 EXPORTS = [
     pytest.param(
         network,
@@ -75,7 +75,7 @@ EXPORTS = [
     EXPORTS,
     indirect=['content_of_each_network'],
 )
-def test_other_runtimes_give_the_same(
+def test_other_runtimes_compute_the_same(
     content: Checkpoint, tmp_path: Path, file_format: str, output: str
 ) -> None:
     for package in {'onnx': ('onnxscript', 'onnxruntime'), 'litert': ('litert_torch',)}.get(
@@ -98,7 +98,7 @@ def test_other_runtimes_give_the_same(
         assert np.abs(found - expected).max() < 1e-4 * np.ptp(expected)
 
 
-def test_bad_choices_are_named(small_content: Checkpoint, tmp_path: Path) -> None:
+def test_bad_options_are_named(small_content: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"must end with '\.onnx'"):
         export_network(small_content, 'test', tmp_path / 'a.xml', 'onnx')
     with pytest.raises(ConfigurationError, match="format is 'coreml'"):

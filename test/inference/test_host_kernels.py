@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of the compiled loops: parts of a frame, and what `test_postprocess` can't reach."""
+"""Tests of the compiled loops that `test_postprocess` can't reach."""
 
 import itertools
 import threading
@@ -23,18 +23,18 @@ import numpy as np
 import pytest
 
 
-def make_scores(h: int, w: int, classes: int, seed: int = 0) -> np.ndarray:
+def make_logits(h: int, w: int, classes: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 3, (h, w, classes)).astype(np.float32)
 
 
 @pytest.mark.parametrize('size', [(64, 96), (61, 33), (9, 7), (1, 1)])
-def test_rows_may_be_computed_in_parts(size: tuple[int, int]) -> None:
-    scores = make_scores(9, 12, 7)
+def test_rows_can_be_computed_in_parts(size: tuple[int, int]) -> None:
+    logits = make_logits(9, 12, 7)
     whole, parts = np.full(size, 77, np.uint8), np.full(size, 77, np.uint8)
-    choose_classes(0, size[0], scores, whole)
+    choose_classes(0, size[0], logits, whole)
     bounds = sorted({0, 1, size[0] // 3, size[0] // 2, size[0]})
     for first, last in itertools.pairwise(bounds):
-        choose_classes(first, last, scores, parts)
+        choose_classes(first, last, logits, parts)
     np.testing.assert_array_equal(parts, whole)
     assert whole.max() < 7
 
@@ -70,14 +70,14 @@ def test_an_error_in_a_part_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_scores_that_are_not_numbers_do_no_harm() -> None:
-    scores = np.full((3, 4, 5), np.nan, np.float32)
+    logits = np.full((3, 4, 5), np.nan, np.float32)
     labels = np.full((20, 30), 77, np.uint8)
-    choose_classes(0, 20, scores, labels)
+    choose_classes(0, 20, logits, labels)
     assert labels.max() < 5
 
 
 def test_ties_go_to_the_first_class() -> None:
-    scores = np.ones((3, 4, 5), np.float32)
+    logits = np.ones((3, 4, 5), np.float32)
     labels = np.full((20, 30), 77, np.uint8)
-    choose_classes(0, 20, scores, labels)
+    choose_classes(0, 20, logits, labels)
     assert set(labels.ravel()) == {0}

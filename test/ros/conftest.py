@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What tests of live nodes share."""
+"""Fixtures for tests of live nodes."""
 
 from collections.abc import Iterator
 import contextlib

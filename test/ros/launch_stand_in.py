@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-A stand-in for `launch` and `launch_ros`, which come with ROS 2 only and in no package registry.
+A stand-in for `launch` and `launch_ros`, which only ROS 2 contains, and no package registry.
 
 It has what `launch/segment.launch.py` and `launch/replay.launch.py` use, with the same names and
 parameters, and starts no process: `launch_file` returns the actions that would be run.

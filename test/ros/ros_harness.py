@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A real node, a real client and real DDS in one process, for the tests of this folder."""
+"""A node, a client and DDS in one process, for the tests of this folder."""
 
 from collections.abc import Callable
 import gc
@@ -37,7 +37,7 @@ def street(moment: float, width: int = 128, height: int = 96) -> NDArray[np.uint
 
 
 class Harness(NodeClient):
-    """The client of nodes in this process, and these nodes."""
+    """A client with nodes in its process."""
 
     def __init__(self, ros_node: Node, executor: SingleThreadedExecutor) -> None:
         super().__init__(ros_node, executor, cameras=(), outputs=())
@@ -49,7 +49,7 @@ class Harness(NodeClient):
         return node
 
     def node(self, start: bool = True, **parameters: Any) -> SegmentationNode:
-        """Make a segmentation node on the CPU; starts it unless told otherwise."""
+        """Make a segmentation node on the CPU and, by default, start it."""
         values = {'device': 'cpu', 'diagnostics_period': 0.1} | parameters
         node = SegmentationNode(
             parameter_overrides=[Parameter(name, value=value) for name, value in values.items()]
@@ -60,11 +60,11 @@ class Harness(NodeClient):
         return node
 
     def spin_until(self, condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:
-        """Spin until the condition holds; fails when it doesn't in time."""
+        """Spin until the condition holds; fail after the timeout."""
         return self.wait(condition, timeout)
 
     def publisher(self, kind: Any, topic: str, qos: Any = None) -> Any:
-        """Make a publisher of the client."""
+        """Make a publisher in the client's node."""
         return self.ros_node.create_publisher(kind, topic, qos or output_qos())
 
     def wait_outputs(self, node: SegmentationNode, topics: set[str]) -> None:
@@ -76,7 +76,7 @@ class Harness(NodeClient):
         return dict(node.cameras[camera].statistics.totals)
 
     def close(self) -> None:
-        """Destroy all nodes but the client's."""
+        """Destroy all nodes except the client's."""
         while self.nodes:
             self.executor.remove_node(self.nodes[-1])
             self.nodes.pop().destroy_node()

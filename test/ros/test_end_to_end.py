@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From recorded or synthetic frames through the live node to the same figures as offline."""
+"""Recorded and synthetic frames through the live node: the same metrics as offline."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ MINIMUM_STREET_MIOU = {
 
 
 def write_bag(path: Path, frames: Sequence[LabeledFrame]) -> None:
-    """Write frames and ground truth as a real rosbag2."""
+    """Write frames and ground truth to a rosbag2."""
     typestore = get_typestore(Stores.ROS2_JAZZY)
     with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
         topics = {
@@ -59,7 +59,7 @@ def write_bag(path: Path, frames: Sequence[LabeledFrame]) -> None:
 
 
 def play_in_step(harness: Harness, bag: Path, confusion: ConfusionMatrix) -> int:
-    """Play a bag's serialized messages, frame by frame, each when the one before is done."""
+    """Play a bag's serialized messages, each frame when the previous one is done."""
     labels = harness.collect(Image, LABELS)
     camera = harness.publisher(Image, 'image')
     harness.connect(camera)
@@ -121,8 +121,8 @@ def test_the_shipped_weights_segment_the_synthetic_street_through_dds(
     node = harness.node(checkpoint=checkpoint)
     labels = harness.collect(Image, LABELS)
     truths = harness.collect(Image, 'ground_truth')
-    # The street that the demo shows; training drew its streets from all seeds below 2**31.
-    # Nobody spins it: its timer stands still, and each frame waits for the one before.
+    # The street of the demo; training drew its streets from all seeds below 2**31.
+    # It is never spun, so its timer doesn't fire; each frame waits for the previous one.
     camera = SyntheticCamera(parameter_overrides=[Parameter('rate', value=2.0)])
     harness.connect(camera._image_publisher, camera._truth_publisher)
     harness.wait_outputs(node, {'labels'})

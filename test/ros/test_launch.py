@@ -49,7 +49,7 @@ service.include_launch_description(LaunchDescription([
 sys.exit(service.run())
 """
 
-# Stands for `ros2 bag play`, which no wheel brings: says what it is told and has played.
+# Stands for `ros2 bag play`, which no wheel contains: prints its arguments and ends.
 PLAYER = '#!/bin/sh\necho "player: $*"\n'
 
 
@@ -81,7 +81,7 @@ def write_bag(path: Path, kind: str, topics: Sequence[str]) -> Path:
 
 
 def launch(file: str, *arguments: str, until: str | None = None) -> tuple[int, str]:
-    """Launch, interrupt where a sign is given once it shows, and give exit code and output."""
+    """Launch, interrupt when `until` is printed, if given; return exit code and output."""
     with subprocess.Popen(
         [sys.executable, '-c', RUN, str(LAUNCH / file), *arguments],
         stdout=subprocess.PIPE,
@@ -182,7 +182,7 @@ def test_replay_plays_the_bag_to_the_active_node(checkpoint: Path, tmp_path: Pat
     assert 'finished cleanly' in after
 
 
-def test_replay_wants_a_single_image_topic(tmp_path: Path) -> None:
+def test_replay_needs_a_single_image_topic(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / 'bag', 'sensor_msgs/msg/Image', ['/left', '/right'])
     code, output = launch('replay.launch.py', f'bag:={bag}', 'rviz:=false')
     assert code == 1

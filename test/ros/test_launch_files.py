@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the launch files start, with a stand-in where launch_ros is missing."""
+"""Processes that the launch files start, with a stand-in where launch_ros is missing."""
 
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -99,7 +99,7 @@ def test_segment_starts_one_node_with_the_shipped_parameters() -> None:
     assert node.arguments == ['--ros-args', '--log-level', 'segmentation_node:=info']
 
 
-def test_segment_passes_every_argument_on(tmp_path: Path) -> None:
+def test_segment_passes_on_every_argument(tmp_path: Path) -> None:
     parameters = tmp_path / 'my.yaml'
     parameters.touch()
     rviz, node = segment(
@@ -155,9 +155,9 @@ def test_segment_takes_several_cameras() -> None:
     assert remapped['/segmentation_node/labels'] == '/segmentation_node/front/labels'
 
 
-def test_a_file_that_includes_segment_may_have_pushed_a_namespace() -> None:
+def test_namespace_pushed_by_an_including_file_is_kept() -> None:
     (node,) = segment(ros_namespace='/fleet', namespace='robot')
-    # launch_ros puts the pushed one before it.
+    # launch_ros prepends the pushed one.
     assert node.namespace == 'robot'
     assert node.arguments[-1] == 'fleet.robot.segmentation_node:=info'
 
@@ -179,7 +179,7 @@ def test_bad_arguments_are_named(arguments: dict[str, str], message: str) -> Non
         segment(**arguments)
 
 
-def test_the_profile_for_large_images_is_set_unless_the_user_has_one(
+def test_shipped_dds_profile_is_set_unless_the_user_has_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def set_variables() -> dict[str, str]:
@@ -198,7 +198,7 @@ def test_the_profile_for_large_images_is_set_unless_the_user_has_one(
 
 
 class Replay:
-    """What a launch of replay.launch.py starts and listens to."""
+    """A launch of replay.launch.py: the processes that it starts and the events it handles."""
 
     def __init__(self, **arguments: str) -> None:
         self.context = LaunchContext(arguments)
@@ -212,7 +212,7 @@ class Replay:
                 yield action.event_handler
 
     def log(self, text: bytes) -> list[Sequence[str]]:
-        """Let a process write to both outputs; return the commands that are started by it."""
+        """Let a process write to both outputs; return the commands that this starts."""
         started = []
         for handler in self.handlers(OnProcessIO):
             for react in (handler.on_stdout, handler.on_stderr):
@@ -235,11 +235,11 @@ def test_replay_plays_the_bag_once_the_node_is_active(tmp_path: Path) -> None:
     assert replay.log(b'loading weights') == []
     play = ['ros2', 'bag', 'play', str(bag), '--clock', '--delay', '1', '--rate', '1.0']
     assert replay.log(b"segmenting '/camera'") == [play]
-    # A second time, after the node was started again, it continues.
+    # When the node has been restarted, the bag continues.
     assert replay.log(b"segmenting '/camera'") == []
 
 
-def test_replay_passes_every_argument_on(tmp_path: Path) -> None:
+def test_replay_passes_on_every_argument(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / 'bag', COMPRESSED, '/jpeg', '/other')
     parameters = tmp_path / 'my.yaml'
     parameters.touch()

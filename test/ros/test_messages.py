@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Messages to frames and back, compared with cv_bridge where it can do the same."""
+"""Messages to frames and back, compared with cv_bridge where it supports the conversion."""
 
 import array
 import builtins
@@ -53,7 +53,7 @@ def random_image(encoding, pixel_bytes, *, padding=0, is_bigendian=0):
 
 
 def refused(decoder, msg):
-    """Return the error with which a message is refused."""
+    """Return the error that the decoder raises for a message."""
     with pytest.raises(FrameError) as caught:
         decoder(msg)
     return caught.value
@@ -66,7 +66,7 @@ def refused(decoder, msg):
 ])
 def test_same_pixels_as_cv_bridge(encoding, pixel_bytes, padding):
     cv_bridge = pytest.importorskip('cv_bridge')
-    # Always without padding: cv_bridge gives wrong pixels otherwise.
+    # Without padding, which cv_bridge gets wrong.
     reference = cv_bridge.CvBridge().imgmsg_to_cv2(random_image(encoding, pixel_bytes), 'bgr8')
     frame = messages.decode_image(random_image(encoding, pixel_bytes, padding=padding))
     order = slice(None, None, -1) if frame.color_order == 'rgb' else slice(None)
@@ -76,7 +76,7 @@ def test_same_pixels_as_cv_bridge(encoding, pixel_bytes, padding):
 @pytest.mark.parametrize('encoding, channels', [
     ('8UC1', 1), ('8UC3', 3), ('8UC4', 4), ('mono16', 1), ('rgb16', 3), ('bgra16', 4),
 ])
-def test_same_samples_as_cv_bridge_passes_through(encoding, channels):
+def test_same_samples_as_cv_bridge_without_conversion(encoding, channels):
     cv_bridge = pytest.importorskip('cv_bridge')
     msg = random_image(encoding, channels * (2 if '16' in encoding else 1))
     samples = cv_bridge.CvBridge().imgmsg_to_cv2(msg).reshape(HEIGHT, WIDTH, channels)
@@ -87,7 +87,7 @@ def test_same_samples_as_cv_bridge_passes_through(encoding, channels):
         np.broadcast_to(samples, (HEIGHT, WIDTH, max(channels, 3)))[..., :3])
 
 
-def test_byte_order_of_the_message_is_honoured():
+def test_byte_order_of_the_message_is_honored():
     little, big = (
         messages.decode_image(random_image('mono16', 2, is_bigendian=order)).pixels[..., 0]
         for order in (0, 1))
@@ -108,7 +108,7 @@ def test_empty_message():
     assert str(error) == 'height is 0; it must be 1 to 32767'
 
 
-def test_data_shorter_than_the_message_says():
+def test_data_shorter_than_declared():
     msg = random_image('rgb8', 3)
     msg.data = msg.data[:100]
     error = refused(messages.decode_image, msg)
@@ -125,7 +125,7 @@ def test_encodings_that_cv_bridge_cannot_convert_are_rejected(encoding, pixel_by
     assert 'cv_bridge' in str(error) and 'mono8' in str(error)
 
 
-def test_without_cv_bridge_the_error_says_so(monkeypatch):
+def test_missing_cv_bridge_is_named(monkeypatch):
     def failing_import(name, *args, **kwargs):
         if name == 'cv_bridge':
             raise ImportError('numpy.core.multiarray failed to import')
@@ -142,7 +142,7 @@ def test_without_cv_bridge_the_error_says_so(monkeypatch):
 
 @pytest.fixture
 def future_bridge(monkeypatch):
-    """Replace cv_bridge by one that knows an encoding 'depth16', of two samples a pixel."""
+    """Replace cv_bridge by one with an encoding 'depth16', two samples per pixel."""
     class CvBridge:
         result = np.full((HEIGHT, WIDTH, 3), 9, np.uint8)
         received = None
@@ -201,7 +201,7 @@ def test_result_of_cv_bridge_is_checked(future_bridge, result):
     ('rgb8; png compressed bgr8', 'bgr'), ('rgb8; png compressed rgb8', 'rgb'),
     ('mono8; png compressed mono8', 'bgr'),
 ])
-def test_format_of_a_compressed_image(layout, color_order):
+def test_color_order_from_the_format_of_a_compressed_image(layout, color_order):
     pixels = np.random.default_rng(2).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     encoded = cv2.imencode('.png', pixels)[1]
     frame = messages.decode_compressed_image(
@@ -245,7 +245,7 @@ def test_fill_image(header):
 
 def test_label_image_has_no_row_padding(header):
     labels = np.arange(35, dtype=np.uint8).reshape(5, 7)
-    # Every second column of a wider image: what is written must be packed all the same.
+    # Every second column of a wider image: the message must be packed nevertheless.
     strided = np.repeat(labels, 2, axis=1)[:, ::2]
     msg = Image()
     messages.fill_image(msg, strided, 'mono8', header)
@@ -341,13 +341,13 @@ def test_camera_info_of_a_smaller_image(info, header):
     assert scaled.roi == RegionOfInterest()
 
 
-def test_camera_info_of_the_same_size_is_equal(info, header):
+def test_camera_info_of_the_same_size_is_unchanged(info, header):
     info.header = header
     info.binning_x = info.binning_y = 1
     assert scale_camera_info(info, 2048, 1024, header) == info
 
 
-def test_camera_info_given_is_left_alone(info, header):
+def test_input_camera_info_is_not_modified(info, header):
     scaled = scale_camera_info(info, 512, 256, header)
     scaled.d[0] = 7.0
     assert (info.width, info.height, info.header.frame_id) == (2048, 1024, 'old')
@@ -375,7 +375,7 @@ def test_camera_info_with_a_region_of_interest(info, header):
     assert (scaled.k[0], scaled.k[4]) == (500, 252.5)
 
 
-def test_region_of_interest_is_exactly_the_image(info, header):
+def test_region_of_interest_has_exactly_the_size_of_the_image(info, header):
     # 61 / 7 * 7 is a little less than 61.
     info.roi = RegionOfInterest(width=7, height=7)
     scaled = scale_camera_info(info, 61, 61, header)

@@ -36,24 +36,24 @@ pytestmark = pytest.mark.ros
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_shipped_files_are_made_from_the_table() -> None:
+def test_shipped_files_are_generated_from_the_table() -> None:
     shipped = (ROOT / parameter_files.YAML_FILE).read_text(encoding='utf-8')
     assert shipped == parameter_files.format_yaml()
     document = (ROOT / parameter_files.DOCUMENT).read_text(encoding='utf-8')
     assert document == parameter_files.replace_table(document)
 
 
-def test_the_parameter_file_holds_every_default() -> None:
+def test_parameter_file_has_every_default() -> None:
     text = parameter_files.format_yaml()
     values = yaml.safe_load(text)['/**']['ros__parameters']
-    # An empty list has no type in a parameter file, so those are there as comments.
+    # An empty list has no type in a parameter file, so it is only a comment there.
     empty = {p.name for p in PARAMETERS if p.default == []}
     assert values == {p.name: p.default for p in PARAMETERS if p.name not in empty}
     assert all(f'# {name}: []' in text for name in empty)
     assert all(len(line) <= 99 for line in text.splitlines())
 
 
-def test_a_document_without_its_table_is_an_error() -> None:
+def test_document_without_its_table_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"docs/node\.md lacks '<!-- parameters -->'"):
         parameter_files.replace_table('# A page\n')
 
@@ -104,14 +104,14 @@ def test_bad_value_at_start_names_parameter_and_allowed_values(
     assert allowed in str(caught.value)
 
 
-def test_unknown_parameters_are_named_with_the_likely_one() -> None:
+def test_unknown_parameters_are_named_with_the_closest_one() -> None:
     sentences = unknown_parameters(['overlay_alhpa', 'checkpoint', 'use_sim_time', 'zebra'])
     assert len(sentences) == 2
     assert "'overlay_alpha'" in sentences[0]
     assert 'did you mean' not in sentences[1]
 
 
-def test_a_misspelt_parameter_is_logged(
+def test_misspelled_parameter_is_logged(
     harness: Harness, capfd: pytest.CaptureFixture[str]
 ) -> None:
     harness.node(start=False, overlay_alhpa=0.3)

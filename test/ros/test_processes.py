@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The executables as processes: how they end, and what a bad configuration looks like."""
+"""The executables as processes: signals, exit codes and configuration errors."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,14 +27,14 @@ import pytest
 pytestmark = pytest.mark.ros
 
 NODE = 'lednet_ros.ros.segmentation_node'
-# The node promises to end within 2 s; a busy machine gets more before the test gives up.
+# The node must end within 2 s; a busy machine gets more time.
 EXIT_TIMEOUT = 60
 
 
 def start(
     module: str, *arguments: str, options: Sequence[str] = ()
 ) -> 'subprocess.Popen[str]':
-    """Start a module as its executable does; options are the interpreter's."""
+    """Start a module like its executable, with options for the interpreter."""
     command = [sys.executable, *options, '-m', 'lednet_ros.ros.process', module]
     return subprocess.Popen(
         [*command, '--ros-args', *arguments],
@@ -45,7 +45,7 @@ def start(
 
 
 def read_until(process: 'subprocess.Popen[str]', sign: str) -> None:
-    """Read what a process writes until a line has the sign."""
+    """Read the output of a process until the sign appears."""
     assert process.stdout is not None
     output = ''
     while sign not in output:
@@ -55,7 +55,7 @@ def read_until(process: 'subprocess.Popen[str]', sign: str) -> None:
 
 
 def end_with_signals(process: 'subprocess.Popen[str]', number: signal.Signals) -> None:
-    """Send a signal again and again until the process has ended, which must be cleanly."""
+    """Send a signal repeatedly until the process ends; check that it ends cleanly."""
     output: list[str] = []
     reader = threading.Thread(target=lambda: output.append(process.stdout.read()))
     reader.start()
@@ -84,8 +84,8 @@ def test_signals_end_the_process_cleanly(
 
 
 @pytest.mark.parametrize('package', ['numpy', 'torch', 'openvino'])
-def test_signals_end_a_process_that_still_imports(package: str, checkpoint: Path) -> None:
-    # The last one is imported when the node is configured.
+def test_signals_end_a_process_during_imports(package: str, checkpoint: Path) -> None:
+    # openvino is imported when the node is configured.
     pytest.importorskip(package)
     with start(NODE, '-p', f'checkpoint:={checkpoint}', options=['-X', 'importtime']) as process:
         read_until(process, f' {package}')
@@ -100,17 +100,17 @@ def test_signals_end_a_process_that_still_imports(package: str, checkpoint: Path
         (['-p', 'device:=abacus'], 'abacus'),
     ],
 )
-def test_a_bad_configuration_ends_with_one_clear_error(arguments: list[str], named: str) -> None:
+def test_bad_configuration_ends_with_one_error(arguments: list[str], named: str) -> None:
     with start(NODE, *arguments) as process:
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     assert 'Traceback' not in output
-    # Fast DDS may have said something of its own.
+    # Fast DDS may have logged messages, too.
     assert len([line for line in output.splitlines() if named in line]) == 1
     assert len([line for line in output.splitlines() if 'error' in line.lower()]) == 1
 
 
-def test_spinning_adds_nothing_to_the_future_that_ends_a_node() -> None:
+def test_spinning_adds_no_callbacks_to_the_exit_code() -> None:
     script = """
 import sys
 from lednet_ros.ros.process import run_node

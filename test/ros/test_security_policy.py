@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The SROS 2 policy names what the live node has in the graph, no more and no less."""
+"""The SROS 2 policy allows exactly the topics and services of the live node."""
 
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,12 @@ pytestmark = pytest.mark.ros
 
 POLICY = Path(__file__).parents[2] / 'config' / 'sros2_policy.xml'
 NODE = '/segmentation_node'
-# Needs vision_msgs; with use_sim_time only.
+# Only with vision_msgs; only with use_sim_time.
 OPTIONAL = {('publish', f'{NODE}/label_info'), ('subscribe', '/clock')}
 
 
 def allowed() -> set[tuple[str, str]]:
-    """Return what the policy allows, with whole names."""
+    """Return the actions that the policy allows, with full names."""
     found = set()
     for group in ElementTree.parse(POLICY).getroot().iter():
         for action in ('subscribe', 'publish', 'reply'):

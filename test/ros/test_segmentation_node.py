@@ -50,7 +50,6 @@ pytestmark = pytest.mark.ros
 NODE = '/segmentation_node'
 STAMP = 1_600_000_000_123_456_789
 PUBLISH_PERIOD = 0.1
-# The node repeats a warning no sooner.
 
 
 def test_every_image_output_equals_the_segmenter(harness: Harness, checkpoint: Any) -> None:
@@ -142,12 +141,12 @@ def test_compressed_input_follows_the_remapped_base_topic(
 
 
 def publish_until(harness: Harness, camera: Any, message: Any, results: list[Any]) -> None:
-    """Publish a message at the pace of a camera, again and again, until a result arrives."""
+    """Publish a message repeatedly, at the rate of a camera, until a result arrives."""
     next_due = 0.0
 
     def arrived() -> bool:
         nonlocal next_due
-        # Without a pace, this thread would keep Python's lock from the node's worker.
+        # Faster, this thread would keep Python's lock from the node's worker.
         if time.perf_counter() >= next_due:
             camera.publish(message)
             next_due = time.perf_counter() + PUBLISH_PERIOD
@@ -178,7 +177,7 @@ def test_camera_info_is_scaled_to_the_labels(harness: Harness, checkpoint: Any) 
     assert infos[0].header == sent.header
 
 
-def test_nothing_is_computed_that_nobody_receives(harness: Harness, checkpoint: Any) -> None:
+def test_outputs_without_subscribers_are_not_computed(harness: Harness, checkpoint: Any) -> None:
     node = harness.node(checkpoint=str(checkpoint))
     calls: list[Wanted] = []
     run = node._segmenter.run
@@ -219,12 +218,12 @@ def test_several_cameras_share_the_network(harness: Harness, checkpoint: Any) ->
     for index, name in enumerate(names):
         expected = segmenter.segment([frames[name]]).labels[0]
         assert labels[name][0].header.stamp.nanosec == (STAMP + index) % 10**9
-        # A batch may sum in another order than a single frame: near ties may differ.
+        # A batch may sum in another order than a single frame, which decides near ties.
         assert (pixels_of(labels[name][0]) == expected).mean() > 0.999
 
 
 def broken(kind: str) -> Image:
-    """Make a frame with one fault."""
+    """Return an image message with one fault."""
     message = image_message(street(0.0), 'rgb8', STAMP)
     if kind == 'encoding':
         message.encoding = 'rainbow8'
@@ -239,13 +238,13 @@ def broken(kind: str) -> Image:
 
 @pytest.fixture
 def endless_throttle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a warning show once only, however slow the machine is."""
+    """Log each warning only once, however slow the machine is."""
     monkeypatch.setattr(health, 'LOG_PERIOD', float('inf'))
 
 
 @pytest.mark.usefixtures('endless_throttle')
 @pytest.mark.parametrize('kind', ['encoding', 'step', 'truncated', 'size'])
-def test_a_bad_frame_is_dropped_counted_and_survived(
+def test_bad_frame_is_dropped_and_counted(
     harness: Harness, checkpoint: Any, kind: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     node = harness.node(checkpoint=str(checkpoint))
@@ -266,12 +265,12 @@ def test_a_bad_frame_is_dropped_counted_and_survived(
 
 
 def check_throttled(log: str, warning: str, start: float) -> None:
-    """Check that a warning stands once in the log, or once for each period since start."""
+    """Check that a warning is logged once, or once per period since start."""
     periods = (time.perf_counter() - start) // health.LOG_PERIOD
     assert 1 <= log.count(warning) <= 1 + periods
 
 
-def test_half_a_jpeg_is_dropped_and_survived(harness: Harness, checkpoint: Any) -> None:
+def test_truncated_jpeg_is_dropped_and_counted(harness: Harness, checkpoint: Any) -> None:
     node = harness.node(checkpoint=str(checkpoint), image_transport='compressed')
     labels = harness.collect(Image, f'{NODE}/labels')
     camera = harness.publisher(CompressedImage, 'image/compressed')
@@ -290,13 +289,13 @@ def test_half_a_jpeg_is_dropped_and_survived(harness: Harness, checkpoint: Any) 
     assert sum(count for key, count in totals.items() if key.startswith('rejected:')) == 2
 
 
-def test_the_newest_frame_replaces_an_unprocessed_one(harness: Harness, checkpoint: Any) -> None:
+def test_newest_frame_replaces_an_unprocessed_one(harness: Harness, checkpoint: Any) -> None:
     node = harness.node(checkpoint=str(checkpoint))
     labels = harness.collect(Image, f'{NODE}/labels')
     camera = harness.publisher(Image, 'image')
     harness.connect(camera)
     harness.wait_outputs(node, {'labels'})
-    # Stop the worker by occupying its only two outboxes' queue: nothing is processed meanwhile.
+    # Without a free outbox, the worker waits and nothing is processed.
     taken = [node.cameras[0]._free.get() for _ in range(2)]
     for index in range(6):
         camera.publish(image_message(street(float(index)), 'rgb8', STAMP + index))
@@ -385,7 +384,7 @@ def test_max_rate_skips_frames_and_counts_them(harness: Harness, checkpoint: Any
         ({'cameras': ['my camera']}, 'my camera'),
     ],
 )
-def test_a_bad_configuration_stops_at_configure(
+def test_bad_configuration_fails_at_configure(
     harness: Harness,
     checkpoint: Any,
     capfd: pytest.CaptureFixture[str],
@@ -399,7 +398,7 @@ def test_a_bad_configuration_stops_at_configure(
     log = capfd.readouterr().err
     assert log.count('not configured:') == 1
     assert named in log
-    # Nothing is half done: put right, the same node configures.
+    # After a correction, the same node can be configured.
     good = {'checkpoint': str(checkpoint), 'device': 'cpu', 'input_size': [0, 0], 'label_map': ''}
     good |= {'overlay_classes': ['road'], 'cameras': ['front']}
     results = node.set_parameters([Parameter(name, value=value) for name, value in good.items()])
@@ -407,7 +406,7 @@ def test_a_bad_configuration_stops_at_configure(
     assert node.start()
 
 
-def test_lifecycle_rounds_leave_nothing_behind(harness: Harness, checkpoint: Any) -> None:
+def test_lifecycle_cycles_leave_no_topics(harness: Harness, checkpoint: Any) -> None:
     node = harness.node(checkpoint=str(checkpoint))
 
     def topics() -> int:
@@ -442,7 +441,7 @@ def test_qos_overrides_are_honored(harness: Harness, checkpoint: Any) -> None:
     assert subscription.qos_profile.depth == 7
 
 
-def test_an_incompatible_qos_is_logged_with_the_remedy(
+def test_incompatible_qos_is_logged_with_the_remedy(
     harness: Harness, checkpoint: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     harness.node(
@@ -461,7 +460,7 @@ def test_an_incompatible_qos_is_logged_with_the_remedy(
     assert 'qos_overrides./image.subscription.reliability' in log
 
 
-def test_diagnostics_tell_rates_latency_and_counts(harness: Harness, checkpoint: Any) -> None:
+def test_diagnostics_report_rates_latency_and_counts(harness: Harness, checkpoint: Any) -> None:
     node = harness.node(checkpoint=str(checkpoint))
     labels = harness.collect(Image, f'{NODE}/labels')
     diagnostics = harness.collect(DiagnosticArray, '/diagnostics')
@@ -501,7 +500,7 @@ def test_works_with_simulated_time(harness: Harness, checkpoint: Any) -> None:
     clock.publish(tick)
     harness.spin_until(lambda: node.get_clock().now().nanoseconds == 1234 * 10**9)
     publish_until(harness, camera, image_message(street(0.0), 'rgb8', 1234 * 10**9), labels)
-    # The clock stands still, yet diagnostics continue, with simulated stamps.
+    # The clock doesn't advance, but diagnostics continue, with simulated stamps.
     count = len(diagnostics)
     harness.spin_until(lambda: len(diagnostics) >= count + 2)
     assert diagnostics[-1].header.stamp.sec == 1234
@@ -510,7 +509,7 @@ def test_works_with_simulated_time(harness: Harness, checkpoint: Any) -> None:
 def test_label_info_is_latched_where_vision_msgs_is_installed(
     harness: Harness, checkpoint: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stand-in for vision_msgs, which has no wheel: String carries the names."""
+    """Replace vision_msgs, which has no wheel: a String carries the names."""
 
     class FakeLabelInfo(String):
 
@@ -535,7 +534,7 @@ def test_label_info_is_latched_where_vision_msgs_is_installed(
 
 
 class FailingBackend:
-    """Raises so many times in all its instances together, then gives class 1 everywhere."""
+    """Raises the errors of a list that all instances share, then returns class 1 everywhere."""
 
     def __init__(self, fail: list[Exception]) -> None:
         self._fail = fail
@@ -548,7 +547,7 @@ class FailingBackend:
 
 
 def failing_node(harness: Harness, checkpoint: Any, fail: list[Exception]) -> Any:
-    """Return an active node whose backend raises what is in the list when it comes there."""
+    """Return an active node whose backend raises the errors in the list, one per batch."""
     node = harness.node(start=False, checkpoint=str(checkpoint), autostart=False)
 
     def make_backend() -> FailingBackend:
@@ -560,7 +559,7 @@ def failing_node(harness: Harness, checkpoint: Any, fail: list[Exception]) -> An
 
 
 @pytest.mark.usefixtures('endless_throttle')
-def test_a_batch_is_tried_again_on_a_fresh_backend(
+def test_batch_is_retried_on_a_fresh_backend(
     harness: Harness, checkpoint: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fail: list[Exception] = []
@@ -579,7 +578,7 @@ def test_a_batch_is_tried_again_on_a_fresh_backend(
     check_throttled(capfd.readouterr().err, 'device lost', start)
 
 
-def test_a_backend_that_fails_twice_leaves_the_node_unconfigured(
+def test_two_backend_failures_leave_the_node_unconfigured(
     harness: Harness, checkpoint: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fail: list[Exception] = []
@@ -599,14 +598,14 @@ def test_a_backend_that_fails_twice_leaves_the_node_unconfigured(
     assert statuses[0].status[0].level == DiagnosticStatus.ERROR
     assert 'no memory left' in statuses[0].status[0].message
     assert 'failed on two backends' in capfd.readouterr().err
-    # As good as new.
+    # The node can be started again.
     assert node.start()
     harness.connect(camera)
     publish_until(harness, camera, image_message(street(0.0), 'rgb8', STAMP), labels)
 
 
 @pytest.mark.parametrize('place', ['decode', 'fill', 'publish'])
-def test_a_frame_that_fails_elsewhere_is_counted_and_survived(
+def test_frame_that_fails_outside_the_network_is_counted(
     harness: Harness, checkpoint: Any, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     node = harness.node(checkpoint=str(checkpoint))
@@ -652,7 +651,7 @@ def test_frames_left_at_a_deactivation_are_counted(harness: Harness, checkpoint:
     assert totals['processed'] + totals['dropped'] == totals['received'] == 3
 
 
-def test_an_error_in_a_transition_is_named_and_leaves_nothing(
+def test_error_in_a_transition_is_logged_and_leaves_no_topics(
     harness: Harness, checkpoint: Any, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -665,7 +664,7 @@ def test_an_error_in_a_transition_is_named_and_leaves_nothing(
         create = getattr(node, method)
 
         def maybe(kind: Any, topic: str, *rest: Any, **options: Any) -> Any:
-            # As Fast DDS does under SROS 2.
+            # Like Fast DDS under SROS 2.
             if topic.endswith(forbidden):
                 raise RuntimeError(f'{topic} not found in allow rule')
             return create(kind, topic, *rest, **options)
@@ -690,7 +689,7 @@ def test_an_error_in_a_transition_is_named_and_leaves_nothing(
 
 @pytest.mark.parametrize('content', [b'', b'not a checkpoint', b'\x80\x04.'])
 @pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
-def test_a_wrong_checkpoint_stops_at_configure(
+def test_unreadable_checkpoint_fails_at_configure(
     harness: Harness,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -706,7 +705,7 @@ def test_a_wrong_checkpoint_stops_at_configure(
     assert str(path) in log
 
 
-def test_the_network_is_warm_before_activation(harness: Harness, checkpoint: Any) -> None:
+def test_network_is_warmed_up_before_activation(harness: Harness, checkpoint: Any) -> None:
     node = harness.node(start=False, checkpoint=str(checkpoint), cameras=['front', 'rear'])
     sizes: list[int] = []
     segment = Segmenter.segment
@@ -742,7 +741,7 @@ def test_two_nodes_share_a_process_and_an_executor(harness: Harness, checkpoint:
     assert [m[0].header.stamp.nanosec - STAMP % 10**9 for m in received.values()] == [0, 1]
 
 
-def test_a_node_that_gives_up_leaves_its_process_alone(
+def test_node_that_gives_up_does_not_end_its_process(
     harness: Harness, checkpoint: Any
 ) -> None:
     node = harness.node(start=False, checkpoint=str(checkpoint))

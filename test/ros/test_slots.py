@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Newest frame only, one slot per camera."""
+"""Tests of the slots: only the newest frame, one slot per camera."""
 
 import threading
 
@@ -22,7 +22,7 @@ import pytest
 pytestmark = pytest.mark.ros
 
 
-def test_a_new_frame_replaces_an_unprocessed_one_of_its_camera_only() -> None:
+def test_new_frame_replaces_only_an_unprocessed_one_of_its_camera() -> None:
     slots = FrameSlots(2)
     assert not slots.put(Arrival(0, 'old', 0.0))
     assert not slots.put(Arrival(1, 'other', 0.0))
@@ -43,7 +43,7 @@ def test_take_waits_for_a_frame() -> None:
     assert len(taken) == 1
 
 
-def test_close_ends_the_waiting_and_discards_frames() -> None:
+def test_close_ends_the_wait_and_drops_later_frames() -> None:
     slots = FrameSlots(1)
     taken: list[object] = []
     thread = threading.Thread(target=lambda: taken.append(slots.take()))

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Counters and percentiles of the diagnostics."""
+"""Tests of the counters and percentiles of the diagnostics."""
 
 import math
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The synthetic camera publishes exactly what the street renders."""
+"""The synthetic camera publishes exactly the rendered street."""
 
 from lednet_ros.ros.synthetic_camera import SyntheticCamera
 from lednet_ros.synthetic import StreetScene
@@ -47,7 +47,7 @@ def test_frames_truth_and_camera_info_belong_together(harness: Harness, encoding
     scene = StreetScene(96, 64, seed=seed)
     truth_by_stamp = {str(message.header): message for message in truths}
     first = images[0]
-    # Discovery may cost the first frames: find where the sequence begins.
+    # Discovery may take the first frames: find the first one that arrived.
     rendered = [scene.render(index / rate) for index in range(60)]
     pixels = np.frombuffer(first.data, np.uint8).reshape(64, 96, 3)
     shown = pixels if encoding == 'rgb8' else pixels[..., ::-1]
