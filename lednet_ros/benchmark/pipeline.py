@@ -92,7 +92,6 @@ class EagerStep(EagerModule):
             self.network.fold_batch_norm()
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.network.to(memory_format=self.layout)  # type: ignore[call-overload]
-        self.visible = np.full(256, 255, np.uint8)
 
     @torch.inference_mode()
     def __call__(self, frame: Pixels) -> tuple[Pixels, Pixels]:
@@ -102,7 +101,7 @@ class EagerStep(EagerModule):
         labels = np.empty(frame.shape[:2], np.uint8)
         overlay = np.empty_like(frame)
         classify_on_host(logits, 0.0, labels, None)
-        blend(frame, labels, self.palette, 0.5, self.visible, overlay)
+        blend(frame, labels, self.palette, 0.5, np.full(256, 255, np.uint8), overlay)
         return labels, overlay
 
 
@@ -308,9 +307,8 @@ class _Judge:
             size = frame.shape[:2]
             self.expected['frame'].append(_best(logits, size))
             labels, margins = _best(logits, checkpoint.input_size)
-            self.expected['input'].append(
-                (resize_nearest(labels, size), resize_nearest(margins, size))
-            )
+            resized = resize_nearest(labels, size), resize_nearest(margins, size)
+            self.expected['input'].append(resized)
 
     def agreement(self, pipeline: Pipeline, configuration: Configuration) -> float:
         """Compute the fraction of clear pixels with the correct label."""
