@@ -55,7 +55,6 @@ PEAK_FACTOR = 1.1
 LOWEST_PEAK = 0.5
 
 # The soak's table has a row for each minute, or for each tenth of a shorter run.
-CHUNK_SECONDS = 60.0
 FEWEST_CHUNKS = 10
 # Caches and the allocator's free lists fill during this fraction of the chunks.
 SETTLING = 0.2
@@ -187,9 +186,8 @@ def run_node(
             with live_node(session, namespace, frames, parameters, stand_in) as client:
                 start = round(time.perf_counter() - started, 2)
                 for rate in RATES:
-                    measured = measure(client, rate, seconds, name)
-                    measured['start_to_first_result_s'] = start
-                    rows.append({'name': name, 'rate': rate, **measured})
+                    row = {'name': name, 'rate': rate, **measure(client, rate, seconds, name)}
+                    rows.append(row | {'start_to_first_result_s': start})
                 peaks[name] = find_peak(client, seconds)
     setup |= {'outputs': list(OUTPUTS), 'seconds': seconds}
     return make_report('node', rows, **setup, peak_fps=peaks)
@@ -348,7 +346,7 @@ def run_soak(
         live_node(session, '/ours', frames, parameters) as client,
     ):
         done = 0
-        chunks = max(FEWEST_CHUNKS, round(60 * minutes / CHUNK_SECONDS))
+        chunks = max(FEWEST_CHUNKS, round(minutes))
         for _ in tqdm(range(chunks), desc='soak', unit='row'):
             # The client's record of all parts would grow to a measurable size.
             client.passages.clear()

@@ -102,8 +102,8 @@ def encoding_changes(probe: Probe, times: int) -> None:
     }
 
     def make(number: int) -> Image:
-        encoding, width = list(encodings.items())[number % len(encodings)]
-        message = probe.make(np.zeros((96, 128, width) if width > 1 else (96, 128), np.uint8))
+        encoding, channels = list(encodings.items())[number % len(encodings)]
+        message = probe.make(np.zeros((96, 128, channels), np.uint8))
         message.encoding = encoding
         return message
 
@@ -183,6 +183,8 @@ def two_publishers(probe: Probe, times: int) -> None:
         stack.callback(node.destroy_node)
         second = node.create_publisher(Image, f'{probe.namespace}/image', 1)
         probe.connect(second)
+        # This frame may get lost: the node's side may connect later.
+        probe.settle([probe.send(probe.make(), 0, expected=False, by=second)])
         for stamp in range(1, times + 1):
             message = probe.make()
             message.header.stamp.nanosec = stamp
@@ -464,18 +466,17 @@ def busy_domain(probe: Probe, times: int) -> str:
 
 def bad_frames(probe: Probe, times: int) -> str:
     """Send unusable frames and good ones, interleaved; each rejection must be counted."""
-    kinds: dict[str, dict[str, Any]] = {
-        'encoding': {'encoding': '32FC7'},
-        'size': {'width': 0},
-        'step': {'step': 5},
-        'truncated': {'height': 2000},
-    }
+    kinds: list[tuple[str, str, Any]] = [
+        ('encoding', 'encoding', '32FC7'),
+        ('size', 'width', 0),
+        ('step', 'step', 5),
+        ('truncated', 'height', 2000),
+    ]
     for number in range(times):
-        reason, change = list(kinds.items())[number % len(kinds)]
+        reason, field, value = kinds[number % len(kinds)]
         before = probe.counters().get(f'rejected:{reason}', 0)
         message = probe.make()
-        for name, value in change.items():
-            setattr(message, name, value)
+        setattr(message, field, value)
         probe.publish(message, expected=False)
         probe.wait(lambda r=reason, b=before: probe.counters().get(f'rejected:{r}') == b + 1)
         probe.recover()
