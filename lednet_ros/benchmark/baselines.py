@@ -70,7 +70,7 @@ class EagerModule:
     checkpoint
         The network.
     device
-        Where it runs.
+        Its device.
     at_frame_size
         Upsample the logits to the frame's size. By default the module upsamples them to the
         network's input size and the labels are resized, which is cheaper.

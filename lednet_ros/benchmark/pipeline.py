@@ -47,7 +47,7 @@ MARGIN = {'fp32': 1e-2, 'fp16': 1e-2, 'bf16': 2e-1, 'int8': 5e-1}
 # Fraction of clear pixels that must get eager's label for a configuration to be correct.
 AGREEMENT = 0.999
 # Backends and precisions of the package that are measured, by device.
-WAYS = {
+VARIANTS = {
     'cpu': (
         ('torch_eager', 'fp32'), ('torch_eager', 'bf16'), ('openvino', 'fp32'),
         ('openvino', 'bf16'), ('openvino', 'int8'),
@@ -62,7 +62,7 @@ WAYS = {
 @dataclass(frozen=True)
 class Configuration:
     """
-    One way to run the network.
+    A way to run the network.
 
     Attributes
     ----------
@@ -196,7 +196,7 @@ def run_pipeline(
 
 def list_configurations(checkpoint: Checkpoint, device: str, threads: int) -> list[Configuration]:
     """
-    List the ways to run a network on a device, the plain ones first.
+    List the configurations for a device, the plain ones first.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def list_configurations(checkpoint: Checkpoint, device: str, threads: int) -> li
         ):
             step = partial(EagerStep, checkpoint, folded=folded, channels_last=channels_last)
             found.append(Configuration(name, step))
-    return found + [package(*way) for way in WAYS[device]]
+    return found + [package(*variant) for variant in VARIANTS[device]]
 
 
 def _segment(segmenter: Segmenter, frame: Pixels) -> tuple[Pixels, Pixels]:

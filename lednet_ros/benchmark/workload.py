@@ -50,27 +50,27 @@ def widen(checkpoint: Checkpoint, classes: int) -> Checkpoint:
         `classes` is below the checkpoint's number of classes.
 
     """
-    own = checkpoint.label_map.num_classes
-    if classes < own:
-        raise ValueError(f'classes is {classes}; it must be {own}, as in the checkpoint, or more')
-    original = torch.arange(classes) % own
-    copied = torch.arange(classes) >= own
+    base = checkpoint.label_map.num_classes
+    if classes < base:
+        raise ValueError(f'classes is {classes}; it must be {base}, as in the checkpoint, or more')
+    original = torch.arange(classes) % base
+    copied = torch.arange(classes) >= base
     state = dict(checkpoint.state_dict)
     for name, tensor in checkpoint.state_dict.items():
         # Tensors with an entry for each class.
-        if name.startswith(LEDNet.HEADS) and tensor.ndim and len(tensor) == own:
+        if name.startswith(LEDNet.HEADS) and tensor.ndim and len(tensor) == base:
             state[name] = tensor = tensor[original].float()
             # Scale and shift of the last normalization; ReLU keeps the factor.
             if name.endswith(('.conv.1.weight', '.conv.1.bias')):
                 tensor[copied] *= COPY_SCALE
     labels = checkpoint.label_map.labels
     more = tuple(
-        Label(f'{labels[k % own].name}_{k // own}', labels[k % own].color, 'copy', (k,))
-        for k in range(own, classes)
+        Label(f'{labels[k % base].name}_{k // base}', labels[k % base].color, 'copy', (k,))
+        for k in range(base, classes)
     )
     return replace(
         checkpoint,
-        label_map=LabelMap(checkpoint.label_map.name, labels[:own] + more),
+        label_map=LabelMap(checkpoint.label_map.name, labels[:base] + more),
         state_dict=state,
     )
 

@@ -149,7 +149,7 @@ class NodeProcess:
         fields = Path(f'/proc/{self.pid}/stat').read_text().rpartition(')')[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
-    def resources(self) -> dict[str, float]:
+    def resources(self) -> dict[str, Any]:
         """Return resident memory, `rss_mib`, and the number of `threads` and of open `files`."""
         folder = Path(f'/proc/{self.pid}')
         pages = int((folder / 'statm').read_text().split()[1])
@@ -193,8 +193,8 @@ def image_message(pixels: NDArray[Any], encoding: str, stamp: int = 0) -> Image:
 
     """
     message = Image()
-    samples = np.ascontiguousarray(pixels)
-    data = samples.reshape(*samples.shape[:2], -1).view(np.uint8)
+    pixels = np.ascontiguousarray(pixels)
+    data = pixels.reshape(*pixels.shape[:2], -1).view(np.uint8)
     fill_image(message, data, encoding, Header(frame_id='camera'))
     set_stamp(message, stamp)
     return message

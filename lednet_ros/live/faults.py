@@ -86,7 +86,7 @@ def camera_vanishes(probe: Probe, times: int) -> None:
 
 
 def size_changes(probe: Probe, times: int) -> None:
-    """Change the size from frame to frame, also to odd ones."""
+    """Change the size with every frame, including odd sizes."""
     sizes = [(96, 128), (97, 131), (48, 64), (1, 1), (240, 320), (3, 500)]
     for number in range(times):
         size = sizes[number % len(sizes)]
@@ -96,7 +96,7 @@ def size_changes(probe: Probe, times: int) -> None:
 
 
 def encoding_changes(probe: Probe, times: int) -> None:
-    """Change the encoding from frame to frame."""
+    """Change the encoding with every frame."""
     encodings = {
         'bgr8': 3, 'rgb8': 3, 'mono8': 1, 'bgra8': 4, 'yuv422': 2, 'bayer_rggb8': 1, 'mono16': 2,
     }
@@ -111,7 +111,7 @@ def encoding_changes(probe: Probe, times: int) -> None:
 
 
 def frame_id_changes(probe: Probe, times: int) -> None:
-    """Change the frame id of every frame."""
+    """Change the frame id with every frame."""
     for number in range(times):
         message = probe.make()
         message.header = Header(frame_id=f'camera/{number}')
