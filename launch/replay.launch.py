@@ -34,7 +34,7 @@ from launch.substitutions import LaunchConfiguration
 
 SHARE = Path(__file__).absolute().parents[1]
 
-# What the node logs when it is active. Its transition event could come before launch listens.
+# The node logs this when it is active. Launch could miss its transition event.
 READY = b'segmenting '
 
 
@@ -55,7 +55,7 @@ def make_actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
     bag = Path(value('bag')).expanduser()
     topic, kind = find_image_topic(bag, value('image') or None)
-    # The delay is for the discovery between player and node.
+    # The delay lets player and node discover each other.
     command = ['ros2', 'bag', 'play', str(bag), '--clock', '--delay', '1', '--rate', value('rate')]
     if value('loop').lower() == 'true':
         command.append('--loop')
@@ -76,7 +76,7 @@ def make_actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
     return [
         RegisterEventHandler(OnProcessExit(on_exit=shut_down)),
-        # Loading the network takes seconds, in which a short bag would be over.
+        # Loading the network takes seconds: a short bag would end before.
         RegisterEventHandler(OnProcessIO(on_stdout=start_player, on_stderr=start_player)),
         IncludeLaunchDescription(
             PythonLaunchDescriptionSource(str(SHARE / 'launch' / 'segment.launch.py')),
@@ -86,7 +86,7 @@ def make_actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def shut_down(event: ProcessExited, context: LaunchContext) -> EmitEvent | None:
-    """End the launch with the bag, with rviz or with a node that can't work."""
+    """End the launch when the bag, rviz or the node ends."""
     if context.is_shutdown:
         return None
     return EmitEvent(event=Shutdown(reason=f'{event.process_name} has ended'))
@@ -97,7 +97,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             DeclareLaunchArgument('bag', description='Folder or file of a rosbag2.'),
-            DeclareLaunchArgument('rate', default_value='1.0', description='Playing speed.'),
+            DeclareLaunchArgument('rate', default_value='1.0', description='Playback speed.'),
             DeclareLaunchArgument(
                 'loop',
                 default_value='false',

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Start segmentation_node, and rviz if asked for: ros2 launch lednet_ros segment.launch.py."""
+"""Start segmentation_node, optionally with rviz: ros2 launch lednet_ros segment.launch.py."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
-# Nothing of the package is imported: ros2 launch may run on another Python than the node.
+# The package is not imported: ros2 launch may run on another Python than the node.
 CONFIG = Path(__file__).absolute().parents[1] / 'config'
 
 RESPAWN_DELAY = 2.0
@@ -41,7 +41,7 @@ ARGUMENTS = (
     DeclareLaunchArgument(
         'image',
         default_value='image',
-        description="Image topic; one that ends with '/compressed' is taken as compressed.",
+        description="Image topic; one that ends with '/compressed' is received compressed.",
     ),
     DeclareLaunchArgument(
         'image_transport',
@@ -81,7 +81,7 @@ ARGUMENTS = (
         'respawn',
         default_value='false',
         choices=['true', 'false', 'True', 'False'],
-        description='Start the node again 2 s after it has ended, whatever the reason.',
+        description='Restart the node 2 s after it has ended for any reason.',
     ),
     DeclareLaunchArgument(
         'log_level',
@@ -103,7 +103,7 @@ def make_nodes(context: LaunchContext) -> list[Node]:
         raise RuntimeError('image and cameras exclude each other: camera X is received on X/image')
     params_file = Path(values['params_file']).expanduser()
     if not params_file.is_file():
-        # launch_ros would go on without it.
+        # launch_ros would continue without it.
         raise RuntimeError(f"params_file '{params_file}' is not a file")
     if values['image'].endswith('/compressed'):
         values['image'] = values['image'].removesuffix('/compressed')
@@ -128,7 +128,7 @@ def make_nodes(context: LaunchContext) -> list[Node]:
     logger = f'{whole_namespace}/segmentation_node'.strip('/').replace('/', '.')
     nodes = []
     if values['rviz'].lower() == 'true':
-        # Comes first: where rviz is missing, the launch ends before it has started the node.
+        # Comes first: if rviz is missing, the launch ends before it starts the node.
         config = make_rviz_config(values['image_transport'] == 'compressed')
         nodes.append(
             Node(
@@ -137,7 +137,7 @@ def make_nodes(context: LaunchContext) -> list[Node]:
                 namespace=namespace,
                 arguments=['-d', config],
                 parameters=[simulated],
-                # The displays name the topics of a node without namespace and of one camera.
+                # The displays use the topics of a node without namespace and with one camera.
                 remappings=[
                     ('/image', image),
                     ('/image/compressed', f'{image}/compressed'),
@@ -166,7 +166,7 @@ def make_nodes(context: LaunchContext) -> list[Node]:
 
 
 def make_rviz_config(compressed: bool) -> str:
-    """Give the path of the configuration; rviz knows the transport by the topic's name alone."""
+    """Return the path of the configuration; rviz knows the transport only by the topic's name."""
     path = CONFIG / 'segment.rviz'
     if not compressed:
         return str(path)

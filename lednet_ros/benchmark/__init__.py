@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Measures the frame's way and its parts, beside what one would use otherwise, in one run."""
+"""Benchmarks without ROS: the way of a frame and the alternatives, interleaved in one run."""

@@ -13,13 +13,14 @@
 # limitations under the License.
 
 """
-What one would use otherwise: the plain module, the code of most nodes, and ONNX Runtime.
+The alternatives: the plain module, the code of most nodes, and ONNX Runtime.
 
-Each takes BGR frames (height, width, 3) uint8 and gives labels (height, width) uint8 and an
+Each takes BGR frames (height, width, 3) uint8 and returns labels (height, width) uint8 and an
 overlay (height, width, 3) uint8 of the same size, as the package does.
 """
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import cv2
 from lednet_ros.checkpoint import Checkpoint
@@ -31,23 +32,23 @@ import torch
 from torch.nn import functional
 
 Pixels = NDArray[np.uint8]
-
-
-class Pipeline(Protocol):
-    """From a frame to labels and overlay."""
-
-    def __call__(self, frame: Pixels) -> tuple[Pixels, Pixels]:
-        """Segment a frame; return labels and overlay."""
+# From a frame to labels and overlay.
+Pipeline = Callable[[Pixels], tuple[Pixels, Pixels]]
 
 
 def preprocess(frame: Pixels, checkpoint: Checkpoint) -> torch.Tensor:
-    """Resize, reorder and normalize as tutorials do; returns (1, 3, *input_size) float32."""
+    """Resize, reorder and normalize as tutorials do; return (1, 3, *input_size) float32."""
     height, width = checkpoint.input_size
     image = cv2.cvtColor(cv2.resize(frame, (width, height)), cv2.COLOR_BGR2RGB)
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float().div(255)
     mean = torch.tensor(checkpoint.mean)[:, None, None]
     std = torch.tensor(checkpoint.std)[:, None, None]
     return (tensor - mean) / std
+
+
+def resize_nearest(values: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
+    """Resize an array to (height, width), to the nearest value; class ids stay valid."""
+    return np.asarray(cv2.resize(values, size[::-1], interpolation=cv2.INTER_NEAREST))
 
 
 def overlay_with_opencv(frame: Pixels, labels: Pixels, palette: Pixels) -> Pixels:
@@ -69,10 +70,10 @@ class EagerModule:
     checkpoint
         The network.
     device
-        Where it runs.
+        Its device.
     at_frame_size
-        Upsample the scores to the frame's size rather than to the network's input, as the module
-        does by itself. The labels are then resized instead, which is cheaper.
+        Upsample the logits to the frame's size. By default the module upsamples them to the
+        network's input size and the labels are resized, which is cheaper.
     numpy_overlay
         Draw the overlay with NumPy rather than with OpenCV.
 
@@ -101,23 +102,20 @@ class EagerModule:
     @torch.inference_mode()
     def segment(self, frame: Pixels) -> Pixels:
         """Segment a frame; return the labels."""
-        height, width = frame.shape[:2]
         image = preprocess(frame, self.checkpoint).to(self.device)
         if self.at_frame_size:
-            scores = functional.interpolate(
+            logits = functional.interpolate(
                 self.network.scores(image), frame.shape[:2], mode='bilinear', align_corners=True
             )
         else:
-            scores = self.network(image)
-        labels: Pixels = scores.argmax(dim=1)[0].byte().cpu().numpy()
-        if labels.shape != (height, width):
-            resized = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
-            labels = np.asarray(resized, np.uint8)
-        return labels
+            logits = self.network(image)
+        labels: Pixels = logits.argmax(dim=1)[0].byte().cpu().numpy()
+        same_size = labels.shape == frame.shape[:2]
+        return labels if same_size else resize_nearest(labels, frame.shape[:2])
 
     @torch.inference_mode()
     def time_on_device(self, rounds: int) -> list[float]:
-        """Measure the milliseconds that the GPU needs for network and argmax, by its own clock."""
+        """Measure the GPU's milliseconds for network and argmax with CUDA events."""
         image = torch.zeros(1, 3, *self.checkpoint.input_size, device=self.device)
         times = []
         for number in range(rounds + 3):
@@ -156,23 +154,24 @@ class OnnxRuntime:
         self.palette = np.ascontiguousarray(checkpoint.label_map.palette[:, ::-1])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        network = _WithArgmax(load_network(checkpoint, 'benchmark')).eval()
+        example = torch.zeros(1, 3, *checkpoint.input_size)
         self.session: Any = onnxruntime.InferenceSession(
-            _with_argmax(checkpoint), options, providers=['CPUExecutionProvider']
+            export_onnx(network, example, 'image', 'labels'),
+            options,
+            providers=['CPUExecutionProvider'],
         )
 
     def __call__(self, frame: Pixels) -> tuple[Pixels, Pixels]:
         """Segment a frame; return labels and overlay."""
-        height, width = frame.shape[:2]
         image = preprocess(frame, self.checkpoint).numpy()
         (classes,) = self.session.run(None, {'image': image})
-        small = classes[0].astype(np.uint8)
-        resized = cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
-        labels = np.asarray(resized, np.uint8)
+        labels = resize_nearest(classes[0].astype(np.uint8), frame.shape[:2])
         return labels, overlay_with_opencv(frame, labels, self.palette)
 
 
 class _WithArgmax(torch.nn.Module):
-    """Images to class ids."""
+    """A network that returns class ids."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
@@ -180,8 +179,3 @@ class _WithArgmax(torch.nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return torch.argmax(self.network(image), dim=1)
-
-
-def _with_argmax(checkpoint: Checkpoint) -> bytes:
-    network = _WithArgmax(load_network(checkpoint, 'benchmark').eval()).eval()
-    return export_onnx(network, torch.zeros(1, 3, *checkpoint.input_size), 'image', 'labels')

@@ -12,9 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Timing in turns, and what is reported with every figure."""
+"""Interleaved timing, and the description of the machine that goes with every result."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+import contextlib
 from importlib.metadata import PackageNotFoundError, version
 import os
 import platform
@@ -32,19 +33,18 @@ PACKAGES = ('torch', 'numpy', 'numba', 'openvino', 'onnxruntime', 'tensorrt', 't
 Name = TypeVar('Name', bound=Hashable)
 
 
-def time_in_turns(
+def time_interleaved(
     functions: Mapping[Name, Callable[[int], object]], rounds: int
 ) -> dict[Name, list[float]]:
     """
-    Time several functions in turns, so that a busy machine is busy for all of them.
+    Time several functions, interleaved, so that other load on the machine slows down all of them.
 
     Parameters
     ----------
     functions
-        What to time, by name; each is called with the number of the round, and twice before
-        anything is timed.
+        Functions by name; each is called with the number of the round, after two untimed calls.
     rounds
-        How often each is timed.
+        Timed calls of each function.
 
     Returns
     -------
@@ -70,21 +70,32 @@ def summarize(milliseconds: Sequence[float]) -> dict[str, float]:
     return {'median_ms': round(median, 3), 'p5_ms': round(p5, 3), 'p95_ms': round(p95, 3)}
 
 
+def compare(times: Mapping[str, Sequence[float]], baseline: str, key: str) -> list[dict[str, Any]]:
+    """Summarize times by name, fastest first; under `key`, the speed-up over the baseline."""
+    medians = {name: float(np.median(values)) for name, values in times.items()}
+    return [
+        {'name': name, **summarize(times[name]), key: round(medians[baseline] / median, 2)}
+        for name, median in sorted(medians.items(), key=lambda item: item[1])
+    ]
+
+
+def make_report(benchmark: str, rows: list[dict[str, Any]], **setup: Any) -> dict[str, Any]:
+    """Return the results of a benchmark: its name and setup, the machine and the rows."""
+    return {'benchmark': benchmark, **setup, 'machine': describe_machine(), 'rows': rows}
+
+
 def describe_machine() -> dict[str, Any]:
     """Describe hardware and versions."""
     versions = {'lednet_ros': __version__, 'python': platform.python_version()}
     for package in PACKAGES:
-        try:
+        with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
     versions['opencv'] = cv2.__version__
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         'processor': describe_processor(),
         'cores': len(os.sched_getaffinity(0)),
         'features': processor_features(),
-        'gpu': gpu,
+        'gpu': torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         'threads': torch.get_num_threads(),
         'versions': versions,
     }

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""All networks side by side: size, cost, accuracy and time in every backend that runs here."""
+"""All networks side by side: size, cost, accuracy and time with every backend that runs here."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lednet_ros.benchmark.measure import describe_machine, summarize, time_in_turns
+from lednet_ros.benchmark.measure import make_report, summarize, time_interleaved
 from lednet_ros.benchmark.workload import draw_frames, FRAMES
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint, shipped_checkpoints
 from lednet_ros.datasets import open_labeled
@@ -39,7 +39,7 @@ from tqdm import tqdm
 COST_SIZES = ((512, 1024), (224, 224))
 LABEL_MAP = 'camvid'
 ACCURACY = 'val mIoU'
-# What the other networks are compared with.
+# The network that the others are compared with.
 REFERENCE = 'lednet'
 
 
@@ -52,21 +52,21 @@ def run_models(
     backends: Sequence[str] = tuple(BACKENDS),
 ) -> dict[str, Any]:
     """
-    Measure all networks, the times in turns.
+    Measure all networks; their timing is interleaved.
 
     Parameters
     ----------
     input_size, frame_size
         Height and width of the networks' input, and of frames and labels.
     rounds
-        How often each is timed.
+        Timed frames of each network and backend.
     threads
         CPU threads; 0 takes one for each core that may be used.
     data
-        Folder of labeled frames, whose split `val` gives the accuracy of shipped weights at the
-        size of their training; None leaves it out.
+        Folder of labeled frames, on whose split `val` the accuracy of shipped weights is measured
+        at the size of their training; None leaves it out.
     backends
-        Those to time.
+        Backends to time.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def run_models(
     Raises
     ------
     ConfigurationError
-        A backend is not known.
+        A backend is unknown.
     DatasetError
         The data can't be used.
 
@@ -97,9 +97,13 @@ def run_models(
     functions: dict[tuple[str, str], Callable[[int], object]] = {}
     rows: dict[str, dict[str, Any]] = {}
     for name in tqdm(NETWORKS, 'build', leave=False):
-        checkpoint, trained = _checkpoint(name)
-        row = rows[name] = _describe(name, checkpoint.label_map.num_classes)
-        if data is not None and trained:
+        checkpoint = load_checkpoint(name) if name in shipped_checkpoints() else _untrained(name)
+        row = rows[name] = {'name': name}
+        for size in COST_SIZES:
+            found = describe_network(name, checkpoint.label_map.num_classes, size)
+            row['parameters'] = found['parameters']
+            row['GFLOPs {}x{}'.format(*size)] = round(found['gflops'], 3)
+        if data is not None and name in shipped_checkpoints():
             labeled = open_labeled('folder', data, 'val', checkpoint.label_map)
             result = evaluate(Segmenter(checkpoint, num_threads=threads), labeled)
             row[ACCURACY] = round(100 * result.confusion.miou(), 2)
@@ -109,7 +113,7 @@ def run_models(
             for precision in BACKENDS[backend].precisions:
                 way = f'{backend} {precision}'
                 if way == 'torch_eager fp16' and not torch.cuda.is_available():
-                    missing[way] = 'emulated without a GPU, seconds a frame'
+                    missing[way] = 'emulated without a GPU, seconds per frame'
                     continue
                 try:
                     segmenter = Segmenter(
@@ -123,17 +127,17 @@ def run_models(
                     missing[way] = str(error)
                     continue
                 functions[name, way] = partial(_segment, segmenter, frames)
-    for (name, way), milliseconds in time_in_turns(functions, rounds).items():
+    for (name, way), milliseconds in time_interleaved(functions, rounds).items():
         rows[name][f'{way} ms'] = summarize(milliseconds)['median_ms']
-    return {
-        'benchmark': 'models',
-        'frame_size': list(frame_size),
-        'input_size': list(input_size),
-        'machine': describe_machine(),
-        'rows': list(rows.values()),
-        'ratios': find_ratios(list(rows.values())),
-        'not_measured': missing,
-    }
+    table = list(rows.values())
+    return make_report(
+        'models',
+        table,
+        frame_size=list(frame_size),
+        input_size=list(input_size),
+        ratios=find_ratios(table),
+        not_measured=missing,
+    )
 
 
 def find_ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -152,14 +156,12 @@ def find_ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _checkpoint(name: str) -> tuple[Checkpoint, bool]:
-    """Load shipped weights, True; or fresh ones, False, as time hardly depends on them."""
-    if name in shipped_checkpoints():
-        return load_checkpoint(name), True
+def _untrained(name: str) -> Checkpoint:
+    """Return a checkpoint of random weights, on which the times hardly depend."""
     label_map = LabelMap.load(LABEL_MAP)
     torch.manual_seed(0)
     network = build_network(name, label_map.num_classes)
-    fresh = Checkpoint(
+    return Checkpoint(
         network=name,
         label_map=label_map,
         input_size=COST_SIZES[0],
@@ -168,16 +170,6 @@ def _checkpoint(name: str) -> tuple[Checkpoint, bool]:
         state_dict=network.state_dict(),
         training={},
     )
-    return fresh, False
-
-
-def _describe(name: str, classes: int) -> dict[str, Any]:
-    row: dict[str, Any] = {'name': name}
-    for size in COST_SIZES:
-        found = describe_network(name, classes, size)
-        row['parameters'] = found['parameters']
-        row['GFLOPs {}x{}'.format(*size)] = round(found['gflops'], 3)
-    return row
 
 
 def _segment(segmenter: Segmenter, frames: list[Frame], number: int) -> None:

@@ -12,16 +12,22 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Frames to labels and overlays in one process, against what one would use otherwise."""
+"""Frames to labels and overlays in one process, compared with the alternatives."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import partial
 from typing import Any
 
-import cv2
-from lednet_ros.benchmark.baselines import EagerModule, OnnxRuntime, Pipeline, Pixels, preprocess
-from lednet_ros.benchmark.measure import describe_machine, summarize, time_in_turns
+from lednet_ros.benchmark.baselines import (
+    EagerModule,
+    OnnxRuntime,
+    Pipeline,
+    Pixels,
+    preprocess,
+    resize_nearest,
+)
+from lednet_ros.benchmark.measure import compare, make_report, time_interleaved
 from lednet_ros.benchmark.workload import draw_frames, FRAMES, make_checkpoint
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.inference.backends.base import ConfigurationError, Outputs, Wanted
@@ -36,16 +42,27 @@ from torch.nn import functional
 from tqdm import tqdm
 
 BASELINE = 'eager fp32'
-# A pixel is clear where its two best scores differ by more than this, in eager fp32.
+# A pixel is clear where its two highest logits differ by more than this, in eager fp32.
 MARGIN = {'fp32': 1e-2, 'fp16': 1e-2, 'bf16': 2e-1, 'int8': 5e-1}
 # Fraction of clear pixels that must get eager's label for a configuration to be correct.
 AGREEMENT = 0.999
+# Backends and precisions of the package that are measured, by device.
+VARIANTS = {
+    'cpu': (
+        ('torch_eager', 'fp32'), ('torch_eager', 'bf16'), ('openvino', 'fp32'),
+        ('openvino', 'bf16'), ('openvino', 'int8'),
+    ),
+    'cuda': (
+        ('torch_eager', 'fp32'), ('torch_eager', 'fp16'), ('cuda_graph', 'fp16'),
+        ('tensorrt', 'fp16'), ('tensorrt', 'int8'),
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Configuration:
     """
-    One way to run the network.
+    A way to run the network.
 
     Attributes
     ----------
@@ -54,9 +71,9 @@ class Configuration:
     make
         Builds it; called once.
     precision
-        Of its arithmetic.
+        Precision of its arithmetic.
     label_size
-        Whether its labels are found at the size of the frame or of the network's input.
+        Size at which its labels are found: 'frame' or 'input' (of the network).
 
     """
 
@@ -66,41 +83,25 @@ class Configuration:
     label_size: str = 'frame'
 
 
-class SegmenterPipeline:
-    """The package's own way."""
-
-    def __init__(self, segmenter: Segmenter) -> None:
-        self.segmenter = segmenter
-
-    def __call__(self, frame: Pixels) -> tuple[Pixels, Pixels]:
-        """Segment a frame; return labels and overlay."""
-        result = self.segmenter.segment([Frame(frame, 'bgr')], confidence=False)
-        assert result.overlay is not None
-        return result.labels[0], result.overlay[0]
-
-
 class EagerStep(EagerModule):
-    """Eager fp32 with some of the package's techniques, to see what each gives."""
+    """Eager fp32 with some of the package's techniques, to see what each contributes."""
 
-    def __init__(
-        self, checkpoint: Checkpoint, *, folded: bool, channels_last: bool
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, folded: bool, channels_last: bool) -> None:
         super().__init__(checkpoint, 'cpu')
         if folded:
             self.network.fold_batch_norm()
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.network.to(memory_format=self.layout)  # type: ignore[call-overload]
-        self.visible = np.full(256, 255, np.uint8)
 
     @torch.inference_mode()
     def __call__(self, frame: Pixels) -> tuple[Pixels, Pixels]:
         """Segment a frame; return labels and overlay."""
         image = preprocess(frame, self.checkpoint).contiguous(memory_format=self.layout)
-        scores = self.network.scores(image)[0].permute(1, 2, 0).contiguous().numpy()
+        logits = self.network.scores(image)[0].permute(1, 2, 0).contiguous().numpy()
         labels = np.empty(frame.shape[:2], np.uint8)
         overlay = np.empty_like(frame)
-        classify_on_host(scores, 0.0, labels, None)
-        blend(frame, labels, self.palette, 0.5, self.visible, overlay)
+        classify_on_host(logits, 0.0, labels, None)
+        blend(frame, labels, self.palette, 0.5, np.full(256, 255, np.uint8), overlay)
         return labels, overlay
 
 
@@ -114,7 +115,7 @@ def run_pipeline(
     threads: int,
 ) -> dict[str, Any]:
     """
-    Measure all ways that can run here, in turns.
+    Measure all configurations that can run here, interleaved.
 
     Parameters
     ----------
@@ -125,7 +126,7 @@ def run_pipeline(
     device
         'cpu', 'cuda' or 'auto'.
     rounds
-        How often each is timed.
+        Timed frames of each.
     threads
         CPU threads; 0 takes one for each core that may be used.
 
@@ -147,48 +148,40 @@ def run_pipeline(
     frames = draw_frames(frame_size, FRAMES)
     configurations = list_configurations(content, device, threads)
     pipelines: dict[str, Pipeline] = {}
+    quality: dict[str, dict[str, Any]] = {}
     not_measured: dict[str, str] = {}
+    judge = _Judge(content, frames)
     for one in tqdm(configurations, 'prepare', leave=False, unit='configuration'):
         try:
-            pipelines[one.name] = one.make()
+            pipeline = one.make()
+            agreement = judge.agreement(pipeline, one)
         except (ImportError, ConfigurationError) as error:
             not_measured[one.name] = str(error)
-    judge = _Judge(content, frames)
-    quality = {}
-    for one in configurations:
-        if one.name not in pipelines:
-            continue
-        try:
-            quality[one.name] = judge.agreement(pipelines[one.name], one)
         except Exception as error:
             if one.name == BASELINE:
                 raise
-            # What a driver or a compiler can't do is a result, too; the others continue.
+            # A failure of a driver or a compiler is a result, too; the others continue.
             not_measured[one.name] = f'{type(error).__name__}: {error}'
-            del pipelines[one.name]
-    times = time_in_turns(
+        else:
+            pipelines[one.name] = pipeline
+            quality[one.name] = {
+                'precision': one.precision,
+                'correct': agreement >= AGREEMENT,
+                'agreement': round(agreement, 5),
+            }
+    times = time_interleaved(
         {
             name: lambda number, pipeline=pipeline: pipeline(frames[number % FRAMES])
             for name, pipeline in pipelines.items()
         },
         rounds,
     )
-    eager = float(np.median(times[BASELINE]))
-    rows = [
-        {
-            'name': one.name,
-            **summarize(times[one.name]),
-            'ratio_to_eager': round(eager / float(np.median(times[one.name])), 2),
-            'precision': one.precision,
-            'correct': quality[one.name] >= AGREEMENT,
-            'agreement': round(quality[one.name], 5),
-        }
-        for one in configurations
-        if one.name in pipelines
-    ]
-    rows.sort(key=lambda row: (not row['correct'], row['median_ms']))
-    results = {
-        'benchmark': 'pipeline',
+    rows = [row | quality[row['name']] for row in compare(times, BASELINE, 'ratio_to_eager')]
+    device_rows = {}
+    if device == 'cuda':
+        device_rows['device_rows'], missing = time_on_device(content, frames[0], rounds)
+        not_measured |= missing
+    setup = {
         'network': content.network,
         'classes': content.label_map.num_classes,
         'input_size': list(input_size),
@@ -196,21 +189,14 @@ def run_pipeline(
         'outputs': ['labels', 'overlay'],
         'device': device,
         'rounds': rounds,
-        'machine': describe_machine(),
-        'rows': rows,
-        'not_measured': not_measured,
     }
-    if device == 'cuda':
-        results['device_rows'], missing = time_on_device(content, frames[0], rounds)
-        not_measured.update(missing)
-    return results
+    rows.sort(key=lambda row: not row['correct'])
+    return make_report('pipeline', rows, **setup, not_measured=not_measured, **device_rows)
 
 
-def list_configurations(
-    checkpoint: Checkpoint, device: str, threads: int
-) -> list[Configuration]:
+def list_configurations(checkpoint: Checkpoint, device: str, threads: int) -> list[Configuration]:
     """
-    List the ways to run a network on a device, the plain ones first.
+    List the configurations for a device, the plain ones first.
 
     Parameters
     ----------
@@ -222,62 +208,46 @@ def list_configurations(
         CPU threads.
 
     """
-    def ours(backend: str, precision: str) -> Callable[[], Pipeline]:
-        return lambda: SegmenterPipeline(
-            Segmenter(
-                checkpoint,
-                device=device,
-                backend=backend,
-                precision=precision,
-                num_threads=threads,
-            )
-        )
+    def package(backend: str, precision: str) -> Configuration:
+        options = {'backend': backend, 'precision': precision, 'num_threads': threads}
 
-    def step(folded: bool, channels_last: bool) -> Callable[[], Pipeline]:
-        return lambda: EagerStep(checkpoint, folded=folded, channels_last=channels_last)
+        def make() -> Pipeline:
+            return partial(_segment, Segmenter(checkpoint, device=device, **options))
 
+        return Configuration(f'{backend} {precision}', make, precision)
+
+    eager = partial(EagerModule, checkpoint, device)
     found = [
-        Configuration(BASELINE, lambda: EagerModule(checkpoint, device), label_size='input'),
+        Configuration(BASELINE, eager, label_size='input'),
+        Configuration('eager fp32, scores at frame size', partial(eager, at_frame_size=True)),
         Configuration(
-            'eager fp32, scores at frame size',
-            lambda: EagerModule(checkpoint, device, at_frame_size=True),
-        ),
-        Configuration(
-            'eager fp32, NumPy overlay',
-            lambda: EagerModule(checkpoint, device, numpy_overlay=True),
-            label_size='input',
+            'eager fp32, NumPy overlay', partial(eager, numpy_overlay=True), label_size='input'
         ),
     ]
     if device == 'cpu':
-        found += [
-            Configuration(
-                'ONNX Runtime fp32', lambda: OnnxRuntime(checkpoint, threads), label_size='input'
-            ),
-            Configuration('eager + labels from 1/8 scores', step(False, False)),
-            Configuration('... + BatchNorm folded', step(True, False)),
-            Configuration('... + channels-last', step(True, True)),
-            Configuration('torch_eager fp32', ours('torch_eager', 'fp32')),
-            Configuration('torch_eager bf16', ours('torch_eager', 'bf16'), 'bf16'),
-        ]
-        if find_spec('openvino') is not None:
-            found.append(Configuration('openvino fp32', ours('openvino', 'fp32')))
-            found.append(Configuration('openvino bf16', ours('openvino', 'bf16'), 'bf16'))
-            if find_spec('nncf') is not None:
-                found.append(Configuration('openvino int8', ours('openvino', 'int8'), 'int8'))
-    else:
-        found.append(Configuration('torch_eager fp32', ours('torch_eager', 'fp32')))
-        found.append(Configuration('torch_eager fp16', ours('torch_eager', 'fp16'), 'fp16'))
-        found.append(Configuration('cuda_graph fp16', ours('cuda_graph', 'fp16'), 'fp16'))
-        found.append(Configuration('tensorrt fp16', ours('tensorrt', 'fp16'), 'fp16'))
-        found.append(Configuration('tensorrt int8', ours('tensorrt', 'int8'), 'int8'))
-    return found
+        onnx = partial(OnnxRuntime, checkpoint, threads)
+        found.append(Configuration('ONNX Runtime fp32', onnx, label_size='input'))
+        for name, folded, channels_last in (
+            ('eager + labels from 1/8 scores', False, False),
+            ('... + BatchNorm folded', True, False),
+            ('... + channels-last', True, True),
+        ):
+            step = partial(EagerStep, checkpoint, folded=folded, channels_last=channels_last)
+            found.append(Configuration(name, step))
+    return found + [package(*variant) for variant in VARIANTS[device]]
+
+
+def _segment(segmenter: Segmenter, frame: Pixels) -> tuple[Pixels, Pixels]:
+    result = segmenter.segment([Frame(frame, 'bgr')], confidence=False)
+    assert result.overlay is not None
+    return result.labels[0], result.overlay[0]
 
 
 def time_on_device(
     checkpoint: Checkpoint, frame: Pixels, rounds: int
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """
-    Time what the GPU does for a frame, by its own clock, without copies to and from it.
+    Time the GPU's work for a frame with CUDA events, without copies to and from it.
 
     Parameters
     ----------
@@ -286,13 +256,13 @@ def time_on_device(
     frame
         (height, width, 3) uint8 BGR.
     rounds
-        How often each part is timed.
+        Timed runs of each part.
 
     Returns
     -------
     rows : list of dict
-        For eager fp32 with argmax, and for the graph and its network by CUDA graph and TensorRT:
-        `name`, the figures of `summarize`, and `ratio_to_eager`.
+        See `compare`: eager fp32 with argmax, and the graph and its network by CUDA graph and
+        TensorRT.
     not_measured : dict
         What can't run here, with the reason.
 
@@ -318,16 +288,7 @@ def time_on_device(
             rounds,
         )
         times |= {f'{name} fp16, {part}': values for part, values in parts.items()}
-    eager = float(np.median(times[BASELINE]))
-    rows = [
-        {
-            'name': name,
-            **summarize(values),
-            'ratio_to_eager': round(eager / float(np.median(values)), 2),
-        }
-        for name, values in times.items()
-    ]
-    return sorted(rows, key=lambda row: float(row['median_ms'])), not_measured
+    return compare(times, BASELINE, 'ratio_to_eager'), not_measured
 
 
 class _Judge:
@@ -335,51 +296,33 @@ class _Judge:
 
     def __init__(self, checkpoint: Checkpoint, frames: list[Pixels]) -> None:
         self.frames = frames
+        # Labels and margins of each frame, by `Configuration.label_size`.
+        self.expected: dict[str, list[tuple[Pixels, NDArray[np.float32]]]] = {
+            'frame': [], 'input': []
+        }
         network = load_network(checkpoint, 'benchmark').eval()
-        with torch.inference_mode():
-            self.scores = [network.scores(preprocess(frame, checkpoint)) for frame in frames]
-        self.input_size = checkpoint.input_size
-        self._expected: dict[str, list[tuple[NDArray[np.uint8], NDArray[np.float32]]]] = {}
+        for frame in frames:
+            with torch.inference_mode():
+                logits = network.scores(preprocess(frame, checkpoint))
+            size = frame.shape[:2]
+            self.expected['frame'].append(_best(logits, size))
+            labels, margins = _best(logits, checkpoint.input_size)
+            resized = resize_nearest(labels, size), resize_nearest(margins, size)
+            self.expected['input'].append(resized)
 
     def agreement(self, pipeline: Pipeline, configuration: Configuration) -> float:
         """Compute the fraction of clear pixels with the correct label."""
         right = clear = 0
-        expected = self._expect(configuration.label_size)
+        expected = self.expected[configuration.label_size]
         for frame, (labels, margins) in zip(self.frames, expected, strict=True):
             is_clear = margins > MARGIN[configuration.precision]
             right += int(np.count_nonzero((pipeline(frame)[0] == labels) & is_clear))
             clear += int(np.count_nonzero(is_clear))
         return right / clear
 
-    def _expect(
-        self, label_size: str
-    ) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-        """Return the labels and margins of eager PyTorch at a size; computed once."""
-        if label_size not in self._expected:
-            self._expected[label_size] = [
-                self._find(frame.shape[:2], scores, label_size)
-                for frame, scores in zip(self.frames, self.scores, strict=True)
-            ]
-        return self._expected[label_size]
 
-    def _find(
-        self, size: tuple[int, ...], scores: torch.Tensor, label_size: str
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        height, width = size
-        if label_size == 'frame':
-            return _best(scores, (height, width))
-        labels, margins = (
-            cv2.resize(x, (width, height), interpolation=cv2.INTER_NEAREST)
-            for x in _best(scores, self.input_size)
-        )
-        return np.asarray(labels, np.uint8), np.asarray(margins, np.float32)
-
-
-def _best(
-    scores: torch.Tensor, size: tuple[int, int]
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Upsample scores; give the best class and its lead over the second."""
-    full = functional.interpolate(scores, size, mode='bilinear', align_corners=True)[0]
+def _best(logits: torch.Tensor, size: tuple[int, ...]) -> tuple[Pixels, NDArray[np.float32]]:
+    """Upsample logits; return the best class and its margin over the second."""
+    full = functional.interpolate(logits, size, mode='bilinear', align_corners=True)[0]
     best = full.topk(2, dim=0)
-    labels = best.indices[0].byte().numpy()
-    return labels, (best.values[0] - best.values[1]).numpy()
+    return best.indices[0].byte().numpy(), (best.values[0] - best.values[1]).numpy()

@@ -58,7 +58,7 @@ def _medians(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _draw_bars(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     medians = [row['median_ms'] for row in rows]
-    label = 'milliseconds a frame'
+    label = 'milliseconds per frame'
     spread = None
     if 'p95_ms' in rows[0]:
         label += '; whiskers from the 5th to the 95th percentile'
@@ -88,18 +88,18 @@ def _draw_memory(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
 def _draw_lines(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     x = 'rate' if 'rate' in rows[0] else 'cameras'
     for name in dict.fromkeys(row.get('name', '') for row in rows):
-        own = [row for row in rows if row.get('name', '') == name and 'p50_ms' in row]
+        shown = [row for row in rows if row.get('name', '') == name and 'p50_ms' in row]
         for key, style in (('p50_ms', '-o'), ('p99_ms', '--o')):
             label = f"{name} {key.removesuffix('_ms')}".strip()
-            axes.plot([row[x] for row in own], [row[key] for row in own], style, label=label)
-    axes.set_xlabel('frames sent a second' if x == 'rate' else 'cameras at 30 Hz')
+            axes.plot([row[x] for row in shown], [row[key] for row in shown], style, label=label)
+    axes.set_xlabel('frames sent per second' if x == 'rate' else 'cameras at 30 Hz')
     axes.set_ylabel('latency [ms]')
     axes.set_yscale('log')
     axes.legend()
 
 
 def describe_setup(results: Mapping[str, Any]) -> str:
-    """Return what was measured, as a title."""
+    """Return a title: benchmark, network and sizes."""
     words = [f"{results['benchmark']}:"]
     if 'network' in results:
         words.append(f"{results['network']}, {results['classes']} classes,")

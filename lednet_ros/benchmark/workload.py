@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What is measured: a network of any number of classes and frames that look like streets."""
+"""Workload of the benchmarks: a network with any number of classes, and frames of streets."""
 
 from dataclasses import replace
 
@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
-# Moments of the street that are played in turns.
+# Number of frames, which are used one after the other.
 FRAMES = 4
-# Of the copies' scores, so that a copy never wins where its original is above zero.
+# Factor of the copied logits: a copy never wins where its original is above zero.
 COPY_SCALE = 0.9
 
 
@@ -34,50 +34,43 @@ def widen(checkpoint: Checkpoint, classes: int) -> Checkpoint:
     """
     Extend a trained network to more classes by repeating its outputs with lower logits.
 
-    Random weights would not do: their labels change from pixel to pixel, but how much work labels
-    are depends on how often they change.
+    Random weights would not do: their labels change from pixel to pixel, and the cost of drawing
+    labels depends on how often they change.
 
     Parameters
     ----------
     checkpoint
         A trained `lednet` or `lednet_heavy`.
     classes
-        At least those that it has.
-
-    Returns
-    -------
-    Checkpoint
-        The same network with that many outputs.
+        New number of classes.
 
     Raises
     ------
     ValueError
-        There are fewer classes than it has.
+        `classes` is below the checkpoint's number of classes.
 
     """
-    own = checkpoint.label_map.num_classes
-    if classes < own:
-        raise ValueError(f'classes is {classes}; it must be {own}, as in the checkpoint, or more')
-    original = torch.arange(classes) % own
-    copied = torch.arange(classes) >= own
-    state = {}
+    base = checkpoint.label_map.num_classes
+    if classes < base:
+        raise ValueError(f'classes is {classes}; it must be {base}, as in the checkpoint, or more')
+    original = torch.arange(classes) % base
+    copied = torch.arange(classes) >= base
+    state = dict(checkpoint.state_dict)
     for name, tensor in checkpoint.state_dict.items():
         # Tensors with an entry for each class.
-        is_head = name.startswith(LEDNet.HEADS)
-        if is_head and tensor.ndim and tensor.shape[0] == own:
-            tensor = tensor[original].float()
+        if name.startswith(LEDNet.HEADS) and tensor.ndim and len(tensor) == base:
+            state[name] = tensor = tensor[original].float()
             # Scale and shift of the last normalization; ReLU keeps the factor.
             if name.endswith(('.conv.1.weight', '.conv.1.bias')):
                 tensor[copied] *= COPY_SCALE
-        state[name] = tensor
     labels = checkpoint.label_map.labels
     more = tuple(
-        Label(f'{labels[k % own].name}_{k // own}', labels[k % own].color, 'copy', (k,))
-        for k in range(own, classes)
+        Label(f'{labels[k % base].name}_{k // base}', labels[k % base].color, 'copy', (k,))
+        for k in range(base, classes)
     )
     return replace(
         checkpoint,
-        label_map=LabelMap(checkpoint.label_map.name, labels[:own] + more),
+        label_map=LabelMap(checkpoint.label_map.name, labels[:base] + more),
         state_dict=state,
     )
 
@@ -101,6 +94,6 @@ def make_checkpoint(name: str, classes: int | None, input_size: tuple[int, int])
 
 
 def draw_frames(size: tuple[int, int], count: int) -> list[NDArray[np.uint8]]:
-    """Draw different moments of a synthetic street, each (*size, 3) uint8 BGR, contiguous."""
+    """Draw moments of a synthetic street, each (*size, 3) uint8 BGR, contiguous."""
     scene = StreetScene(size[1], size[0], seed=1)
     return [np.ascontiguousarray(scene.render(index / 2)[0][..., ::-1]) for index in range(count)]

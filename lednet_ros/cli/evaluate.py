@@ -242,10 +242,9 @@ def _evaluate_bags(
 
         if len(paths) > 1:
             raise ValueError(f'{len(paths)} bags are given; --through-ros takes one')
-        total, of_node = evaluate_through_ros(
+        total, node['node'] = evaluate_through_ros(
             settings, paths[0], segmenter.label_map, segmenter.num_parameters
         )
-        node = {'node': of_node.to_dict()}
     else:
         found = evaluate_bags(
             segmenter, settings, paths, options.resume, options.workers, options.ray_address

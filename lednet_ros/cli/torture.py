@@ -39,7 +39,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(options: argparse.Namespace) -> int:
     """Inject the faults and print the tables; return 1 if the node did not survive one."""
     from lednet_ros.cli.tables import print_results
-    from lednet_ros.live.torture import run_torture
+    from lednet_ros.live.faults import run_torture
 
     make_folders(options.json)
     results = run_torture(options.fault, options.quick, options.soak_minutes)

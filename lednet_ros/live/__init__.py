@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Everything that starts a real node and talks to it: `client` is how."""
+"""Everything that starts a real node and communicates with it, by `client`."""

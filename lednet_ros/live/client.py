@@ -12,12 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The client of a live node: starts it, feeds it, waits for it, reads what it reports."""
+"""The client of a live node: starts it, sends frames, waits for results, reads diagnostics."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 import json
+import math
 import os
 from pathlib import Path
 import signal
@@ -42,43 +44,42 @@ from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
+from tqdm import tqdm
 
 SEGMENTATION_NODE = 'lednet_ros.ros.segmentation_node'
 START_TIMEOUT = 120.0
 STOP_TIMEOUT = 10.0
 ANSWER_TIMEOUT = 60.0
-# Results of frames that were sent may be under way for so long after the last one came.
+# Frames without results count as lost when no result has arrived for this long.
 DRAIN_SECONDS = 2.0
-# Of frames that are sent until one passes; well below what a node can do with small ones.
+# Frames per second; well below the capacity of a node for small frames.
 RATE = 20.0
 
 
 class LiveError(RuntimeError):
-    """A live node did not do its part; the message says what was seen instead."""
+    """A live node failed or did not respond; the message says how."""
 
 
 class NodeProcess:
     """
-    A node as a process of its own, interrupted, as by Ctrl-C, at the end of a `with` block.
+    A node as a separate process, which gets SIGINT at the end of a `with` block.
 
     Parameters
     ----------
     namespace
-        Of the node, like '/demo'.
+        Namespace of the node, like '/demo'.
     parameters
-        Of the node.
-    module
-        Whose `main` runs the node.
-    arguments
-        Of the module.
+        Parameters of the node.
+    program
+        The module whose `main` runs the node, and arguments of that module.
     ros_arguments
-        More of them, like '--log-level', 'warn'.
+        ROS arguments, like '--log-level', 'warn'.
     wrapper
-        Command that runs the rest of its line.
+        Command that runs the rest of its command line.
     environment
-        Variables besides those of this process.
+        Environment variables in addition to those of this process.
     quiet
-        Whether the output is kept for the message of `check`, not shown.
+        Keep the output for the message of `check` instead of showing it.
 
     """
 
@@ -86,18 +87,17 @@ class NodeProcess:
         self,
         namespace: str,
         parameters: Mapping[str, object] | None = None,
-        module: str = SEGMENTATION_NODE,
-        arguments: Sequence[str] = (),
+        program: Sequence[str] = (SEGMENTATION_NODE,),
         *,
         ros_arguments: Sequence[str] = (),
         wrapper: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         quiet: bool = False,
     ) -> None:
-        command = [*wrapper, sys.executable, '-m', 'lednet_ros.ros.process', module, *arguments]
+        command = [*wrapper, sys.executable, '-m', 'lednet_ros.ros.process', *program]
         command += ['--ros-args', '-r', f'__ns:={namespace}', *ros_arguments]
         for name, value in (parameters or {}).items():
-            # JSON is YAML; a quoted string stays one, whatever it looks like.
+            # JSON is YAML; a quoted string stays a string, even if it resembles another type.
             command += ['-p', f'{name}:={json.dumps(value, ensure_ascii=False, default=str)}']
         self._log = tempfile.TemporaryFile('w+') if quiet else None  # noqa: SIM115
         self._process = subprocess.Popen(
@@ -120,7 +120,7 @@ class NodeProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code; None while the process runs."""
+        """Return the exit code; None while the process runs."""
         return self._process.poll()
 
     def check(self) -> None:
@@ -134,7 +134,7 @@ class NodeProcess:
         raise LiveError(f'the node ended with exit code {self.exit_code}{output}')
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal; does nothing once the process has ended."""
+        """Send a signal; do nothing if the process has ended."""
         self._process.send_signal(number)
 
     def wait(self, timeout: float) -> int:
@@ -149,26 +149,23 @@ class NodeProcess:
         fields = Path(f'/proc/{self.pid}/stat').read_text().rpartition(')')[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
-    def memory_mib(self) -> float:
-        """Return the resident memory of the process."""
-        pages = int(Path(f'/proc/{self.pid}/statm').read_text().split()[1])
-        return pages * os.sysconf('SC_PAGE_SIZE') / 2**20
-
-    def threads(self) -> int:
-        """Count the threads of the process."""
-        return len(list(Path(f'/proc/{self.pid}/task').iterdir()))
-
-    def open_files(self) -> int:
-        """Count the files, sockets and similar that the process has open."""
-        return len(list(Path(f'/proc/{self.pid}/fd').iterdir()))
+    def resources(self) -> dict[str, Any]:
+        """Return resident memory, `rss_mib`, and the number of `threads` and of open `files`."""
+        folder = Path(f'/proc/{self.pid}')
+        pages = int((folder / 'statm').read_text().split()[1])
+        return {
+            'rss_mib': pages * os.sysconf('SC_PAGE_SIZE') / 2**20,
+            'threads': len(list((folder / 'task').iterdir())),
+            'files': len(list((folder / 'fd').iterdir())),
+        }
 
 
 @contextlib.contextmanager
 def live_session(name: str = 'live_client') -> Iterator[tuple[Node, SingleThreadedExecutor]]:
-    """Make a node and its executor, with the shipped Fast DDS profile here and in children."""
+    """Make a node and its executor; child processes use the shipped Fast DDS profile, too."""
     use_shipped_profile()
     keep_large_buffers()
-    # Ctrl-C ends what is under way, not this process's part of ROS under its feet.
+    # Ctrl-C must interrupt the caller and not shut down the context that it still uses.
     rclpy.init(args=[], signal_handler_options=rclpy.SignalHandlerOptions.NO)
     node = Node(name)
     executor = SingleThreadedExecutor()
@@ -183,33 +180,33 @@ def live_session(name: str = 'live_client') -> Iterator[tuple[Node, SingleThread
 
 def image_message(pixels: NDArray[Any], encoding: str, stamp: int = 0) -> Image:
     """
-    Make a message of pixels.
+    Make a message with a copy of pixels.
 
     Parameters
     ----------
     pixels
-        (height, width) or (height, width, channels), of any type; copied.
+        (height, width) or (height, width, channels), any dtype.
     encoding
-        What they are, like 'bgr8'.
+        Encoding of the pixels, like 'bgr8'.
     stamp
         Nanoseconds.
 
     """
     message = Image()
-    samples = np.ascontiguousarray(pixels)
-    data = samples.reshape(*samples.shape[:2], -1).view(np.uint8)
+    pixels = np.ascontiguousarray(pixels)
+    data = pixels.reshape(*pixels.shape[:2], -1).view(np.uint8)
     fill_image(message, data, encoding, Header(frame_id='camera'))
     set_stamp(message, stamp)
     return message
 
 
 def set_stamp(message: Any, stamp: int) -> None:
-    """Set the nanoseconds of a message's header."""
+    """Set the stamp of a message's header, in nanoseconds."""
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
 
 
 def stamp_of(message: Any) -> int:
-    """Return the nanoseconds of a message's header."""
+    """Return the stamp of a message's header, in nanoseconds."""
     return int(message.header.stamp.sec * 10**9 + message.header.stamp.nanosec)
 
 
@@ -222,18 +219,18 @@ def pixels_of(message: Image) -> NDArray[np.uint8]:
 @dataclass
 class Passage:
     """
-    A frame on its way.
+    A frame that was sent, and the arrival of its results.
 
     Attributes
     ----------
     camera
-        Whose it is.
+        Name of the camera.
     sent, received
-        When it was sent and when its newest result came, seconds of `time.perf_counter`.
+        Times of publication and of the last result so far, seconds of `time.perf_counter`.
     missing
-        Results that have not come yet, like 'labels'.
+        Results that have not arrived yet, like 'labels'.
     expected
-        Whether the node can be expected to process it.
+        Whether the node is expected to process the frame.
 
     """
 
@@ -241,7 +238,7 @@ class Passage:
     sent: float
     missing: set[str]
     expected: bool = True
-    received: float = field(default=float('nan'))
+    received: float = math.nan
 
     @property
     def complete(self) -> bool:
@@ -250,41 +247,43 @@ class Passage:
 
     @property
     def latency(self) -> float:
-        """Seconds from the call that published the frame to the newest of its results."""
+        """Return the seconds from publication to the last result so far."""
         return self.received - self.sent
 
 
 class NodeClient:
     """
-    Cameras, a receiver and a remote control of one segmentation node.
+    Publishes to a segmentation node, receives its results and calls its services.
 
     Parameters
     ----------
     ros_node, executor
-        Of this process; see `live_session`.
+        Node and executor of this process; see `live_session`.
     namespace
-        Of the node under test.
+        Namespace of the segmentation node.
     process
-        Its process; None for a node in this one.
+        Process of the segmentation node; None if it runs in this process.
     cameras
-        Names of the cameras that frames are published of; '' is the only one's.
+        Names of the cameras to publish; '' for a single unnamed camera.
     outputs
-        Topics of images to receive of each camera, like 'labels'.
+        Image topics to receive for each camera, like 'labels'.
     frames
-        What `publish` sends by default, interleaved: (height, width, 3) uint8 BGR.
+        Default frames of `publish`, sent in rotation: (height, width, 3) uint8 BGR.
     is_compressed
-        Whether `send` gets messages of compressed images.
+        Whether `send` gets compressed images.
 
     Attributes
     ----------
     passages : dict of int to Passage
-        Of the frames that were sent, by stamp in nanoseconds.
+        The frames that were sent, by stamp in nanoseconds.
     surprises : int
-        Results for which no frame was sent, or that came twice.
+        Results that match no sent frame, or came twice.
     newest : dict of str to Image
         The newest message of each output.
     diagnostics : int
-        How many diagnostics messages of the node have arrived.
+        Number of diagnostics messages of the node that have arrived.
+    longest_recovery : float
+        Seconds of the slowest call of `recover`.
 
     """
 
@@ -308,12 +307,13 @@ class NodeClient:
         self.surprises = 0
         self.newest: dict[str, Image] = {}
         self.diagnostics = 0
+        self.longest_recovery = 0.0
         self._outputs = frozenset(outputs)
         self._is_compressed = is_compressed
         self._messages = [image_message(frame, 'bgr8') for frame in frames]
         self._stamp = 10**9
         self._last_arrival = 0.0
-        # By name, each with the time when it was made.
+        # By name, each with its stamp.
         self._statuses: dict[str, tuple[int, DiagnosticStatus]] = {}
         self._subscriptions: list[Any] = []
         self._cameras: dict[str, Publisher] = {}
@@ -323,8 +323,14 @@ class NodeClient:
             for output in outputs:
                 topic = '/'.join(filter(None, (self.name, camera, output)))
                 self._output_topics.append(topic)
-                self.subscribe(Image, topic, self._receiver(output))
+                self.subscribe(Image, topic, partial(self._on_result, output))
         self.subscribe(DiagnosticArray, '/diagnostics', self._on_diagnostics, QoSProfile(depth=10))
+
+    @property
+    def target(self) -> NodeProcess:
+        """Return the node's process."""
+        assert self.process is not None
+        return self.process
 
     def close(self) -> None:
         """Remove the topics."""
@@ -353,7 +359,7 @@ class NodeClient:
         self._subscriptions.append(made)
 
     def collect(self, kind: Any, topic: str, qos: Any = None) -> list[Any]:
-        """Subscribe and return the list that messages will be appended to."""
+        """Subscribe; return a list to which each message is appended."""
         messages: list[Any] = []
         self.subscribe(kind, topic, messages.append, qos)
         return messages
@@ -373,11 +379,9 @@ class NodeClient:
         message
             The frame; by default the next of `frames`.
         stamp
-            Nanoseconds; by default later than the one before.
-        camera
-            Whose it is.
-        expected
-            Whether the node can be expected to process it.
+            Nanoseconds; by default 1 ms after the previous one.
+        camera, expected
+            See `Passage`.
 
         Returns
         -------
@@ -402,7 +406,7 @@ class NodeClient:
         expected: bool = True,
         by: Publisher | None = None,
     ) -> Passage:
-        """Publish a frame as it is, or serialized; note it by its stamp. See `publish`."""
+        """Publish an unchanged or serialized frame and record it by its stamp; see `publish`."""
         passage = Passage(camera, time.perf_counter(), set(self._outputs), expected)
         self.passages[stamp] = passage
         (by or self._cameras[camera]).publish(message)
@@ -414,7 +418,7 @@ class NodeClient:
     ) -> Passage:
         """Publish a frame, see `publish`, and wait for its results."""
         passage = self.passages[self.publish(message, stamp)]
-        self.wait(lambda: passage.complete, timeout, 'gave no results')
+        self.wait(lambda: passage.complete, timeout, 'returned no results')
         return passage
 
     def play(
@@ -423,10 +427,10 @@ class NodeClient:
         count: int,
         make: Callable[[int], Image] | None = None,
         expected: bool = True,
-        progress: Callable[[int], object] | None = None,
+        label: str | None = None,
     ) -> list[Passage]:
         """
-        Publish at a fixed rate from all cameras, whatever comes back; then wait for the rest.
+        Publish at a fixed rate from all cameras, then wait for the remaining results.
 
         Parameters
         ----------
@@ -437,31 +441,29 @@ class NodeClient:
         make
             Makes the frames by number; by default they are `frames`.
         expected
-            Whether the node can be expected to process them.
-        progress
-            Called with the number of frames of each camera that have been sent.
+            See `Passage`.
+        label
+            Label of a progress bar; None shows none.
 
         Returns
         -------
         list of Passage
-            Of all frames, in the order of sending.
+            All frames in the order of sending.
 
         """
         start = time.perf_counter()
         passages = []
-        for number in range(count):
+        for number in tqdm(range(count), label, leave=False, disable=label is None):
             while (left := start + number / rate - time.perf_counter()) > 0:
                 self.spin(left)
             for camera in self._cameras:
                 message = make(number) if make else None
                 passages.append(self.passages[self.publish(message, None, camera, expected)])
-            if progress is not None:
-                progress(1)
         self.settle(passages)
         return passages
 
     def settle(self, passages: Sequence[Passage]) -> None:
-        """Wait until all of these frames have come back, or none has for some time."""
+        """Wait until these frames are complete, or no result has arrived for `DRAIN_SECONDS`."""
         self._last_arrival = time.perf_counter()
         while not all(passage.complete for passage in passages):
             if time.perf_counter() > self._last_arrival + DRAIN_SECONDS:
@@ -469,9 +471,9 @@ class NodeClient:
             self.spin(0.1)
 
     def wait_active(self) -> None:
-        """Wait until the node receives and publishes, and a frame of each camera has passed."""
+        """Wait until the node is connected and has processed a frame of each camera."""
         self.wait_connected()
-        # More than one may be under way then only if that took a second.
+        # One frame a second: a slow node must not start with a queue of them.
         self.recover(START_TIMEOUT, 1.0)
         self.passages.clear()
 
@@ -485,13 +487,13 @@ class NodeClient:
         )
 
     def connect(self, *publishers: Publisher, timeout: float = ANSWER_TIMEOUT) -> None:
-        """Wait until each of some publishers has a subscriber."""
+        """Wait until each publisher has a subscriber."""
         self.wait(
             lambda: all(p.get_subscription_count() for p in publishers), timeout, 'was not active'
         )
 
     def recover(self, timeout: float = ANSWER_TIMEOUT, period: float = 1 / RATE) -> float:
-        """Publish good frames of every camera until one has passed; return the seconds."""
+        """Publish good frames of every camera until one is processed; return the seconds."""
         started = time.perf_counter()
         for camera in self._cameras:
             passages: list[Passage] = []
@@ -499,16 +501,18 @@ class NodeClient:
             while not any(passage.complete for passage in passages):
                 now = time.perf_counter()
                 if now > started + timeout:
-                    raise LiveError(f'the node gave no results within {timeout:.0f} s')
+                    raise LiveError(f'the node returned no results within {timeout:.0f} s')
                 if now >= due:
                     stamp = self.publish(camera=camera, expected=False)
                     passages.append(self.passages[stamp])
                     due = now + period
                 self.spin(0.005)
-        return time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        self.longest_recovery = max(self.longest_recovery, seconds)
+        return seconds
 
     def spin(self, seconds: float) -> None:
-        """Receive for so long, or until something has arrived; raises if the node has ended."""
+        """Wait for one arrival, up to a time limit; raise LiveError if the node has ended."""
         if self.process is not None:
             self.process.check()
         self.executor.spin_once(timeout_sec=seconds)
@@ -517,7 +521,7 @@ class NodeClient:
         self,
         condition: Callable[[], Any],
         timeout: float = ANSWER_TIMEOUT,
-        complaint: str = 'did not do what was waited for',
+        complaint: str = 'did not reach the expected state',
     ) -> Any:
         """
         Receive until a condition holds.
@@ -525,11 +529,11 @@ class NodeClient:
         Parameters
         ----------
         condition
-            Asked after each arrival, and now and then.
+            Evaluated after each arrival, and at least every 50 ms.
         timeout
             Seconds.
         complaint
-            What the node did where that is too long.
+            Failure of the node that the error reports after the timeout.
 
         Returns
         -------
@@ -539,7 +543,7 @@ class NodeClient:
         Raises
         ------
         LiveError
-            The node has ended, or the time is over.
+            The node has ended, or the condition did not hold in time.
 
         """
         deadline = time.perf_counter() + timeout
@@ -551,9 +555,9 @@ class NodeClient:
 
     def status(self, camera: str | None = None) -> DiagnosticStatus:
         """
-        Wait for a diagnostics status of the node (None) or of a camera; return it.
+        Wait for a new diagnostics status of the node (None) or of a camera.
 
-        It is made after the call: by its stamp, so the node must go by the system's clock.
+        Its stamp is later than the call, so the node must use the system's clock.
         """
         now = time.time_ns()
         return self.wait(
@@ -561,13 +565,13 @@ class NodeClient:
         )
 
     def counters(self, camera: str = '', new: bool = True) -> dict[str, int]:
-        """Return what the diagnostics of a camera count; unless `new`, as far as received."""
+        """Return the counters of a camera's next diagnostics or, unless `new`, the newest ones."""
         status = self.status(camera) if new else self._newest_status(camera)
         pairs = [] if status is None else status.values
         return {pair.key: int(pair.value) for pair in pairs if pair.value.isdecimal()}
 
     def call(self, kind: Any, service: str, request: Any) -> Any:
-        """Call one of the node's services; return its response."""
+        """Call a service of the node; return its response."""
         with self.service(kind, service) as client:
             future = client.call_async(request)
             self.wait(future.done, complaint=f'did not answer {service}')
@@ -575,7 +579,7 @@ class NodeClient:
 
     @contextlib.contextmanager
     def service(self, kind: Any, service: str) -> Iterator[Any]:
-        """Make a client of one of the node's services, connected."""
+        """Make a connected client of a service of the node."""
         client = self.ros_node.create_client(kind, f'{self.name}/{service}')
         try:
             self.wait(client.service_is_ready, complaint=f'had no service {service}')
@@ -588,7 +592,7 @@ class NodeClient:
         return str(self.call(GetState, 'get_state', GetState.Request()).current_state.label)
 
     def change_state(self, transition: int) -> bool:
-        """Ask for a lifecycle transition; return whether it succeeded."""
+        """Request a lifecycle transition; return whether it succeeded."""
         request = ChangeState.Request(transition=Transition(id=transition))
         return bool(self.call(ChangeState, 'change_state', request).success)
 
@@ -597,18 +601,15 @@ class NodeClient:
         stamp, status = self._statuses.get(name, (-1, None))
         return status if stamp >= since else None
 
-    def _receiver(self, output: str) -> Callable[[Image], None]:
-        def receive(message: Image) -> None:
-            self._last_arrival = time.perf_counter()
-            passage = self.passages.get(stamp_of(message))
-            if passage is None or output not in passage.missing:
-                self.surprises += 1
-            else:
-                passage.missing.remove(output)
-                passage.received = self._last_arrival
-            self.newest[output] = message
-
-        return receive
+    def _on_result(self, output: str, message: Image) -> None:
+        self._last_arrival = time.perf_counter()
+        passage = self.passages.get(stamp_of(message))
+        if passage is None or output not in passage.missing:
+            self.surprises += 1
+        else:
+            passage.missing.remove(output)
+            passage.received = self._last_arrival
+        self.newest[output] = message
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         if any(status.name == self.name for status in message.status):

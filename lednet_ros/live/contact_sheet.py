@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The contact sheet that the demo leaves behind."""
+"""The contact sheet of the demo."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ Pixels = NDArray[np.uint8]
 @dataclass(frozen=True)
 class Sample:
     """
-    One frame with everything that belongs to it.
+    One frame and its results.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Sample:
 
 
 class SampleKeeper:
-    """Keeps some samples, spread evenly over a run of unknown length."""
+    """Keeps samples, spread evenly over a run of unknown length."""
 
     def __init__(self) -> None:
         self.samples: list[Sample] = []
@@ -63,7 +63,7 @@ class SampleKeeper:
         self._seen = 0
 
     def offer(self, sample: Sample) -> None:
-        """Keep the sample if it falls on the current stride."""
+        """Keep the sample if it is on the current stride."""
         if self._seen % self._stride == 0:
             self.samples.append(sample)
             if len(self.samples) >= 4 * SHEET_ROWS:
@@ -72,7 +72,7 @@ class SampleKeeper:
         self._seen += 1
 
     def spread(self, count: int) -> list[Sample]:
-        """Choose up to `count` samples from the first to the last."""
+        """Return up to `count` samples, evenly from the first to the last."""
         if len(self.samples) <= count:
             return self.samples
         places = np.linspace(0, len(self.samples) - 1, count).round().astype(int)
@@ -83,18 +83,18 @@ def write_contact_sheet(
     path: Path, samples: list[Sample], label_map: LabelMap, title: str
 ) -> None:
     """
-    Draw samples side by side: frame, ground truth where there is one, labels, overlay.
+    Draw samples, one per row: frame, ground truth if available, labels, overlay.
 
     Parameters
     ----------
     path
         PNG file to write.
     samples
-        The rows; without any, nothing is written.
+        Samples; if there are none, no file is written.
     label_map
         Colors and names of the classes, for the legend.
     title
-        Line above the images.
+        Text above the images.
 
     """
     if not samples:
@@ -104,14 +104,10 @@ def write_contact_sheet(
     captions = ['frame', *(['ground truth'] if with_truth else []), 'labels', 'overlay']
     rows = []
     for sample in samples:
-        colors = np.empty((*sample.labels.shape, 3), np.uint8)
-        colorize(sample.labels, palette, colors)
-        tiles = [sample.frame, colors, sample.overlay]
+        tiles = [sample.frame, _colors(sample.labels, palette), sample.overlay]
         if with_truth:
-            truth = np.zeros_like(colors)
-            if sample.truth is not None:
-                truth = np.empty((*sample.truth.shape, 3), np.uint8)
-                colorize(sample.truth, palette, truth)
+            missing = sample.truth is None
+            truth = np.zeros_like(tiles[1]) if missing else _colors(sample.truth, palette)
             tiles.insert(1, truth)
         rows.append(np.hstack([_tile(pixels, samples[0].frame.shape) for pixels in tiles]))
     body = np.vstack(rows)
@@ -122,6 +118,12 @@ def write_contact_sheet(
     sheet = np.vstack([header, body, draw_legend(label_map, body.shape[1])])
     with atomic_path(path) as temporary:
         cv2.imwrite(str(temporary), sheet)
+
+
+def _colors(labels: Pixels, palette: Pixels) -> Pixels:
+    colors = np.empty((*labels.shape, 3), np.uint8)
+    colorize(labels, palette, colors)
+    return colors
 
 
 def _tile(pixels: Pixels, shape: tuple[int, ...]) -> Pixels:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Runs the demo: starts node and camera as processes of their own, watches, records, reports."""
+"""The demo: starts node and camera as separate processes, observes, records and reports."""
 
 import contextlib
 import math
@@ -33,6 +33,7 @@ from lednet_ros.live.client import (
 from lednet_ros.live.contact_sheet import SHEET_ROWS, write_contact_sheet
 from lednet_ros.live.monitor import Monitor
 from lednet_ros.recordings.writers import BagWriter, VideoWriter
+from lednet_ros.ros.statistics import percentiles_ms
 from rich.columns import Columns
 from rich.console import Group
 from rich.live import Live
@@ -40,7 +41,7 @@ from rich.table import Table
 from rich.text import Text
 
 NAMESPACE = '/demo'
-# After the last frame, results may still be under way.
+# Results may arrive this long after the last frame.
 DRAIN_SECONDS = 1.0
 REFRESH_PER_SECOND = 4
 VIDEO_RATE = 10.0
@@ -57,23 +58,23 @@ def run_demo(
     source
         Recording to play (see `read_frames`); None takes the synthetic camera.
     seconds
-        How long to run; a recording may end earlier.
+        Length of the run; a recording may end earlier.
     output
         Folder for `contact_sheet.png`, `overlay.mp4` and `bag`.
     checkpoint
-        What the node loads.
+        Checkpoint of the node.
     topic
         Image topic of a bag that has several.
 
     Returns
     -------
     int
-        0; 1 when the node put out nothing.
+        0; 1 if the node published nothing.
 
     Raises
     ------
     LiveError
-        The node or the source ended early, or did not start in time.
+        The source is missing; or node or source ended early, or did not start in time.
     OSError
         The output folder can't be written.
 
@@ -82,7 +83,7 @@ def run_demo(
         raise LiveError(f'{source} does not exist')
     make_folder(output)
     label_map = load_checkpoint(checkpoint).label_map
-    # Ctrl-C reaches the whole process group; the demo itself ends the processes in order.
+    # Ctrl-C reaches the whole process group; the demo ends the processes in order.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with (
         live_session('demo_monitor') as session,
@@ -100,16 +101,15 @@ def run_demo(
         )
         with contextlib.suppress(KeyboardInterrupt):
             _watch(client, monitor, source, seconds, checkpoint, topic)
-    figures = monitor.figures
-    median, _, p99 = figures.latency_ms()
-    title = f'{figures.frames_out} frames, latency {median:.0f} ms (p99 {p99:.0f} ms)'
+    median, _, p99 = percentiles_ms(monitor.latencies)
+    title = f'{monitor.frames_out} frames, latency {median:.0f} ms (p99 {p99:.0f} ms)'
     if not math.isnan(monitor.confusion.miou()):
         title += f', mIoU {monitor.confusion.miou():.3f}'
     write_contact_sheet(
         output / 'contact_sheet.png', monitor.samples.spread(SHEET_ROWS), label_map, title
     )
-    print(f'{output}: contact_sheet.png, overlay.mp4, bag ({figures.frames_out} frames)')
-    return 0 if figures.frames_out else 1
+    print(f'{output}: contact_sheet.png, overlay.mp4, bag ({monitor.frames_out} frames)')
+    return 0 if monitor.frames_out else 1
 
 
 def _watch(
@@ -123,17 +123,17 @@ def _watch(
     image = f'{NAMESPACE}/image'
     with NodeProcess(NAMESPACE, {'checkpoint': checkpoint}) as client.process:
         client.wait(
-            # The monitor is the other one.
+            # The monitor is one subscriber, the node the other.
             lambda: client.ros_node.count_subscribers(image) >= 2, START_TIMEOUT, 'was not active'
         )
         with (
             _start_camera(source, topic) as camera,
             Live(refresh_per_second=REFRESH_PER_SECOND) as live,
         ):
-            # Until the processes have found each other, there is nothing to see.
+            # The time counts from the first result; discovery takes a while.
             client.wait(
-                lambda: monitor.figures.frames_out or camera.exit_code is not None,
-                complaint='put out nothing',
+                lambda: monitor.frames_out or camera.exit_code is not None,
+                complaint='published nothing',
             )
             end = time.perf_counter() + seconds
             next_table = 0.0
@@ -151,23 +151,25 @@ def _watch(
 
 def _start_camera(source: Path | None, topic: str | None) -> NodeProcess:
     if source is None:
-        # Its log would break into the live table.
-        log = ['--log-level', 'warn']
-        return NodeProcess(NAMESPACE, module='lednet_ros.ros.synthetic_camera', ros_arguments=log)
+        program = ['lednet_ros.ros.synthetic_camera']
+        # Its log would disturb the live table.
+        return NodeProcess(NAMESPACE, {}, program, ros_arguments=['--log-level', 'warn'])
     parameters = {'path': source, 'topic': topic or '', 'subscribers': 2}
-    return NodeProcess(NAMESPACE, parameters, 'lednet_ros.live.player')
+    return NodeProcess(NAMESPACE, parameters, ['lednet_ros.live.player'])
 
 
 def _table(client: NodeClient, monitor: Monitor, seconds_left: float) -> Group:
-    figures = monitor.figures
-    median, _, p99 = figures.latency_ms()
+    median, _, p99 = (
+        '-' if math.isnan(value) else f'{value:.0f} ms'
+        for value in percentiles_ms(monitor.latencies)
+    )
     miou = monitor.confusion.miou()
     summary = Table(title=f'lednet_ros, {max(seconds_left, 0):.0f} s to go')
     values = {
-        'fps in': f'{figures.rate(figures.recent_in):.1f}',
-        'fps out': f'{figures.rate(figures.recent_out):.1f}',
-        'latency p50': _milliseconds(median),
-        'latency p99': _milliseconds(p99),
+        'fps in': f'{monitor.rate(monitor.recent_in):.1f}',
+        'fps out': f'{monitor.rate(monitor.recent_out):.1f}',
+        'latency p50': median,
+        'latency p99': p99,
         'dropped': str(client.counters(new=False).get('dropped', 0)),
         'mIoU': '-' if math.isnan(miou) else f'{miou:.3f}',
     }
@@ -175,16 +177,11 @@ def _table(client: NodeClient, monitor: Monitor, seconds_left: float) -> Group:
         summary.add_column(name, justify='right')
     summary.add_row(*values.values())
     label_map = monitor.confusion.label_map
-    total = max(int(figures.pixels.sum()), 1)
+    total = max(int(monitor.pixels.sum()), 1)
     fractions = []
     for name, color, count in zip(
-        label_map.names, label_map.palette, figures.pixels, strict=False
+        label_map.names, label_map.palette, monitor.pixels, strict=False
     ):
-        red, green, blue = (int(value) for value in color)
-        swatch = Text('  ', style=f'on rgb({red},{green},{blue})')
+        swatch = Text('  ', style='on rgb({},{},{})'.format(*color))
         fractions.append(swatch + Text(f' {name} {100 * count / total:.1f}%'))
     return Group(summary, Columns(fractions, equal=True), '')
-
-
-def _milliseconds(value: float) -> str:
-    return '-' if math.isnan(value) else f'{value:.0f} ms'

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Publishes the frames of a recording as a camera would, once, at their own pace."""
+"""A node that publishes the frames of a recording once, at the recorded pace, like a camera."""
 
 from pathlib import Path
 import time
@@ -35,8 +35,8 @@ class Player(Node):
     """
     Publishes `image` with the stamps of the recording, then ends the process.
 
-    Its parameters are `path` and `topic`, see `read_frames`, and how many `subscribers` it waits
-    for, 10 s at most.
+    Its parameters are `path` and `topic`, see `read_frames`, and the number of `subscribers` that
+    it waits for, 10 s at most.
     """
 
     def __init__(self) -> None:

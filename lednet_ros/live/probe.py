@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The client of a node that is started, stopped and started again, to see what it survives."""
+"""The client of fault injection, which starts, stops and restarts its node."""
 
 from collections.abc import Mapping, Sequence
 import contextlib
@@ -23,7 +23,6 @@ from typing import Any
 
 from lednet_ros.benchmark.workload import draw_frames
 from lednet_ros.live.client import (
-    ANSWER_TIMEOUT,
     image_message,
     LiveError,
     NodeClient,
@@ -50,32 +49,31 @@ class Setup:
 
     Attributes
     ----------
-    values
-        Of parameters of the node, besides `PARAMETERS`.
-    module, arguments, environment, wrapper
+    parameters
+        Parameters of the node in addition to `PARAMETERS`.
+    program, environment, wrapper
         See `NodeProcess`.
     cameras
-        Names of cameras; one without a name by default.
+        Names of the cameras; by default one unnamed camera.
 
     """
 
-    values: Mapping[str, object] = field(default_factory=dict)
-    module: str = SEGMENTATION_NODE
-    arguments: Sequence[str] = ()
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    program: Sequence[str] = (SEGMENTATION_NODE,)
     cameras: Sequence[str] = ('',)
     environment: Mapping[str, str] = field(default_factory=dict)
     wrapper: Sequence[str] = ()
 
 
 def check(good: object, seen: str) -> None:
-    """Raise LiveError, with what was seen, unless all is good."""
+    """Raise LiveError with what was seen unless `good` holds."""
     if not good:
         raise LiveError(seen)
 
 
 class Probe(NodeClient):
     """
-    Starts a node, feeds it, and notes what comes back.
+    Starts a node, sends frames and records their results.
 
     Parameters
     ----------
@@ -83,11 +81,6 @@ class Probe(NodeClient):
         See `NodeClient`.
     setup
         Setup of the node.
-
-    Attributes
-    ----------
-    longest_recovery : float
-        Seconds of the slowest call of `recover`.
 
     """
 
@@ -97,15 +90,8 @@ class Probe(NodeClient):
         frames = draw_frames(FRAME_SIZE, 1)
         super().__init__(ros_node, executor, namespace, None, setup.cameras, frames=frames)
         self.setup = setup
-        self.longest_recovery = 0.0
         self._frame = frames[0]
         self._running = contextlib.ExitStack()
-
-    @property
-    def target(self) -> NodeProcess:
-        """The node's process."""
-        assert self.process is not None
-        return self.process
 
     @property
     def is_running(self) -> bool:
@@ -113,16 +99,15 @@ class Probe(NodeClient):
         return self.process is not None and self.process.exit_code is None
 
     def start(self) -> None:
-        """Start the node again; wait until a frame has passed through it."""
-        values = {**PARAMETERS, **self.setup.values}
+        """Start the node; wait until it has processed a frame of each camera."""
+        values = {**PARAMETERS, **self.setup.parameters}
         if any(self.setup.cameras):
             values['cameras'] = self.setup.cameras
         self.process = self._running.enter_context(
             NodeProcess(
                 self.namespace,
                 values,
-                self.setup.module,
-                self.setup.arguments,
+                self.setup.program,
                 ros_arguments=['--disable-stdout-logs'],
                 wrapper=self.setup.wrapper,
                 environment=self.setup.environment,
@@ -133,12 +118,17 @@ class Probe(NodeClient):
         self.recover(START_TIMEOUT)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> float:
-        """Send the node a signal; return the seconds until it has ended, with exit code 0."""
+        """Send a signal; return the seconds until the node has ended with exit code 0."""
         started = time.perf_counter()
         self.target.signal(number)
         code = self.target.wait(STOP_TIMEOUT)
         check(code == 0, f'exit code {code} after {number.name}')
         return time.perf_counter() - started
+
+    def restart(self) -> None:
+        """Stop the node and start it again."""
+        self.stop()
+        self.start()
 
     def close(self) -> None:
         """Stop the node if it runs, and remove the topics."""
@@ -146,21 +136,15 @@ class Probe(NodeClient):
         super().close()
 
     def make(self, pixels: NDArray[Any] | None = None, encoding: str = 'bgr8') -> Image:
-        """Make a message of a frame; by default of the street."""
+        """Make a message of a frame, by default of the synthetic street."""
         return image_message(self._frame if pixels is None else pixels, encoding)
 
-    def recover(self, timeout: float = ANSWER_TIMEOUT, period: float | None = None) -> float:
-        """Publish good frames of every camera until one has passed; return the seconds."""
-        seconds = super().recover(timeout)
-        self.longest_recovery = max(self.longest_recovery, seconds)
-        return seconds
-
     def lost(self) -> int:
-        """Count the frames that the node was expected to process and has not."""
+        """Count the frames that the node was expected to process but did not."""
         return sum(p.expected and not p.complete for p in self.passages.values())
 
     def activate(self) -> None:
-        """Make the node active, from whatever state."""
+        """Activate the node from any state."""
         state = self.state()
         if state == 'unconfigured':
             check(self.change_state(Transition.TRANSITION_CONFIGURE), 'configure failed')
@@ -169,7 +153,7 @@ class Probe(NodeClient):
             check(self.change_state(Transition.TRANSITION_ACTIVATE), 'activate failed')
 
     def order_frame(self, order: int, number: int = 0) -> Image:
-        """Make a frame that asks the faulty backend for something, see `FaultyBackend`."""
+        """Make a frame that requests a failure, see `FaultyBackend`."""
         pixels = np.zeros_like(self._frame)
         pixels[0, 0, :2] = order, number
         return self.make(pixels)

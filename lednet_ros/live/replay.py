@@ -12,11 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Evaluation of a bag through the live node: a process of its own, over DDS, frame by frame."""
+"""Evaluation of a bag through a live node, a separate process, over DDS, frame by frame."""
 
 from collections.abc import Iterator
 import contextlib
-from dataclasses import dataclass
 import os
 from pathlib import Path
 import time
@@ -45,33 +44,9 @@ DIAGNOSTICS_TIMEOUT = 5.0
 RESULTS = ('labels', 'confidence')
 
 
-@dataclass(frozen=True)
-class NodeFigures:
-    """
-    Measurements of the node.
-
-    Attributes
-    ----------
-    latencies
-        Milliseconds from the call that published a frame to its labels and confidence.
-    counters
-        What the node's diagnostics count: 'received', 'processed', 'dropped' and what else was
-        not zero.
-
-    """
-
-    latencies: list[float]
-    counters: dict[str, int]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return p50, p95 and p99 of the latency and the counters."""
-        p50, p95, p99 = np.percentile(self.latencies, (50, 95, 99)).round(3).tolist()
-        return {'latency_ms': {'p50': p50, 'p95': p95, 'p99': p99}, 'counters': self.counters}
-
-
 def evaluate_through_ros(
     settings: EvaluationSettings, path: Path, label_map: LabelMap, parameters: int
-) -> tuple[RecordingResult, NodeFigures]:
+) -> tuple[RecordingResult, dict[str, Any]]:
     """
     Send each frame of a bag to a node and wait for its results; nothing is lost.
 
@@ -82,19 +57,21 @@ def evaluate_through_ros(
     path
         The bag.
     label_map, parameters
-        Of the network.
+        Classes and number of parameters of the network.
 
     Returns
     -------
     result : RecordingResult
-        As `evaluate_bag` gives it, to the pixel.
-    figures : NodeFigures
-        Of the node.
+        The same result as that of `evaluate_bag`, to the pixel.
+    node : dict
+        `latency_ms`, `p50`, `p95` and `p99` from publication of a frame to its labels and
+        confidence; `counters` of the node's diagnostics: 'received', 'processed', 'dropped' and
+        others that are not zero.
 
     Raises
     ------
     LiveError
-        The node ended, did not start or did not answer.
+        The node ended, did not start or did not respond.
     SourceError
         See `evaluate_bag`.
 
@@ -103,7 +80,7 @@ def evaluate_through_ros(
         reader = RecordingReader(bag, settings.image_topic, settings.truth, label_map)
         scorer = Scorer(reader, path, label_map, parameters)
         result = scorer.result
-        # Frames of ROS 1 are sent decoded, because their messages are serialized in another way.
+        # ROS 1 frames are sent decoded, because their messages are serialized differently.
         is_compressed = reader.topic.type == COMPRESSED_TYPE and not bag.is_ros1
         with _live_node(settings, is_compressed) as client:
             start = time.perf_counter()
@@ -116,18 +93,20 @@ def evaluate_through_ros(
                 passage = client.send(_message(loaded), loaded.message.header_stamp())
                 client.wait(
                     lambda p=passage: p.complete,
-                    complaint=f'gave no results for frame {loaded.index}',
+                    complaint=f'returned no results for frame {loaded.index}',
                 )
                 labels, confidence = (pixels_of(client.newest[name]) for name in RESULTS)
                 scorer.score(loaded, labels, confidence, 1e3 * passage.latency)
             scorer.end(bag.damage, time.perf_counter() - start)
             counters = _read_counters(client, len(result.frames))
-    return result, NodeFigures([frame.milliseconds[1] for frame in result.frames], counters)
+    latencies = [frame.milliseconds[1] for frame in result.frames]
+    p50, p95, p99 = np.percentile(latencies, (50, 95, 99)).round(3).tolist()
+    return result, {'latency_ms': {'p50': p50, 'p95': p95, 'p99': p99}, 'counters': counters}
 
 
 @contextlib.contextmanager
 def _live_node(settings: EvaluationSettings, is_compressed: bool) -> Iterator[NodeClient]:
-    """Run the node in a namespace that no other has."""
+    """Run the node in a unique namespace."""
     namespace = f'/evaluate_{os.getpid()}'
     topic = f'{namespace}/image' + ('/compressed' if is_compressed else '')
     parameters = {
@@ -135,7 +114,7 @@ def _live_node(settings: EvaluationSettings, is_compressed: bool) -> Iterator[No
         'label_map': settings.label_map or '',
         **to_parameters(settings.options),
         'image_transport': 'compressed' if is_compressed else 'raw',
-        # Nothing may be lost on the way.
+        # No frame may be lost.
         f'qos_overrides.{topic}.subscription.reliability': 'reliable',
     }
     with (
@@ -150,18 +129,18 @@ def _live_node(settings: EvaluationSettings, is_compressed: bool) -> Iterator[No
 
 
 def _message(loaded: LoadedFrame) -> Image | bytes:
-    """Return a frame as it is sent: as it was recorded, where that can be."""
+    """Return the message to send: the recorded bytes if they are of ROS 2."""
     if not loaded.message.is_ros1:
         return loaded.message.data
-    assert loaded.frame is not None
     frame = loaded.frame
+    assert frame is not None
     message = image_message(frame.pixels, f'{frame.color_order}8', loaded.stamp)
     message.header.frame_id = loaded.message.content.header.frame_id
     return message
 
 
 def _read_counters(client: NodeClient, frames: int) -> dict[str, int]:
-    """Wait for diagnostics that count all frames, for some time; return the newest."""
+    """Return the counters when they include all frames, or the newest after a timeout."""
     with contextlib.suppress(LiveError):
         client.wait(
             lambda: client.counters(new=False).get('processed', -1) >= frames, DIAGNOSTICS_TIMEOUT

@@ -13,20 +13,21 @@
 # limitations under the License.
 
 """
-Nodes that stand in for the package's, or that it is compared with: `NODES` by name.
+Nodes that replace the package's node, or that it is compared with.
 
-Run by `lednet_ros.ros.process` with the name as argument; they have the parameters `checkpoint`
-and `input_size`.
+`lednet_ros.ros.process` runs them, with a name of `NODES` as argument. All have the parameters
+`checkpoint` and `input_size`.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from enum import IntEnum
 import functools
 from functools import partial
 import sys
 import time
 
-from lednet_ros.benchmark.baselines import EagerModule, Pixels
+from lednet_ros.benchmark.baselines import EagerModule, overlay_with_numpy, Pixels
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
 from lednet_ros.inference.backends.base import Outputs, Style, Wanted
 from lednet_ros.inference.encodings import Frame
@@ -36,29 +37,26 @@ from lednet_ros.ros.process import run_node
 from lednet_ros.ros.segmentation_node import make_node, SegmentationNode
 import numpy as np
 from rclpy.node import Node
+from sensor_msgs.msg import Image
 import torch
 
 
-def pattern(size: tuple[int, int]) -> Pixels:
-    """Draw stripes of class ids, (*size,) uint8."""
+@functools.cache
+def pattern(size: tuple[int, ...]) -> Pixels:
+    """Draw a checkerboard of class ids, (*size,) uint8; don't modify it."""
     rows, columns = np.indices(size)
     return ((rows // 64 + columns // 64) % 11).astype(np.uint8)
 
 
 class NullBackend:
-    """Assigns every frame the same labels; images are drawn as always."""
-
-    def __init__(self) -> None:
-        self._patterns: dict[tuple[int, int], Pixels] = {}
+    """Assigns every frame the same labels; images are drawn as usual."""
 
     def run(
         self, frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted, style: Style
     ) -> None:
         """Fill the outputs; see `Backend.run`."""
         for output in outputs:
-            if output.size not in self._patterns:
-                self._patterns[output.size] = pattern(output.size)
-            np.copyto(output.array('labels'), self._patterns[output.size])
+            np.copyto(output.array('labels'), pattern(output.size))
         draw_on_host(frames, outputs, wanted, style)
 
 
@@ -74,9 +72,9 @@ class FaultyBackend(NullBackend):
     """
     Returns fixed labels, and fails when a frame requests it.
 
-    Stands for what can't be caused at will: a GPU that is lost, memory that is used up. The
-    second byte of a frame says which failure it asks for, as each happens once, or for how many
-    tenths of a second to hang.
+    Simulates failures that can't be triggered at will, like a lost GPU or exhausted memory. The
+    second byte of a frame is the number of the failure, as each happens once, or the tenths of a
+    second to hang.
     """
 
     _failed: set[int] = set()
@@ -84,14 +82,14 @@ class FaultyBackend(NullBackend):
     def run(
         self, frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted, style: Style
     ) -> None:
-        """Fill the outputs unless a frame asks for something else; see `Backend.run`."""
+        """Fill the outputs unless a frame requests a failure; see `Backend.run`."""
         for frame in frames:
             order, number = map(int, frame.pixels[0, 0, :2])
             fails_once = order == Order.FAIL_ONCE and number not in self._failed
             if fails_once:
                 self._failed.add(number)
             if fails_once or order == Order.FAIL_ALWAYS:
-                raise RuntimeError('out of memory, as the frame has asked for')
+                raise RuntimeError('out of memory, as the frame requested')
             if order == Order.HANG:
                 time.sleep(number / 10)
         super().run(frames, outputs, wanted, style)
@@ -113,30 +111,65 @@ class FaultyNode(NullNode):
     backend = FaultyBackend
 
 
+class NaiveNode(Node):
+    """
+    The node that most people write: cv_bridge, one callback, NumPy overlay.
+
+    Segments `image` in the subscription's callback and publishes `~/labels` and `~/overlay`. It is
+    deliberately plain, as the package's node is compared with it.
+
+    Parameters
+    ----------
+    make_segment
+        Makes, from a checkpoint, the function that turns a BGR frame (height, width, 3) uint8
+        into labels (height, width) uint8.
+
+    """
+
+    def __init__(self, make_segment: Callable[[Checkpoint], Callable[[Pixels], Pixels]]) -> None:
+        # Optional: other stand-ins work without it.
+        from cv_bridge import CvBridge
+
+        super().__init__('segmentation_node')
+        checkpoint = load_checkpoint(self.declare_parameter('checkpoint', 'lednet').value)
+        size = self.declare_parameter('input_size', [360, 480]).value
+        self.segment = make_segment(replace(checkpoint, input_size=tuple(size)))
+        # BGR, by id.
+        self.palette = np.ascontiguousarray(checkpoint.label_map.palette[:, ::-1])
+        self.bridge = CvBridge()
+        self.labels = self.create_publisher(Image, '~/labels', 10)
+        self.overlay = self.create_publisher(Image, '~/overlay', 10)
+        self.create_subscription(Image, 'image', self.on_image, 10)
+
+    def on_image(self, message: Image) -> None:
+        """Segment a frame and publish the results."""
+        frame = self.bridge.imgmsg_to_cv2(message, 'bgr8')
+        labels = self.segment(frame)
+        overlay = overlay_with_numpy(frame, labels, self.palette)
+        for publisher, pixels, encoding in (
+            (self.labels, labels, 'mono8'), (self.overlay, overlay, 'bgr8')
+        ):
+            result = self.bridge.cv2_to_imgmsg(pixels, encoding)
+            result.header = message.header
+            publisher.publish(result)
+
+
 def _eager(checkpoint: Checkpoint) -> Callable[[Pixels], Pixels]:
     return EagerModule(checkpoint, 'cuda' if torch.cuda.is_available() else 'cpu').segment
 
 
 def _fixed(_: Checkpoint) -> Callable[[Pixels], Pixels]:
-    draw = functools.cache(pattern)
-    return lambda frame: draw(frame.shape[:2])
-
-
-def _make_naive(make_segment: Callable[[Checkpoint], Callable[[Pixels], Pixels]]) -> Node:
-    # Needs cv_bridge.
-    from lednet_ros.live.naive_node import NaiveNode
-
-    return NaiveNode(make_segment)
+    return lambda frame: pattern(frame.shape[:2])
 
 
 NODES = {
     'null': partial(make_node, NullNode),
     'faulty': partial(make_node, FaultyNode),
-    'naive': partial(_make_naive, _eager),
-    'naive_null': partial(_make_naive, _fixed),
+    'naive': partial(NaiveNode, _eager),
+    'naive_null': partial(NaiveNode, _fixed),
 }
 
 
 def main() -> int:
-    """Run the node that the first argument names."""
+    """Run the node named by the first argument."""
     return run_node(NODES[sys.argv.pop(1)])

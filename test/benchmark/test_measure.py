@@ -12,19 +12,19 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of timing in turns."""
+"""Tests of interleaved timing."""
 
-from lednet_ros.benchmark.measure import describe_machine, summarize, time_in_turns
+from lednet_ros.benchmark.measure import describe_machine, summarize, time_interleaved
 
 
-def test_functions_take_turns() -> None:
+def test_functions_are_interleaved() -> None:
     calls: list[tuple[str, int]] = []
-    times = time_in_turns(
+    times = time_interleaved(
         {name: lambda number, name=name: calls.append((name, number)) for name in 'ab'}, 3
     )
     assert {name: len(values) for name, values in times.items()} == {'a': 3, 'b': 3}
     assert all(value >= 0 for values in times.values() for value in values)
-    # Twice each to warm up, then in turns.
+    # Two calls each to warm up, then interleaved.
     assert ''.join(name for name, _ in calls) == 'aabb' + 'ab' * 3
     assert [number for _, number in calls[4:]] == [0, 0, 1, 1, 2, 2]
 

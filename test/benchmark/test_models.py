@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Test of the networks side by side, at a small size."""
+"""Tests of the comparison of all networks, at a small size."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_all_networks_are_measured(
     assert (tmp_path / 'plot.png').stat().st_size > 10_000
 
 
-def test_an_unknown_backend_is_named() -> None:
+def test_unknown_backend_is_named_in_the_error() -> None:
     with pytest.raises(ConfigurationError, match='backends are coreml; allowed: torch_eager'):
         run_models((96, 128), (96, 128), 1, 1, None, ['torch_eager', 'coreml'])
 

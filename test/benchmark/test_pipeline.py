@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of the benchmark of the frame's way in one process, at sizes that take milliseconds."""
+"""Tests of the benchmark in one process, at sizes that take milliseconds."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -46,7 +46,7 @@ def results(little_calibration: None) -> dict[str, Any]:
     return run_pipeline('lednet', 20, *SIZES, 'cpu', 2, 1)
 
 
-def test_all_ways_are_measured_and_give_the_labels_of_eager(results: dict[str, Any]) -> None:
+def test_all_configurations_match_the_labels_of_eager(results: dict[str, Any]) -> None:
     rows = {row['name']: row for row in results['rows']}
     assert {BASELINE, 'torch_eager fp32', 'torch_eager bf16'} <= set(rows)
     for name, row in rows.items():
@@ -57,7 +57,7 @@ def test_all_ways_are_measured_and_give_the_labels_of_eager(results: dict[str, A
     assert rows[BASELINE]['ratio_to_eager'] == 1
 
 
-def test_optional_ways_are_measured_where_they_are_installed(results: dict[str, Any]) -> None:
+def test_optional_configurations_are_listed(results: dict[str, Any]) -> None:
     pytest.importorskip('openvino')
     pytest.importorskip('onnxruntime')
     names = {row['name'] for row in results['rows']} | set(results['not_measured'])
@@ -72,14 +72,14 @@ def test_the_fastest_comes_first(results: dict[str, Any]) -> None:
         assert row['ratio_to_eager'] == pytest.approx(eager / row['median_ms'], abs=0.02)
 
 
-def test_measured_setup_is_stated(results: dict[str, Any]) -> None:
+def test_results_contain_the_setup(results: dict[str, Any]) -> None:
     assert results['classes'] == 20
     assert (results['input_size'], results['frame_size']) == ([64, 96], [100, 150])
     assert results['machine']['versions']['torch']
 
 
 def test_wrong_labels_are_marked_and_come_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = pipeline.list_configurations
+    original = pipeline.list_configurations
 
     def with_broken(*arguments: Any) -> list[Configuration]:
         def make() -> Any:
@@ -88,7 +88,7 @@ def test_wrong_labels_are_marked_and_come_last(monkeypatch: pytest.MonkeyPatch) 
 
             return broken
 
-        return [*own(*arguments)[:1], Configuration('broken', make)]
+        return [*original(*arguments)[:1], Configuration('broken', make)]
 
     monkeypatch.setattr(pipeline, 'list_configurations', with_broken)
     rows = run_pipeline('lednet', None, *SIZES, 'cpu', 1, 1)['rows']
@@ -97,11 +97,11 @@ def test_wrong_labels_are_marked_and_come_last(monkeypatch: pytest.MonkeyPatch) 
 
 
 def keep_only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """Let only these ways be measured."""
-    every = pipeline.list_configurations
+    """Limit the benchmark to these configurations."""
+    original = pipeline.list_configurations
 
     def some(*arguments: Any) -> list[Configuration]:
-        return [found for found in every(*arguments) if found.name in names]
+        return [found for found in original(*arguments) if found.name in names]
 
     monkeypatch.setattr(pipeline, 'list_configurations', some)
 
@@ -125,7 +125,7 @@ def test_the_plain_module_draws_the_overlay() -> None:
     assert np.abs(one[1].astype(int) - other[1]).max() <= 1
 
 
-def test_the_command_prints_and_writes(
+def test_command_prints_a_table_and_writes_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep_only(monkeypatch, BASELINE, 'eager fp32, scores at frame size')

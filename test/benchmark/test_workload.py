@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of the networks and frames that are measured."""
+"""Tests of the workload of the benchmarks."""
 
 from lednet_ros.benchmark.workload import draw_frames, make_checkpoint, widen
 from lednet_ros.checkpoint import load_checkpoint
@@ -23,25 +23,25 @@ import torch
 
 
 @pytest.mark.parametrize('classes', [11, 12, 20, 40])
-def test_a_wider_network_has_the_scores_of_the_trained_one(classes: int) -> None:
+def test_widened_network_repeats_the_trained_logits(classes: int) -> None:
     trained = load_checkpoint('lednet')
     wide = widen(trained, classes)
     assert wide.label_map.num_classes == len(set(wide.label_map.names)) == classes
     images = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        own = load_network(trained, 'test').eval().scores(images)[0]
-        scores = load_network(wide, 'test').eval().scores(images)[0]
-    torch.testing.assert_close(scores[:11], own)
+        trained_logits = load_network(trained, 'test').eval().scores(images)[0]
+        logits = load_network(wide, 'test').eval().scores(images)[0]
+    torch.testing.assert_close(logits[:11], trained_logits)
     for copy in range(11, classes):
-        torch.testing.assert_close(scores[copy], 0.9 * own[copy % 11])
+        torch.testing.assert_close(logits[copy], 0.9 * trained_logits[copy % 11])
 
 
-def test_fewer_classes_are_refused() -> None:
+def test_fewer_classes_are_rejected() -> None:
     with pytest.raises(ValueError, match='classes is 10; it must be 11'):
         make_checkpoint('lednet', 10, (64, 96))
 
 
-def test_the_input_size_is_the_one_asked_for() -> None:
+def test_input_size_is_the_requested_one() -> None:
     checkpoint = make_checkpoint('lednet', None, (64, 96))
     assert checkpoint.input_size == (64, 96)
     assert checkpoint.label_map.num_classes == 11

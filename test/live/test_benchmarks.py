@@ -52,7 +52,7 @@ def test_transport_through_both_nodes() -> None:
 
 
 @pytest.mark.slow
-def test_the_node_and_the_naive_one_with_a_network(
+def test_package_node_and_naive_node_with_a_network(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(benchmarks, 'RATES', (5.0,))
@@ -79,7 +79,7 @@ def test_several_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_a_soak(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_soak(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(benchmarks, 'FEWEST_CHUNKS', 3)
     results = run_soak('lednet', (64, 96), (96, 128), 1, 0.05, 20.0)
     assert len(results['rows']) == 3
@@ -91,7 +91,7 @@ def test_a_soak(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert (tmp_path / 'soak.svg').stat().st_size > 1000
 
 
-def test_growth_is_seen() -> None:
+def test_trend_shows_growth() -> None:
     rows = [
         {'frames': 100 * k, 'rss_mib': 300 + (50 if k < 2 else 2 * k), 'threads': 9, 'files': k}
         for k in range(10)
@@ -104,15 +104,15 @@ def test_growth_is_seen() -> None:
     }
 
 
-def test_a_node_that_ends_by_itself_is_reported() -> None:
+def test_node_that_ends_early_is_reported() -> None:
     with live_session() as session:
         with pytest.raises(LiveError, match=r'(?s)ended with exit code 1: .*nothing\.pth'):
-            with live_node(session, '/gone', [], {'checkpoint': '/nothing.pth'}) as (client, _):
-                client.wait_active()
+            with live_node(session, '/gone', [], {'checkpoint': '/nothing.pth'}):
+                pass
 
 
 def passages(latencies: Sequence[float | None], period: float = 0.1) -> list[Passage]:
-    """Frames sent at a fixed period; None for those that are lost."""
+    """Make frames sent at a fixed period; None for those that are lost."""
     result = []
     for index, latency in enumerate(latencies):
         sent = 1 + index * period
@@ -124,24 +124,24 @@ def passages(latencies: Sequence[float | None], period: float = 0.1) -> list[Pas
     return result
 
 
-def test_frames_are_judged() -> None:
+def test_judge_summarizes_results() -> None:
     found = judge(passages([0.01, 0.02, None, 0.03, 0.02]))
     assert found['missed'] == 0.2
     assert (found['first_ms'], found['last_ms'], found['p50_ms']) == (10.0, 20.0, 20.0)
     assert found['fps'] == pytest.approx(3 / 0.41, abs=0.01)
 
 
-def test_a_frame_with_one_result_only_is_lost() -> None:
+def test_frame_without_all_results_is_lost() -> None:
     half = Passage('', 1.0, {'overlay'}, received=1.1)
     assert judge([*passages([0.01, 0.01]), half])['missed'] == round(1 / 3, 4)
 
 
-def test_nothing_came_back() -> None:
+def test_all_frames_lost() -> None:
     assert judge(passages([None, None])) == {'fps': 0.0, 'missed': 1.0}
 
 
 @pytest.mark.parametrize('limit', [0.7, 7.0, 33.0])
-def test_the_peak_is_found(limit: float) -> None:
+def test_peak_is_found(limit: float) -> None:
     class Client:
 
         def play(self, rate: float, count: int) -> list[Passage]:

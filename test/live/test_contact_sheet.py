@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the demo leaves behind can be read back."""
+"""The contact sheet of the demo."""
 
 from pathlib import Path
 

@@ -24,7 +24,6 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader
 
-# They share the topics of the demo.
 pytestmark = pytest.mark.ros
 
 
@@ -40,7 +39,7 @@ def run_demo(*arguments: str) -> 'subprocess.CompletedProcess[str]':
 
 
 def error_of(result: 'subprocess.CompletedProcess[str]') -> str:
-    """Return the one line in which the demo says what is wrong."""
+    """Return the single line in which the demo reports the error."""
     assert result.returncode == 1
     assert 'Traceback' not in result.stderr
     (line,) = (line for line in result.stderr.splitlines() if line.startswith('lednet demo:'))
@@ -53,7 +52,7 @@ def topics_of(bag: Path) -> dict[str, int]:
         return {topic: info.msgcount for topic, info in reader.topics.items()}
 
 
-def test_the_demo_leaves_sheet_video_and_bag(tmp_path: Path) -> None:
+def test_demo_writes_sheet_video_and_bag(tmp_path: Path) -> None:
     result = run_demo('--seconds', '2', '--output', str(tmp_path))
     assert result.returncode == 0, result.stderr
     for column in ('fps in', 'fps out', 'latency p50', 'latency p99', 'dropped', 'mIoU'):
@@ -74,7 +73,7 @@ def test_the_demo_leaves_sheet_video_and_bag(tmp_path: Path) -> None:
     }
 
 
-def test_the_demo_takes_a_recording_and_ends_with_it(tmp_path: Path) -> None:
+def test_demo_plays_a_recording_and_ends_with_it(tmp_path: Path) -> None:
     frames = tmp_path / 'frames'
     frames.mkdir()
     scene = StreetScene(160, 120, seed=2)
@@ -88,7 +87,7 @@ def test_the_demo_takes_a_recording_and_ends_with_it(tmp_path: Path) -> None:
     assert '/demo/ground_truth' not in counts
 
 
-def test_the_demo_ends_cleanly_before_its_recording(tmp_path: Path) -> None:
+def test_demo_ends_cleanly_before_its_recording(tmp_path: Path) -> None:
     frames = tmp_path / 'frames'
     frames.mkdir()
     for index in range(100):

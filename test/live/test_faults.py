@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Every fault, on a live node that is a process of its own, over real DDS."""
+"""Every fault, on a live node in a separate process, over real DDS."""
 
 from collections.abc import Iterator
 import contextlib
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.ros
 # Connecting a subscriber takes time from a node on two busy cores: the next frame may replace one.
 SOME_LOST = {'stuck subscriber', 'subscribers come and go'}
 
-# Finds the node's capacity first.
+# Measures the node's capacity first.
 SLOW = {'overload'}
 
 SETUPS = list({id(fault.setup): fault.setup for fault in FAULTS}.values())
@@ -44,7 +44,7 @@ def session() -> Iterator[Any]:
 
 @pytest.fixture(scope='module')
 def probe(session: Any, request: pytest.FixtureRequest) -> Iterator[Probe]:
-    """Make the client of a node that all faults of a setup share, and see it end cleanly."""
+    """Make the client of a node that all faults of a setup share; check its clean end."""
     setup: Setup = request.param
     namespace = f'/faults_{SETUPS.index(setup)}'
     with contextlib.closing(Probe(*session, namespace, setup)) as made:
@@ -65,19 +65,19 @@ def of_setup(setup: Setup, *values: Any, name: str) -> Any:
     indirect=['probe'],
     scope='module',
 )
-def test_the_node_survives(probe: Probe, fault: Fault) -> None:
+def test_node_survives(probe: Probe, fault: Fault) -> None:
     if not fault.possible:
         pytest.skip(f"'{fault.setup.wrapper[0]}' is not allowed here")
     outcome = inject_fault(fault, fault.quick, probe, stop=False)
-    assert outcome.survived, outcome.note
-    assert outcome.injected == fault.quick
-    assert outcome.recovery_s >= 0
+    assert outcome['survived'], outcome['note']
+    assert outcome['injected'] == fault.quick
+    assert outcome['recovery_s'] >= 0
     if fault.name not in SOME_LOST:
-        assert outcome.frames_lost == 0
+        assert outcome['frames_lost'] == 0
 
 
 @pytest.mark.parametrize('probe', [of_setup(PLAIN, name='plain')], indirect=True)
-def test_frames_that_get_lost_are_counted(probe: Probe) -> None:
+def test_lost_frames_are_counted(probe: Probe) -> None:
     def lose_some(probe: Probe, times: int) -> None:
         for _ in range(times):
             message = probe.make()
@@ -85,19 +85,19 @@ def test_frames_that_get_lost_are_counted(probe: Probe) -> None:
             probe.publish(message)
 
     outcome = inject_fault(Fault(lose_some, 3, 3, PLAIN), 3, probe, stop=False)
-    assert (outcome.survived, outcome.frames_lost) == (True, 3)
+    assert (outcome['survived'], outcome['frames_lost']) == (True, 3)
 
 
 @pytest.mark.parametrize('probe', [of_setup(PLAIN, name='plain')], indirect=True)
-def test_fault_that_is_not_survived_is_reported(probe: Probe) -> None:
+def test_failure_is_reported(probe: Probe) -> None:
     def kill_it(probe: Probe, times: int) -> str:
         probe.target.signal(signal.SIGKILL)
         probe.target.wait(ANSWER_TIMEOUT)
         return 'killed'
 
     outcome = inject_fault(Fault(kill_it, 1, 1, PLAIN), 1, probe, stop=False)
-    assert (outcome.survived, outcome.fault) == (False, 'kill it')
-    assert outcome.note == 'the node ended with exit code -9'
+    assert (outcome['survived'], outcome['fault']) == (False, 'kill it')
+    assert outcome['note'] == 'the node ended with exit code -9'
 
 
 def test_failed_check_reports_what_was_seen() -> None:

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.ros
 @pytest.mark.parametrize(
     ('kind', 'encoding'), [('ros2', 'rgb8'), ('ros2', 'jpeg'), ('ros1', 'png')]
 )
-def test_the_confusion_matrix_is_that_of_the_offline_evaluation(
+def test_confusion_matrix_equals_that_of_the_offline_evaluation(
     kind: str, encoding: str, small_checkpoint: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -67,7 +67,7 @@ def test_the_confusion_matrix_is_that_of_the_offline_evaluation(
     assert 'node: latency' in capsys.readouterr().out
 
 
-def test_a_node_that_cannot_start_is_named(
+def test_node_that_cannot_start_is_reported(
     small_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

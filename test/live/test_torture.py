@@ -12,15 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The command that injects all faults."""
+"""The command that injects faults."""
 
 import datetime
 import json
 from pathlib import Path
 
 from lednet_ros.cli.main import main
-from lednet_ros.live.faults import FAULTS, flood
-from lednet_ros.live.torture import select_faults
+from lednet_ros.live.faults import FAULTS, flood, select_faults
 import pytest
 
 pytestmark = pytest.mark.ros
