@@ -23,7 +23,7 @@ import time
 from typing import Any
 
 from lednet_ros.evaluation.consistency import Calibration, FlipCounter, Flips
-from lednet_ros.evaluation.dataset import by_name, defined, figures_of
+from lednet_ros.evaluation.dataset import by_name, defined, accuracy_metrics
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.evaluation.recording_reader import LoadedFrame, RecordingReader, TruthSource
 from lednet_ros.inference.segmenter import Segmenter
@@ -316,7 +316,7 @@ def recording_to_dict(result: RecordingResult) -> dict[str, Any]:
     Returns
     -------
     dict
-        The figures of `figures_of`, and `confusion_matrix` (rows: true class; columns: predicted
+        The figures of `accuracy_metrics`, and `confusion_matrix` (rows: true class; columns: predicted
         class, unlabeled), `calibration_error`, `flipped` (fraction of the still pixels),
         `class_shares`, `images`, `fps`, `stages_ms` (p50, p95 and p99 of each stage), `matched`,
         `unmatched_images` and `unmatched_labels` (stamps in nanoseconds), `rejected`,
@@ -326,7 +326,7 @@ def recording_to_dict(result: RecordingResult) -> dict[str, Any]:
     pixels = result.class_pixels
     shares = pixels[: result.confusion.label_map.num_classes] / max(int(pixels.sum()), 1)
     return {
-        **figures_of(result.confusion),
+        **accuracy_metrics(result.confusion),
         'confusion_matrix': result.confusion.counts.tolist(),
         'calibration_error': defined(result.calibration.error()),
         'flipped': defined(result.flips.share),
