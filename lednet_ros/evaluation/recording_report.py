@@ -21,7 +21,7 @@ from pathlib import Path
 
 from lednet_ros.evaluation.recording import (
     format_notes,
-    FrameFigures,
+    FrameMetrics,
     RecordingResult,
     STAGES,
 )
@@ -120,7 +120,7 @@ def write_recording_report(
     )
 
 
-def choose_frames(frames: Sequence[FrameFigures]) -> list[FrameFigures]:
+def choose_frames(frames: Sequence[FrameMetrics]) -> list[FrameMetrics]:
     """Choose the best, the middle and the worst frames by mean IoU, the best first."""
     ordered = sorted(
         (frame for frame in frames if not math.isnan(frame.miou)),
