@@ -15,6 +15,7 @@
 """Evaluation of a segmenter on labeled frames."""
 
 from collections.abc import Iterable, Mapping, Sequence
+import contextlib
 from dataclasses import dataclass
 import math
 from pathlib import Path
@@ -87,7 +88,11 @@ def evaluate(
     if not len(frames):
         raise ValueError('there are no frames to evaluate')
     confusion = ConfusionMatrix(segmenter.label_map)
-    instances = InstanceCounts(segmenter.label_map) if _has_instances(frames) else None
+    instances = None
+    if isinstance(frames, CityscapesDataset):
+        with contextlib.suppress(DatasetError):
+            frames.instances(0)
+            instances = InstanceCounts(segmenter.label_map)
     seconds = 0.0
     for index in tqdm(range(len(frames)), desc='evaluate', unit='frame'):
         frame = frames[index]
@@ -184,16 +189,6 @@ def accuracy_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         {name: '-' if value is None else value for name, value in zip(names, row, strict=False)}
         for row in rows
     ]
-
-
-def _has_instances(frames: Dataset | Sequence[LabeledFrame]) -> bool:
-    if not isinstance(frames, CityscapesDataset):
-        return False
-    try:
-        frames.instances(0)
-    except DatasetError:
-        return False
-    return True
 
 
 def by_name(names: Sequence[str], values: Iterable[float]) -> dict[str, float | None]:

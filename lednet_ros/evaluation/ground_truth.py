@@ -68,12 +68,7 @@ def match_stamps(images: Sequence[int], labels: Sequence[int], slop: int) -> dic
     """
     Match each image with at most one label image, the nearest pairs first.
 
-    Parameters
-    ----------
-    images, labels
-        Stamps in nanoseconds, in any order.
-    slop
-        Largest difference in nanoseconds; 0 requires equal stamps.
+    All are in nanoseconds: the stamps, in any order, and `slop`, their largest difference.
 
     Returns
     -------

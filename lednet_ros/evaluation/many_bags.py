@@ -61,9 +61,7 @@ class EvaluationSettings:
 
     def make_segmenter(self) -> Segmenter:
         """Build the segmenter; raises as `Segmenter.from_checkpoint`."""
-        return Segmenter.from_checkpoint(
-            self.checkpoint, self.options, label_map=self.label_map
-        )
+        return Segmenter.from_checkpoint(self.checkpoint, self.options, label_map=self.label_map)
 
 
 @dataclass(frozen=True)

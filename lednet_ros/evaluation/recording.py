@@ -84,10 +84,8 @@ class RecordingResult:
         Parameters of the network.
     frames
         Metrics per frame.
-    unmatched_images
-        Stamps of frames without ground truth, although there is some.
-    unmatched_labels
-        Stamps of ground truth without a frame.
+    unmatched_images, unmatched_labels
+        Stamps of frames without ground truth, if the bag has any, and the reverse.
     rejected
         Number of frames that could not be decoded, by reason.
     class_pixels
