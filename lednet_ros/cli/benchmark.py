@@ -16,6 +16,7 @@
 
 import argparse
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -28,31 +29,33 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser('benchmark', help='measure speed')
     kinds = parser.add_subparsers(dest='kind', required=True, metavar='KIND')
-    pipeline = _add(kinds, 'pipeline', _pipeline, 'frames to results, in this process')
+    pipeline = _add(kinds, 'pipeline', 'frames to results, in this process')
     pipeline.add_argument(
         '--classes', type=int, default=20, help='outputs of the network (default: 20)'
     )
     pipeline.add_argument('--device', default='auto', help='auto, cpu or cuda')
-    transport = _add(
-        kinds, 'transport', _transport, 'message in to messages out, without a network'
-    )
-    models = _add(kinds, 'models', _models, 'all networks side by side, frames to labels')
+    transport = _add(kinds, 'transport', 'message in to messages out, without a network')
+    models = _add(kinds, 'models', 'all networks side by side, frames to labels')
     models.add_argument(
         '--data', type=Path, metavar='CAMVID', help='also measure accuracy on its split val'
     )
     models.add_argument(
-        '--backend', action='append', help='one to time (repeatable; default: all)'
+        '--backend',
+        action='append',
+        dest='backends',
+        default=argparse.SUPPRESS,
+        help='backend to time (repeatable; default: all)',
     )
     for single in (pipeline, transport, models):
         single.add_argument('--rounds', type=int, default=20, help='default: 20')
-    node = _add(kinds, 'node', _node, 'the live node over DDS, at several rates and at its peak')
-    cameras = _add(kinds, 'cameras', _cameras, 'the live node with 1, 2, 4 and 6 cameras')
-    soak = _add(kinds, 'soak', _soak, 'the live node over a long time: memory and latency')
-    soak.add_argument('--minutes', type=float, default=30.0, help='how long (default: 30)')
-    soak.add_argument('--rate', type=float, default=30.0, help='frames a second (default: 30)')
+    node = _add(kinds, 'node', 'the live node over DDS, at several rates and at its peak')
+    cameras = _add(kinds, 'cameras', 'the live node with 1, 2, 4 and 6 cameras')
+    soak = _add(kinds, 'soak', 'the live node over a long time: memory and latency')
+    soak.add_argument('--minutes', type=float, default=30.0, help='duration (default: 30)')
+    soak.add_argument('--rate', type=float, default=30.0, help='frames per second (default: 30)')
     for live in (transport, node, cameras):
         live.add_argument(
-            '--seconds', type=float, default=10.0, help='of each measurement (default: 10)'
+            '--seconds', type=float, default=10.0, help='duration of a measurement (default: 10)'
         )
     for one in (pipeline, node, cameras, soak):
         one.add_argument('--checkpoint', default='lednet', help='default: lednet')
@@ -61,14 +64,12 @@ def add_parser(subparsers: Subparsers) -> None:
         one.add_argument('--threads', type=int, default=0, help='CPU threads (default: all)')
 
 
-def _add(
-    kinds: Any, name: str, measure: Callable[[argparse.Namespace], dict[str, Any]], text: str
-) -> argparse.ArgumentParser:
+def _add(kinds: Any, name: str, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = kinds.add_parser(name, help=text, description=text)
     parser.add_argument('--frame-size', default=(1024, 2048), **SIZE)
     add_json_option(parser)
     parser.add_argument('--plot', type=Path, metavar='FILE', help='draw them (png, svg or pdf)')
-    parser.set_defaults(run=run, measure=measure)
+    parser.set_defaults(run=run)
     return parser
 
 
@@ -78,71 +79,32 @@ def run(options: argparse.Namespace) -> int:
     from lednet_ros.cli.tables import print_results
 
     make_folders(options.json, options.plot)
-    results = options.measure(options)
+    measure = _load(options.kind)
+    # The options have the names of the parameters.
+    given = {k: v for k, v in vars(options).items() if k in signature(measure).parameters}
+    sizes = {k: tuple(v) for k, v in given.items() if k.endswith('_size')}
+    results = measure(**given | sizes)
     write_results(options, results, lambda: print_results(results))
     if options.plot:
         plot_results(results, options.plot)
     return 0
 
 
-def _pipeline(options: argparse.Namespace) -> dict[str, Any]:
-    from lednet_ros.benchmark.pipeline import run_pipeline
+def _load(kind: str) -> Callable[..., dict[str, Any]]:
+    """Import the function that measures a kind; only live nodes need ROS."""
+    if kind == 'pipeline':
+        from lednet_ros.benchmark.pipeline import run_pipeline
 
-    return run_pipeline(
-        options.checkpoint,
-        options.classes,
-        tuple(options.input_size),
-        tuple(options.frame_size),
-        options.device,
-        options.rounds,
-        options.threads,
-    )
+        return run_pipeline
+    if kind == 'models':
+        from lednet_ros.benchmark.models import run_models
 
+        return run_models
+    from lednet_ros.live import benchmarks
 
-def _transport(options: argparse.Namespace) -> dict[str, Any]:
-    from lednet_ros.live.benchmarks import run_transport
-
-    return run_transport(tuple(options.frame_size), options.rounds, options.seconds)
-
-
-def _node(options: argparse.Namespace) -> dict[str, Any]:
-    from lednet_ros.live.benchmarks import run_node
-
-    return run_node(*_live(options))
-
-
-def _cameras(options: argparse.Namespace) -> dict[str, Any]:
-    from lednet_ros.live.benchmarks import run_cameras
-
-    return run_cameras(*_live(options))
-
-
-def _models(options: argparse.Namespace) -> dict[str, Any]:
-    from lednet_ros.benchmark.models import run_models
-
-    return run_models(
-        tuple(options.input_size),
-        tuple(options.frame_size),
-        options.rounds,
-        options.threads,
-        options.data,
-        *([options.backend] if options.backend else []),
-    )
-
-
-def _soak(options: argparse.Namespace) -> dict[str, Any]:
-    from lednet_ros.live.benchmarks import run_soak
-
-    return run_soak(
-        options.checkpoint,
-        tuple(options.input_size),
-        tuple(options.frame_size),
-        options.threads,
-        options.minutes,
-        options.rate,
-    )
-
-
-def _live(options: argparse.Namespace) -> tuple[Any, ...]:
-    sizes = tuple(options.input_size), tuple(options.frame_size)
-    return options.checkpoint, *sizes, options.seconds, options.threads
+    return {
+        'transport': benchmarks.run_transport,
+        'node': benchmarks.run_node,
+        'cameras': benchmarks.run_cameras,
+        'soak': benchmarks.run_soak,
+    }[kind]

@@ -12,29 +12,24 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`lednet check-data`: read a whole data set, count it, and name what is wrong with it."""
+"""`lednet check-data`: read a whole data set, count its contents, and list its problems."""
 
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from lednet_ros.cli.parsing import (
-    add_json_option,
-    add_layout_arguments,
-    Subparsers,
-    write_results,
-)
+from lednet_ros.cli.parsing import add_json_option, add_layout_arguments, Subparsers, write_results
 
 if TYPE_CHECKING:
-    from lednet_ros.datasets import ImageSurvey, Survey
+    from lednet_ros.datasets import Survey
     from lednet_ros.labels import LabelMap
 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser(
-        'check-data', help='count a data set and name what is wrong with it'
+        'check-data', help='count the contents of a data set and list its problems'
     )
     parser.add_argument('data', type=Path, help='folder of the data set')
     parser.add_argument(
@@ -43,37 +38,35 @@ def add_parser(subparsers: Subparsers) -> None:
     add_layout_arguments(parser, labeled=False)
     parser.add_argument(
         '--label-map',
-        help='file or name of the classes (default: the one of the layout, camvid for folders)',
+        help="file or name of the classes (default: the layout's, camvid for folders)",
     )
     add_json_option(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check all splits and print what is in them; 1 if anything is wrong."""
-    from lednet_ros.datasets import (
-        find_splits,
-        guess_layout,
-        ImageFolder,
-        LABELED,
-        open_labeled,
-        survey,
-        survey_images,
-    )
+    """Check all splits and print their contents; return 1 if there are problems."""
+    from lednet_ros import datasets
     from lednet_ros.labels import LabelMap
 
-    layout = guess_layout(options.data) if options.layout == 'auto' else options.layout
-    splits = options.split or find_splits(options.data, layout, options.annotations)
+    layout, annotations = options.layout, options.annotations
+    if layout == 'auto':
+        layout = datasets.guess_layout(options.data)
     reports: dict[str, dict[str, Any]] = {}
-    for split in splits:
+    for split in options.split or datasets.find_splits(options.data, layout, annotations):
         if layout == 'image_folder':
-            reports[split] = _describe_images(survey_images(ImageFolder(options.data, split)))
+            images = datasets.survey_images(datasets.ImageFolder(options.data, split))
+            reports[split] = {
+                'images': images.images,
+                'classes': dict(sorted(images.per_class.items())),
+                'problems': images.problems,
+            }
             continue
-        label_map = LabelMap.load(options.label_map or LABELED[layout])
-        frames = open_labeled(
-            layout, options.data, split, label_map, options.annotations, partial=True
+        label_map = LabelMap.load(options.label_map or datasets.LABELED[layout])
+        frames = datasets.open_labeled(
+            layout, options.data, split, label_map, annotations, partial=True
         )
-        reports[split] = _describe_frames(survey(frames), label_map)
+        reports[split] = _describe_frames(datasets.survey(frames), label_map)
     write_results(options, reports, lambda: _print(reports))
     return int(any(report['problems'] for report in reports.values()))
 
@@ -90,14 +83,6 @@ def _describe_frames(found: 'Survey', label_map: 'LabelMap') -> dict[str, Any]:
             )
         },
         'unlabeled': found.unlabeled / total,
-        'problems': found.problems,
-    }
-
-
-def _describe_images(found: 'ImageSurvey') -> dict[str, Any]:
-    return {
-        'images': found.images,
-        'classes': dict(sorted(found.per_class.items())),
         'problems': found.problems,
     }
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`lednet demo`: the node at work on the synthetic street or on recorded frames."""
+"""`lednet demo`: the node on the synthetic street or on recorded frames."""
 
 import argparse
 from pathlib import Path
@@ -28,7 +28,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         'input', nargs='?', type=Path, help='rosbag2, video or folder of images; default: street'
     )
-    parser.add_argument('--seconds', type=float, default=20.0, help='how long (default: 20)')
+    parser.add_argument('--seconds', type=float, default=20.0, help='duration (default: 20)')
     add_output_option(
         parser,
         'folder of the results (default: demo_out)',

@@ -15,12 +15,9 @@
 """`lednet evaluate`: accuracy on labeled frames, of folders and of bags."""
 
 import argparse
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-import glob
 from pathlib import Path
 import sys
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from lednet_ros.cli.parsing import (
     add_json_option,
@@ -33,20 +30,8 @@ from lednet_ros.cli.parsing import (
     write_results,
 )
 
-# Options for one kind of data, with their defaults.
-FOLDER_OPTIONS = {'scales': (1.0,), 'flip': False, 'submission': None}
-BAG_OPTIONS = {
-    'image_topic': None,
-    'label_topic': None,
-    'labels': None,
-    'slop': 0.0,
-    'csv': None,
-    'report': None,
-    'resume': None,
-    'through_ros': False,
-    'workers': 1,
-    'ray_address': None,
-}
+if TYPE_CHECKING:
+    from lednet_ros.evaluation.run import Outcome
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -63,7 +48,7 @@ def add_parser(subparsers: Subparsers) -> None:
     _add_folder_arguments(parser.add_argument_group('folders'))
     _add_bag_arguments(parser.add_argument_group('bags'))
     gate = parser.add_argument_group(
-        'verdict', 'figures that fall short are listed, and the exit code is 3'
+        'verdict', 'metrics below their limits are listed, and the exit code is 3'
     )
     gate.add_argument('--min-miou', type=float, metavar='IOU', help='lowest mean IoU, 0 to 1')
     gate.add_argument(
@@ -71,7 +56,7 @@ def add_parser(subparsers: Subparsers) -> None:
         action='append',
         default=[],
         metavar='CLASS=IOU',
-        help='lowest IoU of a class; may be repeated',
+        help='lowest IoU of a class (repeatable)',
     )
     gate.add_argument('--baseline', type=Path, metavar='FILE', help='JSON of an earlier run')
     gate.add_argument(
@@ -79,7 +64,7 @@ def add_parser(subparsers: Subparsers) -> None:
         type=float,
         default=0.0,
         metavar='IOU',
-        help="how far figures may be below the baseline's (default: 0)",
+        help="how far metrics may be below the baseline's (default: 0)",
     )
     parser.set_defaults(run=run)
 
@@ -98,7 +83,7 @@ def _add_folder_arguments(group: Any) -> None:
     group.add_argument(
         '--submission',
         metavar='DIR',
-        help='also write the label images that the Cityscapes benchmark takes to DIR; '
+        help='also write the label images of a Cityscapes submission to DIR; '
         'its frames need no labels then',
     )
 
@@ -116,193 +101,61 @@ def _add_bag_arguments(group: Any) -> None:
         metavar='SECONDS',
         help='largest difference of the stamps of image and label (default: 0)',
     )
-    group.add_argument('--csv', type=Path, metavar='FILE', help='write the figures of each frame')
+    group.add_argument('--csv', type=Path, metavar='FILE', help='write the metrics per frame')
     group.add_argument('--report', type=Path, metavar='FILE', help='write an HTML report')
     group.add_argument(
-        '--resume', type=Path, metavar='DIR', help='keep results in DIR; skip what is there'
+        '--resume', type=Path, metavar='DIR', help='store results in DIR; skip bags stored there'
     )
     group.add_argument(
         '--through-ros',
         action='store_true',
-        help='send a single bag through the live node, and measure that too',
+        help='send a single bag through the live node, and measure the node too',
     )
     group.add_argument(
         '--workers', type=int, default=1, help='processes, by Ray if more than 1 (default: 1)'
     )
-    group.add_argument('--ray-address', metavar='ADDRESS', help='of a running Ray cluster')
+    group.add_argument('--ray-address', metavar='ADDRESS', help='address of a Ray cluster')
 
 
 def run(options: argparse.Namespace) -> int:
-    """Evaluate, print the table, write the files and give the verdict."""
-    from lednet_ros.evaluation.gate import FAILED, Gate, parse_limit, read_baseline
-    from lednet_ros.recordings.bags import is_bag, SourceError
+    """Evaluate, print the table, write the files and return the verdict."""
+    from lednet_ros.evaluation.gate import Gate, parse_limit, read_baseline
+    from lednet_ros.evaluation.run import run_evaluation, RunSettings
 
     make_folders(options.json, options.csv, options.report)
     gate = Gate(
         options.min_miou,
-        dict(parse_limit(text) for text in options.min_iou),
-        None if options.baseline is None else read_baseline(options.baseline),
+        dict(map(parse_limit, options.min_iou)),
+        options.baseline and read_baseline(options.baseline),
         options.max_regression,
     )
-    paths = _expand(options.data)
-    if all(is_bag(path) for path in paths):
-        _refuse(options, FOLDER_OPTIONS, 'folders')
-        figures, print_tables, code = _evaluate_bags(options, paths, gate)
-    elif len(paths) == 1 and paths[0].is_dir():
-        _refuse(options, BAG_OPTIONS, 'bags')
-        figures, print_tables = _evaluate_folder(options, paths[0], gate)
-        code = 0
-    else:
-        wrong = next(path for path in paths if not is_bag(path))
-        reason = 'is not a bag' if wrong.exists() else 'does not exist'
-        raise SourceError(
-            f'{wrong} {reason}; needed: a folder of frames, or bags (a folder with '
-            'metadata.yaml, or a .mcap, .db3 or .bag file)'
-        )
-    write_results(options, figures, print_tables)
-    shortfalls = gate.shortfalls(figures)
-    for line in shortfalls:
+    named = {k: v for k, v in vars(options).items() if k in RunSettings.__dataclass_fields__}
+    named |= {'through_ros': _evaluate_live if options.through_ros else None, 'gate': gate}
+    outcome = run_evaluation(RunSettings(**named, options=read_segmenter_options(options)))
+    write_results(options, outcome.metrics, lambda: _print(outcome))
+    for line in outcome.shortfalls:
         print(f'fell short: {line}', file=sys.stderr)
-    return FAILED if shortfalls else code
+    return outcome.exit_code
 
 
-def _evaluate_folder(
-    options: argparse.Namespace, folder: Path, gate: Any
-) -> tuple[Mapping[str, Any], Callable[[], None]]:
-    from lednet_ros.checkpoint import load_checkpoint
-    from lednet_ros.datasets import guess_layout, open_labeled
-    from lednet_ros.evaluation.cityscapes import open_for_submission
-    from lednet_ros.evaluation.dataset import accuracy_rows, evaluate, to_dict
-    from lednet_ros.evaluation.multi_scale import MultiScaleSegmenter
-    from lednet_ros.files import make_folder
-    from lednet_ros.inference.segmenter import Segmenter
+def _print(outcome: 'Outcome') -> None:
+    from lednet_ros.cli.tables import make_console, print_rows
 
-    if options.submission:
-        make_folder(Path(options.submission))
-    checkpoint = load_checkpoint(options.checkpoint, options.label_map)
-    gate.check_names(checkpoint.label_map.names)
-    settings = read_segmenter_options(options)
-    source = options.checkpoint
-    segmenter: Segmenter | MultiScaleSegmenter
-    if options.scales == (1.0,) and not options.flip:
-        segmenter = Segmenter(checkpoint, settings, source=source)
-    else:
-        segmenter = MultiScaleSegmenter(
-            checkpoint, settings, source=source, scales=options.scales, flip=options.flip
-        )
-    layout = guess_layout(folder) if options.layout == 'auto' else options.layout
-    what = (folder, options.split, segmenter.label_map, options.annotations)
-    if layout == 'cityscapes' and options.submission:
-        frames = open_for_submission(*what)
-    else:
-        frames = open_labeled(layout, *what)
-    result = evaluate(segmenter, frames, options.submission)
-    metrics = to_dict(result)
-
-    def print_tables() -> None:
-        from lednet_ros.cli.tables import make_console, print_rows
-
-        speed = f'{result.images} frames, {result.fps:.1f} frames/s'
-        print_rows(make_console(), accuracy_rows(metrics), caption=speed)
-
-    return metrics, print_tables
+    console = make_console()
+    if outcome.rows:
+        print_rows(console, outcome.rows)
+    print(outcome.notes)
+    if node := outcome.metrics.get('node'):
+        row = {**node['latency_ms'], **node['counters']}
+        print_rows(console, [row], 'node: latency [ms] and frames')
 
 
-def _evaluate_bags(
-    options: argparse.Namespace, paths: list[Path], gate: Any
-) -> tuple[Mapping[str, Any], Callable[[], None], int]:
-    from lednet_ros.evaluation.dataset import accuracy_rows
-    from lednet_ros.evaluation.ground_truth import list_label_files
-    from lednet_ros.evaluation.many_bags import evaluate_bags, EvaluationSettings
-    from lednet_ros.evaluation.recording import format_notes, recording_to_dict
-    from lednet_ros.evaluation.recording_reader import TruthSource
-    from lednet_ros.recordings.bags import SourceError
+def _evaluate_live(settings: Any, path: Path, segmenter: Any) -> tuple[Any, dict[str, Any]]:
+    from lednet_ros.live.replay import evaluate_through_ros
 
-    if options.label_topic and options.labels:
-        raise ValueError('--label-topic and --labels are given; only one may be')
-    if options.labels:
-        list_label_files(options.labels)
-    chosen = read_segmenter_options(options)
-    if not chosen.num_threads and (options.workers > 1 or options.ray_address):
-        # Each process of several takes one core.
-        chosen = replace(chosen, num_threads=1)
-    settings = EvaluationSettings(
-        options.checkpoint,
-        options.label_map,
-        chosen,
-        image_topic=options.image_topic,
-        truth=TruthSource(options.label_topic, options.labels, round(options.slop * 1e9)),
+    return evaluate_through_ros(
+        settings, path, segmenter.label_map, segmenter.num_parameters
     )
-    segmenter = settings.make_segmenter()
-    gate.check_names(segmenter.label_map.names)
-    failures: dict[str, str] = {}
-    node: dict[str, Any] = {}
-    if options.through_ros:
-        from lednet_ros.live.replay import evaluate_through_ros
-
-        if len(paths) > 1:
-            raise ValueError(f'{len(paths)} bags are given; --through-ros takes one')
-        total, node['node'] = evaluate_through_ros(
-            settings, paths[0], segmenter.label_map, segmenter.num_parameters
-        )
-    else:
-        found = evaluate_bags(
-            segmenter, settings, paths, options.resume, options.workers, options.ray_address
-        )
-        failures = found.failures
-        for path, reason in failures.items():
-            print(f'failed: {path}: {reason}', file=sys.stderr)
-        if found.total is None:
-            raise SourceError(f'none of {len(paths)} bags could be evaluated')
-        total = found.total
-    figures = {**recording_to_dict(total), 'failures': failures, **node}
-
-    def print_tables() -> None:
-        from lednet_ros.cli.tables import make_console, print_rows
-
-        console = make_console()
-        if figures['matched']:
-            print_rows(console, accuracy_rows(figures))
-        print(format_notes(total))
-        if node:
-            values = node['node']
-            row = {**values['latency_ms'], **values['counters']}
-            print_rows(console, [row], 'node: latency [ms] and frames')
-
-    if options.csv or options.report:
-        # Plots take a while to import.
-        from lednet_ros.evaluation.recording_report import write_csv, write_recording_report
-
-        if options.csv:
-            write_csv(total, options.csv)
-        if options.report:
-            limited = gate.min_miou is not None or gate.min_iou or gate.baseline
-            write_recording_report(
-                options.report,
-                total,
-                segmenter,
-                options.image_topic,
-                settings.truth,
-                gate.shortfalls(figures) if limited else None,
-            )
-    return figures, print_tables, 1 if failures or total.problems else 0
-
-
-def _refuse(options: argparse.Namespace, defaults: Mapping[str, Any], data: str) -> None:
-    """Raise ValueError for an option that would have no effect."""
-    for name, default in defaults.items():
-        if getattr(options, name) != default:
-            raise ValueError(f"--{name.replace('_', '-')} is given, which is for {data} only")
-
-
-def _expand(names: list[str]) -> list[Path]:
-    """Expand names and patterns to paths."""
-    paths: list[Path] = []
-    for name in names:
-        # A name that is there is no pattern, whatever it looks like.
-        matches = [] if Path(name).exists() else sorted(glob.glob(name))  # noqa: PTH207
-        paths += [Path(match) for match in matches] or [Path(name)]
-    return paths
 
 
 def _scales(text: str) -> tuple[float, ...]:

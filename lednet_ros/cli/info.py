@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`lednet info`: what a checkpoint or a network is."""
+"""`lednet info`: description of a checkpoint or a network."""
 
 import argparse
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def add_parser(subparsers: Subparsers) -> None:
         nargs=2,
         metavar=('H', 'W'),
         default=(512, 1024),
-        help='frame size for the GFLOPs (default: 512 1024)',
+        help='size of the input that the GFLOPs are for (default: 512 1024)',
     )
     add_json_option(parser)
     parser.set_defaults(run=run)

@@ -53,18 +53,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    Run the command.
+    Run the command with these arguments, by default the process's, and return its exit code.
 
-    Parameters
-    ----------
-    arguments
-        Command line without the program's name; None takes the process's own.
-
-    Returns
-    -------
-    int
-        0 on success, 1 for an error that was printed, 2 for a usage error, 130 when interrupted.
-
+    0 is success, 1 an error that was printed, 2 a usage error, 3 of `evaluate` a metric below its
+    limit, 130 an interrupt.
     """
     options = build_parser().parse_args(arguments)
     try:
@@ -72,6 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        # The package's own errors say what is wrong; a traceback would bury that.
+        # The package's errors say what is wrong; a traceback would bury that.
         print(f'lednet {options.command}: {error}', file=sys.stderr)
         return 1

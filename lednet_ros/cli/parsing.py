@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Pieces that several commands' parsers share."""
+"""Options and outputs that several commands share."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -73,24 +73,7 @@ def add_topic_option(parser: Any) -> None:
 def write_results(
     options: argparse.Namespace, results: Any, print_tables: Callable[[], object]
 ) -> None:
-    """
-    Print tables, or write JSON as `--json` says.
-
-    Parameters
-    ----------
-    options
-        Those of the command line.
-    results
-        Everything that was found, for JSON.
-    print_tables
-        Prints it for people; called unless the JSON goes to stdout.
-
-    Raises
-    ------
-    OSError
-        The file can't be written.
-
-    """
+    """Write JSON as `--json` says, and print tables unless it goes to stdout."""
     if options.json == '-':
         print(json.dumps(results, indent=2))
         return
@@ -102,7 +85,7 @@ def write_results(
 
 
 def make_folders(*paths: Path | str | None) -> None:
-    """Make the folders of files that are written later; what can't be written is known now."""
+    """Create the folders of files that are written later, to fail now if that is impossible."""
     from lednet_ros.files import make_folder
 
     for path in paths:
@@ -111,9 +94,9 @@ def make_folders(*paths: Path | str | None) -> None:
 
 
 def add_layout_arguments(parser: Any, *, labeled: bool) -> None:
-    """Add the layout of a data set: any of the package's, or those of labeled frames alone."""
+    """Add the layout of a data set: any of the package's, or only those of labeled frames."""
 
-    # Not `choices`, which argparse takes for help: that stays fast if it imports no data sets.
+    # Not `choices`, which would import the data sets for `--help`.
     def layout(name: str) -> str:
         from lednet_ros.datasets import LABELED, LAYOUTS
 
@@ -128,7 +111,7 @@ def add_layout_arguments(parser: Any, *, labeled: bool) -> None:
         '--layout',
         type=layout,
         default='auto',
-        help='how the data lie, like cityscapes (default: auto, told from the folders)',
+        help='layout of the data, like cityscapes (default: auto, detected from the folders)',
     )
     parser.add_argument(
         '--annotations',
@@ -145,17 +128,7 @@ def _one_of(name: str, allowed: Sequence[str]) -> str:
 
 
 def add_segmenter_options(parser: argparse.ArgumentParser, *groups: str) -> None:
-    """
-    Add checkpoint, label map and the options of a segmenter.
-
-    Parameters
-    ----------
-    parser
-        Where to add them.
-    groups
-        Groups of `SegmenterOptions` that the command uses besides 'network'.
-
-    """
+    """Add checkpoint, label map and the options of a segmenter: 'network' and these groups."""
     parser.add_argument(
         '--checkpoint',
         default='lednet',
@@ -188,15 +161,7 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
 
 
 def read_segmenter_options(options: argparse.Namespace) -> SegmenterOptions:
-    """
-    Return the options of a segmenter that were given on the command line.
-
-    Raises
-    ------
-    ConfigurationError
-        One is not allowed.
-
-    """
+    """Return the options of a segmenter; raises ConfigurationError if one is not allowed."""
     return SegmenterOptions(
         **{name: value for name, value in vars(options).items() if name in OPTIONS}
     )

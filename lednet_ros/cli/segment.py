@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`lednet segment`: recordings into label images, overlays, videos and bags."""
+"""`lednet segment`: label images, overlays, videos and bags from recordings."""
 
 import argparse
 from pathlib import Path
@@ -43,7 +43,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     add_output_option(
         parser,
-        'folder or file; with several inputs, a folder with one of each',
+        'folder or file; with several inputs, a folder with one per input',
         required=True,
         metavar='OUT',
     )
@@ -56,17 +56,15 @@ def add_parser(subparsers: Subparsers) -> None:
         'otherwise labels)',
     )
     add_topic_option(parser)
-    parser.add_argument('--legend', action='store_true', help='names of the classes below')
-    parser.add_argument('--boundaries', action='store_true', help='lines where classes meet')
-    parser.add_argument(
-        '--compress', action='store_true', help='make bags smaller, which takes longer'
-    )
+    parser.add_argument('--legend', action='store_true', help='draw a legend below the image')
+    parser.add_argument('--boundaries', action='store_true', help='draw lines where classes meet')
+    parser.add_argument('--compress', action='store_true', help='write smaller bags, more slowly')
     add_segmenter_options(parser, 'results', 'drawing')
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Segment all inputs; returns 1 if something of them was lost."""
+    """Segment all inputs; return 1 if a part of them was lost."""
     from lednet_ros.recordings.segment import Look, segment_recording
 
     segmenter = make_segmenter(options)

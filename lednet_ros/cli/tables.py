@@ -21,13 +21,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-# A file or a pipe has no width to keep to.
+# Files and pipes have no width.
 FILE_WIDTH = 140
 TEXT_WIDTH = 32
 
 
 def make_console() -> Console:
-    """Return a console as wide as the terminal, or as a page where there is none."""
+    """Return a console as wide as the terminal, or of `FILE_WIDTH` without one."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=FILE_WIDTH)
 
@@ -42,17 +42,8 @@ def print_rows(
     """
     Print rows as a table; columns that don't fit go into further tables below it.
 
-    Parameters
-    ----------
-    console
-        Where to print.
-    rows
-        Values by column; the first column names the row. None and missing values stay empty.
-    title, caption
-        Text above and below.
-    transposed
-        Print a row for each column instead: for few rows with many values.
-
+    The first column names the row; None and missing values stay empty. `title` and `caption` are
+    printed above and below. `transposed` prints a row per column: for few rows of many values.
     """
     columns = list(dict.fromkeys(column for row in rows for column in row))
     lines = [[column.replace('_', ' ') for column in columns]]
@@ -81,14 +72,14 @@ def print_rows(
 
 
 def _width(cells: Sequence[str], limit: int) -> int:
-    """Return the characters that a column needs; only its header breaks between words."""
+    """Return the width of a column in characters; only its header breaks between words."""
     header, *values = cells
     lines = [line for value in values for line in value.splitlines()] + header.split()
     return min(max(map(len, lines), default=1), limit)
 
 
 def _split(widths: Sequence[int], available: int) -> list[list[int]]:
-    """Split the columns after the first into blocks that fit, as even as possible."""
+    """Split the columns after the first into blocks that fit, as evenly as possible."""
     blocks = _fill(widths, available)
     for narrower in range(available - 1, 0, -1):
         candidate = _fill(widths, narrower)
@@ -120,11 +111,11 @@ def _text(value: object) -> str:
 
 
 def print_results(results: Mapping[str, Any]) -> None:
-    """Print the rows of a benchmark, what they were measured on, and what was not measured."""
+    """Print the rows of a benchmark, the machine, and what could not be measured."""
     from lednet_ros.benchmark.plots import describe_machine, describe_setup
 
     console = make_console()
-    # Few networks with many values each.
+    # There are few networks with many values each.
     transposed = 'ratios' in results
     caption = describe_machine(results['machine'])
     print_rows(console, results['rows'], describe_setup(results), caption, transposed)

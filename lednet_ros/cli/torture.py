@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`lednet torture`: what the live node survives."""
+"""`lednet torture`: fault injection into live nodes, then a soak test."""
 
 import argparse
 
@@ -30,7 +30,7 @@ def add_parser(subparsers: Subparsers) -> None:
         '--quick', action='store_true', help='inject each fault as few times as the tests do'
     )
     parser.add_argument(
-        '--soak-minutes', type=float, default=2.0, help='0 for no soak (default: 2)'
+        '--soak-minutes', type=float, default=2.0, help='0 skips the soak test (default: 2)'
     )
     add_json_option(parser)
     parser.set_defaults(run=run)

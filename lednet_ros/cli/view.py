@@ -32,9 +32,9 @@ def add_parser(subparsers: Subparsers) -> None:
         'input', type=Path, metavar='INPUT', help='image, folder, video, camera or bag'
     )
     add_topic_option(parser)
-    parser.add_argument('--host', default='127.0.0.1', help='to listen on (default: 127.0.0.1)')
+    parser.add_argument('--host', default='127.0.0.1', help='address to bind (default: 127.0.0.1)')
     parser.add_argument(
-        '--port', type=int, default=8080, help='0 takes a free one (default: 8080)'
+        '--port', type=int, default=8080, help='0 selects a free one (default: 8080)'
     )
     add_segmenter_options(parser, 'results', 'drawing')
     parser.set_defaults(run=run)
@@ -49,10 +49,10 @@ def run(options: argparse.Namespace) -> int:
     from lednet_ros.view.server import make_app
     from werkzeug.serving import make_server
 
-    # Fails now rather than on the page.
+    # A recording that can't be read fails here rather than on the page.
     next(iter(read_frames(options.input, options.image_topic)), None)
     segmenter = make_segmenter(options)
-    # A line for every image helps nobody.
+    # Otherwise it logs a line for every image.
     logging.getLogger('werkzeug').setLevel(logging.ERROR)
     player = Player(segmenter, options.input, options.image_topic)
     app = make_app(player, segmenter.label_map, options.input.name, options.host)

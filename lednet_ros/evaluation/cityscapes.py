@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the Cityscapes benchmark asks for: its submission and its instance-weighted IoU."""
+"""Cityscapes benchmark: submission files and instance-weighted IoU."""
 
 from pathlib import Path
 import re
@@ -53,14 +53,14 @@ _IDS_PER_LABEL = 1000
 
 class InstanceCounts:
     """
-    Counts pixels of instances, weighted so that small and large instances count alike.
+    Pixel counts of instances, weighted so that small and large instances count alike.
 
     A pixel weighs the average size of its class's instances over the size of its own instance:
-    the metric iIoU of Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene
+    the iIoU of Cordts et al., "The Cityscapes Dataset for Semantic Urban Scene
     Understanding", section 4.1. False positives belong to no instance and weigh 1; they come
     from the `ConfusionMatrix` of the same images. Groups of instances that the annotators did
-    not tell apart are left out. Agrees with `cityscapesscripts` to the last bit when the images
-    come in the same order.
+    not separate are left out. Results equal those of `cityscapesscripts` to the last bit if the
+    images come in the same order.
 
     Parameters
     ----------
@@ -80,10 +80,8 @@ class InstanceCounts:
     def __init__(self, label_map: LabelMap) -> None:
         self.label_map = label_map
         classes, categories = label_map.num_classes, len(label_map.categories)
-        self.hit = np.zeros(classes)
-        self.missed = np.zeros(classes)
-        self.category_hit = np.zeros(categories)
-        self.category_missed = np.zeros(categories)
+        self.hit, self.missed = np.zeros((2, classes))
+        self.category_hit, self.category_missed = np.zeros((2, categories))
         self._has_instances = np.array(
             [
                 bool(label.source_ids) and AVERAGE_INSTANCE_PIXELS.keys() >= set(label.source_ids)
@@ -91,12 +89,8 @@ class InstanceCounts:
             ]
         )
         # A category counts only if all its classes have instances.
-        self._category_has_instances = np.array(
-            [
-                self._has_instances[label_map.category_of == category].all()
-                for category in range(categories)
-            ]
-        )
+        without = label_map.category_of[~self._has_instances]
+        self._category_has_instances = np.bincount(without, minlength=categories) == 0
         self._average = np.zeros(256)
         self._average[list(AVERAGE_INSTANCE_PIXELS)] = list(AVERAGE_INSTANCE_PIXELS.values())
         self._category = np.full(256, -1)
@@ -146,12 +140,7 @@ class InstanceCounts:
 
     def iiou(self, confusion: ConfusionMatrix) -> NDArray[np.float64]:
         """
-        Compute the instance-weighted IoU by class.
-
-        Parameters
-        ----------
-        confusion
-            Pixel counts of the same images.
+        Compute the instance-weighted IoU by class from the pixel counts of the same images.
 
         Returns
         -------
@@ -162,7 +151,7 @@ class InstanceCounts:
         return _iiou(self.hit, self.missed, confusion.counts, self._has_instances)
 
     def category_iiou(self, confusion: ConfusionMatrix) -> NDArray[np.float64]:
-        """Like `iiou`, by category; NaN where any class of the category has no instances."""
+        """Compute `iiou` by category; NaN where any class of the category has no instances."""
         return _iiou(
             self.category_hit,
             self.category_missed,
@@ -175,16 +164,7 @@ class UnlabeledFrames:
     """
     Cityscapes without ground truth: a `Dataset` of frames whose pixels are all unlabeled.
 
-    Parameters
-    ----------
-    root, split, label_map
-        See `CityscapesDataset`.
-
-    Raises
-    ------
-    DatasetError
-        There are no images.
-
+    For the parameters see `CityscapesDataset`; raises DatasetError if there are no images.
     """
 
     def __init__(self, root: str | Path, split: str, label_map: LabelMap) -> None:
@@ -199,15 +179,7 @@ class UnlabeledFrames:
         return len(self._files)
 
     def __getitem__(self, index: int) -> LabeledFrame:
-        """
-        Read a frame.
-
-        Raises
-        ------
-        DatasetError
-            The image can't be read.
-
-        """
+        """Read a frame; raises DatasetError if that fails."""
         file = self._files[index]
         pixels = read_image(file)
         labels = np.full(pixels.shape[:2], UNLABELED, np.uint8)
@@ -222,17 +194,14 @@ def open_for_submission(
     root: str | Path, split: str, label_map: LabelMap, annotations: str = 'gtFine'
 ) -> Dataset:
     """
-    Open Cityscapes, or its images alone where a split has no label image at all.
+    Open Cityscapes, or only its images if the split has no label images at all.
 
-    Parameters
-    ----------
-    root, split, label_map, annotations
-        See `CityscapesDataset`.
+    For the parameters see `CityscapesDataset`.
 
     Raises
     ------
     DatasetError
-        There are no images, or some of them have labels and others don't.
+        There are no images, or only some of them have labels.
 
     """
     labels = Path(root) / annotations / split
@@ -250,9 +219,9 @@ def write_submission(
     Parameters
     ----------
     folder
-        Where to write; made when missing.
+        Output folder; created if missing.
     name
-        Frame, `CITY_SEQUENCE_FRAME`. The file becomes `CITY_SEQUENCE_FRAME_leftImg8bit.png`.
+        Frame, `CITY_SEQUENCE_FRAME`. The file is named `CITY_SEQUENCE_FRAME_leftImg8bit.png`.
     labels
         (H, W) uint8 class ids at the size of the frame; 255 is unlabeled.
     label_map
@@ -262,12 +231,12 @@ def write_submission(
     Returns
     -------
     Path
-        The 8-bit PNG of one channel.
+        The PNG, 8 bits, one channel.
 
     Raises
     ------
     ValueError
-        The benchmark could not find a file of this name.
+        The benchmark would not find a file of this name.
     OSError
         The file can't be written.
 

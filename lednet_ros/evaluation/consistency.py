@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How far confidences can be believed, and how steady labels are from frame to frame."""
+"""Calibration of confidences and temporal consistency of labels."""
 
 from dataclasses import dataclass, field
 
@@ -24,28 +24,16 @@ from numpy.typing import NDArray
 
 BINS = 16
 LEVELS = 256
-# A pixel whose gray level changed by no more than this shows the same.
+# A pixel is still if its gray level changes by at most this.
 STILL_LEVELS = 3
-
-
-def _zeros() -> NDArray[np.int64]:
-    return np.zeros(LEVELS, np.int64)
 
 
 @dataclass
 class Calibration:
-    """
-    Counts how often predictions of each confidence are right.
+    """Correct and all pixels by confidence 0..255, (256,) int64 each."""
 
-    Attributes
-    ----------
-    right, total
-        Pixels by confidence 0..255, (256,) int64.
-
-    """
-
-    right: NDArray[np.int64] = field(default_factory=_zeros)
-    total: NDArray[np.int64] = field(default_factory=_zeros)
+    right: NDArray[np.int64] = field(default_factory=lambda: np.zeros(LEVELS, np.int64))
+    total: NDArray[np.int64] = field(default_factory=lambda: np.zeros(LEVELS, np.int64))
 
     def update(
         self,
@@ -54,24 +42,16 @@ class Calibration:
         confidence: NDArray[np.uint8],
     ) -> None:
         """
-        Add a frame; pixels that are unlabeled in truth or prediction don't count.
+        Add a frame: class ids and confidence (0..255), each (H, W) uint8.
 
-        Parameters
-        ----------
-        truth, predicted
-            (H, W) uint8 class ids.
-        confidence
-            (H, W) uint8 0..255.
-
+        Pixels that are unlabeled in truth or prediction don't count.
         """
         counted = (truth != UNLABELED) & (predicted != UNLABELED)
         self.total += np.bincount(confidence[counted], minlength=LEVELS)
-        self.right += np.bincount(
-            confidence[counted & (truth == predicted)], minlength=LEVELS
-        )
+        self.right += np.bincount(confidence[counted & (truth == predicted)], minlength=LEVELS)
 
     def curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-        """Return mean confidence, fraction of correct pixels and number of pixels of each bin."""
+        """Return mean confidence, fraction of correct pixels and number of pixels per bin."""
         levels = np.arange(LEVELS) / (LEVELS - 1)
         total = self.total.reshape(BINS, -1).sum(axis=1)
         right = self.right.reshape(BINS, -1).sum(axis=1)
@@ -83,15 +63,14 @@ class Calibration:
         """
         Compute the expected calibration error.
 
-        The mean distance between confidence and accuracy over 16 bins of confidence, weighted by
+        It is the mean gap between confidence and accuracy over 16 bins of confidence, weighted by
         their pixels (Guo et al., ICML 2017, section 2); NaN without pixels.
         """
         claimed, right, total = self.curve()
-        if not total.sum():
-            return float('nan')
         filled = total > 0
-        gaps = np.abs(claimed[filled] - right[filled])
-        return float((gaps * total[filled]).sum() / total.sum())
+        if not filled.any():
+            return float('nan')
+        return float(np.average(np.abs(claimed - right)[filled], weights=total[filled]))
 
     def __add__(self, other: 'Calibration') -> 'Calibration':
         """Sum the counts."""
@@ -101,14 +80,14 @@ class Calibration:
 @dataclass
 class Flips:
     """
-    Counts labels that change although the image doesn't.
+    Labels that change although the image doesn't.
 
     Attributes
     ----------
     still
-        Pixels whose gray level changed by at most 3 of 255 since the frame before.
+        Pixels whose gray level changed by at most 3 of 255 since the previous frame.
     flipped
-        Those of them with another label.
+        Still pixels whose label changed.
 
     """
 
@@ -117,7 +96,7 @@ class Flips:
 
     @property
     def share(self) -> float:
-        """Fraction of the still pixels that flipped; NaN without any."""
+        """Return the fraction of the still pixels that flipped; NaN without any."""
         return self.flipped / self.still if self.still else float('nan')
 
     def __add__(self, other: 'Flips') -> 'Flips':
@@ -126,7 +105,7 @@ class Flips:
 
 
 class FlipCounter:
-    """Compares each frame with the one before it."""
+    """Compares each frame with the previous one."""
 
     def __init__(self) -> None:
         self._gray: NDArray[np.uint8] | None = None
@@ -134,15 +113,9 @@ class FlipCounter:
 
     def compare(self, frame: Frame, labels: NDArray[np.uint8]) -> Flips:
         """
-        Count the flips since the last frame; there are none if its size was another one.
+        Count the flips since the previous frame; none if that had another size.
 
-        Parameters
-        ----------
-        frame
-            The frame.
-        labels
-            (H, W) uint8 class ids, of its size.
-
+        `labels` are the frame's class ids, (H, W) uint8.
         """
         code = cv2.COLOR_RGB2GRAY if frame.color_order == 'rgb' else cv2.COLOR_BGR2GRAY
         gray = np.asarray(cv2.cvtColor(frame.pixels, code), np.uint8)

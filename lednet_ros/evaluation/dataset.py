@@ -14,7 +14,8 @@
 
 """Evaluation of a segmenter on labeled frames."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+import contextlib
 from dataclasses import dataclass
 import math
 from pathlib import Path
@@ -26,8 +27,6 @@ from lednet_ros.evaluation.cityscapes import InstanceCounts, write_submission
 from lednet_ros.evaluation.metrics import ConfusionMatrix, mean_defined
 from lednet_ros.evaluation.multi_scale import MultiScaleSegmenter
 from lednet_ros.inference.segmenter import Segmenter
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 
@@ -47,7 +46,7 @@ class EvaluationResult:
     num_parameters
         Parameters of the network.
     instances
-        Pixel counts weighted by instance; None where the frames have no instances.
+        Pixel counts weighted by instance; None if the frames have no instances.
 
     """
 
@@ -64,17 +63,17 @@ def evaluate(
     submission: str | Path | None = None,
 ) -> EvaluationResult:
     """
-    Segment every frame and compare with its ground truth, at the size of the ground truth.
+    Segment every frame and compare it with its ground truth, at the size of the ground truth.
 
     Parameters
     ----------
     segmenter
         The segmenter; its `output_size` must be None.
     frames
-        Labeled frames over the segmenter's label map. Cityscapes gives instance-weighted figures
+        Labeled frames over the segmenter's label map. Cityscapes yields instance-weighted metrics
         too, if the first frame has an instance image.
     submission
-        Folder for the label images that the Cityscapes benchmark takes; None writes none.
+        Folder for the label images of a Cityscapes submission; None writes none.
 
     Raises
     ------
@@ -89,14 +88,21 @@ def evaluate(
     if not len(frames):
         raise ValueError('there are no frames to evaluate')
     confusion = ConfusionMatrix(segmenter.label_map)
-    instances = InstanceCounts(segmenter.label_map) if _has_instances(frames) else None
+    instances = None
+    if isinstance(frames, CityscapesDataset):
+        with contextlib.suppress(DatasetError):
+            frames.instances(0)
+            instances = InstanceCounts(segmenter.label_map)
     seconds = 0.0
     for index in tqdm(range(len(frames)), desc='evaluate', unit='frame'):
         frame = frames[index]
         if index == 0:
             segmenter.warm_up((frame.pixels.shape[0], frame.pixels.shape[1]))
         start = time.perf_counter()
-        labels = _segment(segmenter, frame.pixels)
+        if isinstance(segmenter, MultiScaleSegmenter):
+            labels = segmenter.segment(frame.pixels)
+        else:
+            labels = segmenter.segment([frame.pixels], confidence=False, overlay=False).labels[0]
         seconds += time.perf_counter() - start
         confusion.update(frame.labels, labels)
         if isinstance(frames, CityscapesDataset) and instances is not None:
@@ -115,16 +121,13 @@ def to_dict(result: EvaluationResult) -> dict[str, Any]:
     Returns
     -------
     dict
-        `miou`, `category_miou`, `pixel_accuracy`, `iou` (class name to value) and `category_iou`
-        (category name to value), all fractions of 1 or None where undefined; `images`, `fps`,
-        `parameters`. Where there are instances also their weighted figures: `instance_miou`,
-        `category_instance_miou`, `iiou` and `category_iiou`.
+        The metrics of `accuracy_metrics`, `images`, `fps` and `parameters`. With instances also
+        `instance_miou`, `category_instance_miou`, `iiou` and `category_iiou`.
 
     """
     confusion = result.confusion
-    names, categories = confusion.label_map.names, confusion.label_map.categories
-    figures = {
-        **figures_of(confusion),
+    metrics = {
+        **accuracy_metrics(confusion),
         'images': result.images,
         'fps': result.fps,
         'parameters': result.num_parameters,
@@ -132,16 +135,16 @@ def to_dict(result: EvaluationResult) -> dict[str, Any]:
     if result.instances is not None:
         iiou = result.instances.iiou(confusion)
         category_iiou = result.instances.category_iiou(confusion)
-        figures['instance_miou'] = defined(mean_defined(iiou))
-        figures['category_instance_miou'] = defined(mean_defined(category_iiou))
-        figures['iiou'] = by_name(names, iiou)
-        figures['category_iiou'] = by_name(categories, category_iiou)
-    return figures
+        metrics['instance_miou'] = defined(mean_defined(iiou))
+        metrics['category_instance_miou'] = defined(mean_defined(category_iiou))
+        metrics['iiou'] = by_name(confusion.label_map.names, iiou)
+        metrics['category_iiou'] = by_name(confusion.label_map.categories, category_iiou)
+    return metrics
 
 
-def figures_of(confusion: ConfusionMatrix) -> dict[str, Any]:
+def accuracy_metrics(confusion: ConfusionMatrix) -> dict[str, Any]:
     """
-    Compute the accuracies from pixel counts.
+    Compute the accuracy metrics from pixel counts.
 
     Returns
     -------
@@ -164,15 +167,10 @@ def accuracy_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     Return the accuracies among the metrics of an evaluation as rows of a table.
 
-    Parameters
-    ----------
-    metrics
-        As `to_dict` returns them.
-
     Returns
     -------
     list of dict
-        'class' (or what the value is a mean of), 'IoU' and, where there are instances, 'iIoU';
+        'class' (or what the value is a mean of), 'IoU' and, if there are instances, 'iIoU';
         '-' where a value is undefined.
 
     """
@@ -182,10 +180,10 @@ def accuracy_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     if instances:
         iiou = metrics['category_iiou']
         rows += [(name, value, iiou[name]) for name, value in metrics['category_iou'].items()]
-    rows.append(
-        ('category mIoU', metrics['category_miou'], metrics.get('category_instance_miou'))
-    )
-    rows.append(('pixel accuracy', metrics['pixel_accuracy'], None))
+    rows += [
+        ('category mIoU', metrics['category_miou'], metrics.get('category_instance_miou')),
+        ('pixel accuracy', metrics['pixel_accuracy'], None),
+    ]
     names = ('class', 'IoU', 'iIoU') if instances else ('class', 'IoU')
     return [
         {name: '-' if value is None else value for name, value in zip(names, row, strict=False)}
@@ -193,27 +191,9 @@ def accuracy_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _has_instances(frames: Dataset | Sequence[LabeledFrame]) -> bool:
-    if not isinstance(frames, CityscapesDataset):
-        return False
-    try:
-        frames.instances(0)
-    except DatasetError:
-        return False
-    return True
-
-
-def _segment(
-    segmenter: Segmenter | MultiScaleSegmenter, pixels: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
-    if isinstance(segmenter, MultiScaleSegmenter):
-        return segmenter.segment(pixels)
-    return segmenter.segment([pixels], confidence=False, overlay=False).labels[0]
-
-
-def by_name(names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float | None]:
+def by_name(names: Sequence[str], values: Iterable[float]) -> dict[str, float | None]:
     """Return values by name, None where undefined."""
-    return dict(zip(names, map(defined, values.tolist()), strict=True))
+    return {name: defined(float(value)) for name, value in zip(names, values, strict=True)}
 
 
 def defined(value: float) -> float | None:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A verdict on figures, for continuous integration."""
+"""Limits that metrics must keep, for continuous integration."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 FAILED = 3
-"""Exit code of a command whose figures fell short."""
+"""Exit code of a command whose metrics are below their limits."""
 
 
 class GateError(ValueError):
@@ -40,7 +40,7 @@ class Gate:
     min_iou
         Lowest IoU by class name.
     baseline
-        Figures of an earlier run (`EvaluationResult`'s JSON); None compares with nothing.
+        Metrics of an earlier run, the JSON of `lednet evaluate`; None sets no limit.
     max_regression
         How far mean IoU and the IoU of each class may be below the baseline's.
 
@@ -52,62 +52,45 @@ class Gate:
     max_regression: float = 0.0
 
     def check_names(self, names: tuple[str, ...]) -> None:
-        """
-        See that all classes are there.
-
-        Raises
-        ------
-        GateError
-            A limit is for a class that the label map lacks.
-
-        """
+        """Check that all classes exist; raises GateError for one that the label map lacks."""
         for name in self.min_iou:
             if name not in names:
-                raise GateError(
-                    f"min-iou names the class '{name}'; allowed: {', '.join(names)}"
-                )
+                raise GateError(f"min-iou names the class '{name}'; allowed: {', '.join(names)}")
 
-    def shortfalls(self, figures: Mapping[str, Any]) -> list[str]:
+    def __bool__(self) -> bool:
+        """Return whether there is any limit."""
+        return self.min_miou is not None or bool(self.min_iou or self.baseline)
+
+    def shortfalls(self, metrics: Mapping[str, Any]) -> list[str]:
         """
-        List what fell short.
+        List the metrics below their limits.
 
         Parameters
         ----------
-        figures
+        metrics
             With `miou` and `iou`, fractions of 1 or None where undefined.
 
         """
-        limits: dict[str, list[tuple[float, str]]] = {}
-        if self.min_miou is not None:
-            limits.setdefault('mIoU', []).append((self.min_miou, 'the limit'))
-        for name, limit in self.min_iou.items():
-            limits.setdefault(f'IoU of {name}', []).append((limit, 'the limit'))
-        for what, value in _named(self.baseline or {}).items():
-            if value is not None:
-                text = f'the baseline {value:.4f} less {self.max_regression:g}'
-                limits.setdefault(what, []).append((value - self.max_regression, text))
+        limits = [] if self.min_miou is None else [('mIoU', self.min_miou, 'the limit')]
+        limits += [(f'IoU of {name}', low, 'the limit') for name, low in self.min_iou.items()]
+        limits += [
+            (name, value - self.max_regression,
+             f'the baseline {value:.4f} less {self.max_regression:g}')
+            for name, value in _by_name(self.baseline or {}).items()
+            if value is not None
+        ]
+        measured = _by_name(metrics)
         found = []
-        measured = _named(figures)
-        for what, several in limits.items():
-            value = measured.get(what)
-            for limit, reason in several:
-                if value is None:
-                    found.append(f'{what} is undefined; needed: {limit:.4f} ({reason})')
-                elif value < limit:
-                    found.append(f'{what} is {value:.4f}; needed: {limit:.4f} ({reason})')
+        for name, limit, reason in limits:
+            value = measured.get(name)
+            if value is None or value < limit:
+                shown = 'undefined' if value is None else f'{value:.4f}'
+                found.append(f'{name} is {shown}; needed: {limit:.4f} ({reason})')
         return found
 
 
 def read_baseline(path: Path) -> dict[str, Any]:
-    """
-    Read the figures of an earlier run.
-
-    Raises
-    ------
-    GateError
-        The file can't be read or is something else.
-
-    """
+    """Read the metrics of an earlier run; raises GateError if the file holds none."""
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
@@ -129,9 +112,6 @@ def parse_limit(text: str) -> tuple[str, float]:
     return name, limit
 
 
-def _named(figures: Mapping[str, Any]) -> dict[str, float | None]:
-    iou = figures.get('iou', {})
-    named = {f'IoU of {name}': value for name, value in iou.items()}
-    if 'miou' in figures:
-        named = {'mIoU': figures['miou'], **named}
-    return named
+def _by_name(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    iou = {f'IoU of {name}': value for name, value in metrics.get('iou', {}).items()}
+    return {'mIoU': metrics['miou'], **iou} if 'miou' in metrics else iou

@@ -18,6 +18,7 @@ import bisect
 from collections.abc import Sequence
 from pathlib import Path
 import re
+from typing import Any
 
 import cv2
 from lednet_ros.datasets.frames import DatasetError, imread
@@ -37,17 +38,12 @@ Labels = NDArray[np.uint8]
 
 def list_label_files(folder: Path) -> dict[int, Path]:
     """
-    List label images that are named by their stamps.
-
-    Parameters
-    ----------
-    folder
-        With files `SEC.NANOSEC.png`, nine digits of nanoseconds.
+    List the label images of a folder: files `SEC.NANOSEC.png`, nine digits of nanoseconds.
 
     Returns
     -------
     dict
-        Files by their stamps in nanoseconds.
+        Files by stamp in nanoseconds.
 
     Raises
     ------
@@ -70,20 +66,14 @@ def list_label_files(folder: Path) -> dict[int, Path]:
 
 def match_stamps(images: Sequence[int], labels: Sequence[int], slop: int) -> dict[int, int]:
     """
-    Match images with label images, each with one at most.
+    Match each image with at most one label image, the nearest pairs first.
 
-    Parameters
-    ----------
-    images, labels
-        Stamps in nanoseconds, in any order.
-    slop
-        Largest difference in nanoseconds; the nearest pairs are matched first. 0 wants equal
-        stamps.
+    All are in nanoseconds: the stamps, in any order, and `slop`, their largest difference.
 
     Returns
     -------
     dict
-        Place of the label image by the place of the image.
+        Index of the label image by the index of the image.
 
     """
     order = sorted(range(len(labels)), key=labels.__getitem__)
@@ -114,7 +104,7 @@ def read_label_file(path: Path, label_map: LabelMap) -> Labels:
     Raises
     ------
     SourceError
-        It can't be read or has a color that the label map lacks.
+        It can't be read, or has a color that the label map lacks.
 
     """
     try:
@@ -126,12 +116,7 @@ def read_label_file(path: Path, label_map: LabelMap) -> Labels:
 
 def read_label_message(message: BagMessage, label_map: LabelMap) -> Labels:
     """
-    Read a label image of a bag: `mono8` class ids, or colors of the label map.
-
-    Returns
-    -------
-    ndarray
-        (H, W) uint8 class ids; 255 is unlabeled.
+    Read a label image of a bag, like `read_label_file`.
 
     Raises
     ------
@@ -148,7 +133,7 @@ def read_label_message(message: BagMessage, label_map: LabelMap) -> Labels:
         try:
             pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
         except cv2.error:
-            # Raised for no data at all and for sizes beyond OpenCV's limit.
+            # Raised for empty data and for sizes above OpenCV's limit.
             pixels = None
         return _from_image(pixels, label_map, where)
     if content.encoding not in IDS + COLORS:
@@ -167,7 +152,7 @@ def read_label_message(message: BagMessage, label_map: LabelMap) -> Labels:
     except FrameError as error:
         raise SourceError(f'{where}: {error}') from error
     if content.encoding in IDS:
-        # Gray became three equal channels.
+        # Gray is decoded to three equal channels.
         return np.ascontiguousarray(frame.pixels[..., 0])
     colors = frame.pixels if frame.color_order == 'rgb' else frame.pixels[..., ::-1]
     return ids_of_colors(colors, label_map, where)
@@ -175,16 +160,16 @@ def read_label_message(message: BagMessage, label_map: LabelMap) -> Labels:
 
 def ids_of_colors(colors: NDArray[np.uint8], label_map: LabelMap, where: str) -> Labels:
     """
-    Turn colors into class ids.
+    Convert colors to class ids.
 
     Parameters
     ----------
     colors
-        (H, W, 3) uint8 RGB; black is unlabeled where no class has it.
+        (H, W, 3) uint8 RGB; black is unlabeled unless a class has that color.
     label_map
         The classes.
     where
-        For messages.
+        Name of the image in error messages.
 
     Raises
     ------
@@ -192,22 +177,20 @@ def ids_of_colors(colors: NDArray[np.uint8], label_map: LabelMap, where: str) ->
         A color is not in the label map.
 
     """
-    wide = colors.astype(np.int64)
-    packed = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
-    ids = np.full(packed.shape, UNLABELED, np.uint8)
-    known = np.isin(packed, [_pack(BLACK)])
-    for index, label in enumerate(label_map.labels):
-        own = packed == _pack(label.color)
-        ids[own] = index
-        known |= own
-    if not known.all():
-        row, column = np.argwhere(~known)[0]
+    ids = {BLACK: UNLABELED} | {label.color: k for k, label in enumerate(label_map.labels)}
+    known = sorted((_pack(*color), index) for color, index in ids.items())
+    keys, values = np.array(known).T
+    packed = _pack(*np.moveaxis(colors.astype(np.int64), -1, 0))
+    places = np.searchsorted(keys, packed).clip(max=len(keys) - 1)
+    if not (found := keys[places] == packed).all():
+        row, column = np.argwhere(~found)[0]
         color = tuple(int(value) for value in colors[row, column])
         raise SourceError(
             f'{where} has color {color} in row {row}, column {column}, '
             f"which label map '{label_map.name}' lacks"
         )
-    return ids
+    labels: Labels = values.astype(np.uint8)[places]
+    return labels
 
 
 def _from_image(pixels: object, label_map: LabelMap, where: str) -> Labels:
@@ -218,5 +201,5 @@ def _from_image(pixels: object, label_map: LabelMap, where: str) -> Labels:
     return ids_of_colors(pixels[..., 2::-1], label_map, where)
 
 
-def _pack(color: tuple[int, int, int]) -> int:
-    return color[0] << 16 | color[1] << 8 | color[2]
+def _pack(red: Any, green: Any, blue: Any) -> Any:
+    return red << 16 | green << 8 | blue

@@ -15,7 +15,7 @@
 """Many bags: one after the other, or by several processes and machines with Ray."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 import functools
 import hashlib
@@ -29,7 +29,7 @@ from typing import Any
 from lednet_ros import __version__
 from lednet_ros.evaluation.consistency import Calibration, Flips
 from lednet_ros.evaluation.metrics import ConfusionMatrix
-from lednet_ros.evaluation.recording import evaluate_bag, FrameFigures, RecordingResult
+from lednet_ros.evaluation.recording import evaluate_bag, FrameMetrics, RecordingResult
 from lednet_ros.evaluation.recording_reader import TruthSource
 from lednet_ros.files import write_json
 from lednet_ros.inference.options import SegmenterOptions
@@ -42,7 +42,7 @@ from tqdm import tqdm
 @dataclass(frozen=True)
 class EvaluationSettings:
     """
-    Everything that an evaluation needs, to be sent to another process.
+    Settings of an evaluation, which worker processes use to build their segmenters.
 
     Attributes
     ----------
@@ -61,9 +61,7 @@ class EvaluationSettings:
 
     def make_segmenter(self) -> Segmenter:
         """Build the segmenter; raises as `Segmenter.from_checkpoint`."""
-        return Segmenter.from_checkpoint(
-            self.checkpoint, self.options, label_map=self.label_map
-        )
+        return Segmenter.from_checkpoint(self.checkpoint, self.options, label_map=self.label_map)
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class BagsResult:
     total
         The sum; None if no bag could be evaluated.
     failures
-        Why bags could not be evaluated, by their paths.
+        Reasons why bags could not be evaluated, by path.
 
     """
 
@@ -93,22 +91,22 @@ def evaluate_bags(
     address: str | None = None,
 ) -> BagsResult:
     """
-    Evaluate bags and sum up; the failure of one doesn't stop the others.
+    Evaluate bags and add the results; a bag that fails doesn't stop the others.
 
     Parameters
     ----------
     segmenter
-        Made of the settings; what a single process works with.
+        Built from the settings; used if there is a single process.
     settings
-        What several processes make theirs of.
+        Used by worker processes to build their segmenters.
     paths
-        The bags.
+        The bags. If there is one alone, its error is raised.
     resume
-        Folder for the result of each bag; those that are there already are not evaluated again.
+        Folder for the result of each bag; bags with a stored result are skipped.
     workers
-        Processes; 1 works in this one.
+        Number of processes; 1 uses this one.
     address
-        Of a Ray cluster; None starts one on this machine.
+        Address of a Ray cluster; None starts one on this machine.
 
     Returns
     -------
@@ -124,51 +122,49 @@ def evaluate_bags(
         The folder can't be written.
 
     """
-    results: dict[Path, RecordingResult] = {}
-    failures: dict[str, str] = {}
-    stores = {
-        path: _Store(resume, path, settings, segmenter.label_map) for path in paths
-    }
-    for path, store in stores.items():
-        if (kept := store.read()) is not None:
-            results[path] = kept
+    label_map = segmenter.label_map
+    files = {path: _result_file(resume, path, settings, label_map) for path in paths}
+    stored = {path: _load(file, label_map) for path, file in files.items()}
+    results = {path: result for path, result in stored.items() if result is not None}
     left = [path for path in paths if path not in results]
-    alone = len(paths) == 1
-    if workers == 1 and address is None:
-        outcomes = _one_by_one(segmenter, settings, left, alone)
-    else:
+    outcomes: Iterable[tuple[Path, RecordingResult | str]]
+    if workers > 1 or address is not None:
         outcomes = _by_ray(settings, left, workers, address)
+    elif len(paths) > 1:
+        bar = tqdm(left, 'evaluate', unit='bag')
+        outcomes = ((path, _evaluate(segmenter, settings, path)) for path in bar)
+    else:
+        topic, truth = settings.image_topic, settings.truth
+        outcomes = ((path, evaluate_bag(segmenter, path, topic, truth)) for path in left)
+    failures: dict[str, str] = {}
     for path, outcome in outcomes:
-        if isinstance(outcome, RecordingResult):
-            results[path] = outcome
-            stores[path].write(outcome)
-        else:
+        if isinstance(outcome, str):
             failures[str(path)] = outcome
+            continue
+        results[path] = outcome
+        if (file := files[path]) is not None:
+            write_json(_to_json(outcome), file)
     found = [results[path] for path in paths if path in results]
     return BagsResult(functools.reduce(operator.add, found) if found else None, failures)
 
 
-Outcomes = Iterator[tuple[Path, RecordingResult | str]]
-
-
-def _one_by_one(
-    segmenter: Segmenter, settings: EvaluationSettings, paths: Sequence[Path], alone: bool
-) -> Outcomes:
-    evaluate = functools.partial(
-        evaluate_bag, segmenter, image_topic=settings.image_topic, truth=settings.truth
-    )
-    if alone:
-        for path in paths:
-            yield path, evaluate(path)
-        return
-    for path in tqdm(paths, 'evaluate', unit='bag'):
-        yield path, _guarded(functools.partial(evaluate, path, progress=False))
+def _evaluate(
+    segmenter: Segmenter, settings: EvaluationSettings, path: Path
+) -> RecordingResult | str:
+    """Evaluate one of several bags; return the reason if that fails."""
+    try:
+        return evaluate_bag(
+            segmenter, path, image_topic=settings.image_topic, truth=settings.truth, progress=False
+        )
+    except Exception as error:
+        # Whatever is wrong with one bag, the others are evaluated.
+        return str(error) or type(error).__name__
 
 
 def _by_ray(
     settings: EvaluationSettings, paths: Sequence[Path], workers: int, address: str | None
-) -> Outcomes:
-    # Ray reports its use to a server otherwise.
+) -> Iterator[tuple[Path, RecordingResult | str]]:
+    # By default, Ray reports its use to a server.
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
     import ray
     from ray.util import ActorPool
@@ -182,94 +178,41 @@ def _by_ray(
     try:
         actor = ray.remote(num_cpus=1)(_Worker)
         pool = ActorPool([actor.remote(settings) for _ in range(min(workers, len(paths) or 1))])
-        found = pool.map_unordered(
-            lambda one, path: one.evaluate.remote(path), [str(path) for path in paths]
-        )
-        for path, outcome in tqdm(found, 'evaluate', total=len(paths), unit='bag'):
-            yield Path(path), outcome
+        found = pool.map_unordered(lambda one, path: one.evaluate.remote(path), [*paths])
+        yield from tqdm(found, 'evaluate', total=len(paths), unit='bag')
     finally:
         ray.shutdown()
 
 
 class _Worker:
-    """Evaluates bags in a process of its own."""
+    """A worker process, which builds its segmenter once."""
 
     def __init__(self, settings: EvaluationSettings) -> None:
         self._settings = settings
         self._segmenter = settings.make_segmenter()
 
-    def evaluate(self, path: str) -> tuple[str, RecordingResult | str]:
-        """Evaluate a bag; returns its path too, because bags end in any order."""
-        settings = self._settings
-        return path, _guarded(
-            lambda: evaluate_bag(
-                self._segmenter, Path(path), settings.image_topic, settings.truth, progress=False
-            )
-        )
+    def evaluate(self, path: Path) -> tuple[Path, RecordingResult | str]:
+        """Evaluate a bag; return its path too, because bags finish in any order."""
+        return path, _evaluate(self._segmenter, self._settings, path)
 
 
-def _guarded(evaluate: Callable[[], RecordingResult]) -> RecordingResult | str:
-    try:
-        return evaluate()
-    except Exception as error:
-        # Whatever is wrong with one bag, the others are evaluated.
-        return str(error) or type(error).__name__
-
-
-class _Store:
-    """
-    Keeps the result of a bag in a file whose name encodes what it is made of.
-
-    Parameters
-    ----------
-    folder
-        None keeps nothing.
-    bag
-        Its path, size and time count.
-    settings
-        They count, too.
-    label_map
-        Of the result.
-
-    """
-
-    def __init__(
-        self, folder: Path | None, bag: Path, settings: EvaluationSettings, label_map: LabelMap
-    ) -> None:
-        self._path: Path | None = None
-        self._label_map = label_map
-        if folder is not None:
-            # A file may have changed under its name; the number of threads changes nothing.
-            files = [bag, Path(settings.checkpoint)]
-            state = ' '.join(map(_state, files))
-            settings = replace(settings, options=replace(settings.options, num_threads=0))
-            key = f'{__version__} {settings} {label_map} {state}'
-            digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-            self._path = folder / f'{bag.name}.{digest}.json'
-
-    def read(self) -> RecordingResult | None:
-        """Return the stored result; None if there is none that can be read."""
-        if self._path is None:
-            return None
-        try:
-            return _from_json(json.loads(self._path.read_text('utf-8')), self._label_map)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def write(self, result: RecordingResult) -> None:
-        """Keep a result."""
-        if self._path is not None:
-            write_json(_to_json(result), self._path)
+def _result_file(
+    folder: Path | None, bag: Path, settings: EvaluationSettings, label_map: LabelMap
+) -> Path | None:
+    """Return the file of a bag's result, named by a digest of all that the result depends on."""
+    if folder is None:
+        return None
+    # A file may have changed under its name; the number of threads changes nothing.
+    state = ' '.join(map(_state, (bag, Path(settings.checkpoint))))
+    settings = replace(settings, options=replace(settings.options, num_threads=0))
+    key = f'{__version__} {settings} {label_map} {state}'
+    return folder / f'{bag.name}.{hashlib.sha256(key.encode()).hexdigest()[:16]}.json'
 
 
 def _state(path: Path) -> str:
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    parts = []
-    for file in files:
-        if file.exists():
-            status = file.stat()
-            parts.append(f'{file.resolve()} {status.st_size} {status.st_mtime_ns}')
-    return ' '.join(parts)
+    states = [(file.resolve(), file.stat()) for file in files if file.exists()]
+    return ' '.join(f'{file} {state.st_size} {state.st_mtime_ns}' for file, state in states)
 
 
 def _to_json(result: RecordingResult) -> dict[str, Any]:
@@ -284,20 +227,21 @@ def _to_json(result: RecordingResult) -> dict[str, Any]:
     }
 
 
-def _from_json(content: dict[str, Any], label_map: LabelMap) -> RecordingResult:
-    confusion = ConfusionMatrix(label_map)
-    counts = np.array(content['confusion'], np.int64)
-    if counts.shape != confusion.counts.shape:
-        raise ValueError(f'confusion matrix is {counts.shape}')
-    confusion.counts = counts
-    right, total = (np.array(values, np.int64) for values in content['calibration'])
-    frames = []
-    for frame in content['frames']:
-        read, segment, score = frame.pop('milliseconds')
-        frames.append(FrameFigures(**frame, milliseconds=(read, segment, score)))
-    return RecordingResult(
-        **{
-            **content,
+def _load(file: Path | None, label_map: LabelMap) -> RecordingResult | None:
+    """Load a stored result; None if there is none that can be read."""
+    if file is None:
+        return None
+    try:
+        content = json.loads(file.read_text('utf-8'))
+        confusion = ConfusionMatrix(label_map)
+        counts = np.array(content['confusion'], np.int64)
+        confusion.counts = counts.reshape(confusion.counts.shape)
+        right, total = (np.array(values, np.int64) for values in content['calibration'])
+        frames = []
+        for frame in content['frames']:
+            read, segment, score = frame['milliseconds']
+            frames.append(FrameMetrics(**{**frame, 'milliseconds': (read, segment, score)}))
+        parts = {
             'confusion': confusion,
             'calibration': Calibration(right, total),
             'flips': Flips(**content['flips']),
@@ -305,4 +249,6 @@ def _from_json(content: dict[str, Any], label_map: LabelMap) -> RecordingResult:
             'rejected': Counter(content['rejected']),
             'class_pixels': np.array(content['class_pixels'], np.int64),
         }
-    )
+        return RecordingResult(**{**content, **parts})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

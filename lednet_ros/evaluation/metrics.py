@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Confusion matrix and the accuracy figures that follow from it."""
+"""Confusion matrix and the accuracy metrics computed from it."""
 
 from lednet_ros.labels import LabelMap, UNLABELED
 import numpy as np
@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 class ConfusionMatrix:
     """
-    Counts pixels by true and predicted class.
+    Pixel counts by true and predicted class.
 
-    Pixels that the ground truth leaves unlabeled (255) are ignored. Pixels that the prediction
-    leaves unlabeled count against the true class: they have a column of their own.
+    Pixels without ground truth (255) are ignored. Pixels that are predicted as unlabeled count
+    against the true class, in a separate column.
 
     Parameters
     ----------
@@ -76,15 +76,15 @@ class ConfusionMatrix:
         self.counts[:, classes] += pairs[:classes, UNLABELED]
 
     def iou(self) -> NDArray[np.float64]:
-        """Intersection over union by class, (num_classes,); NaN for classes never seen."""
+        """Compute the intersection over union by class, (num_classes,); NaN if never seen."""
         return _iou(self.counts)
 
     def miou(self) -> float:
-        """Mean of `iou` over the classes that occur in truth or prediction."""
+        """Compute the mean of `iou` over the classes that occur in truth or prediction."""
         return mean_defined(self.iou())
 
     def category_counts(self) -> NDArray[np.int64]:
-        """Like `counts`, with the categories of the label map, in its order, for its classes."""
+        """Return `counts` by category, in the order of the label map."""
         member = self.label_map.category_of
         count = len(self.label_map.categories)
         counts = np.zeros((count, count + 1), np.int64)
@@ -92,15 +92,15 @@ class ConfusionMatrix:
         return counts
 
     def category_iou(self) -> NDArray[np.float64]:
-        """Intersection over union by category, in the order of `label_map.categories`."""
+        """Compute the intersection over union by category, in the order of the label map."""
         return _iou(self.category_counts())
 
     def category_miou(self) -> float:
-        """Mean of `category_iou` over the categories that occur."""
+        """Compute the mean of `category_iou` over the categories that occur."""
         return mean_defined(self.category_iou())
 
     def pixel_accuracy(self) -> float:
-        """Fraction of the labeled pixels that are predicted right; NaN without any."""
+        """Compute the fraction of labeled pixels that are predicted correctly; NaN without any."""
         total = int(self.counts.sum())
         return float(np.trace(self.counts) / total) if total else float('nan')
 
@@ -112,22 +112,9 @@ class ConfusionMatrix:
 
 
 def mean_defined(values: NDArray[np.float64]) -> float:
-    """
-    Average figures over the classes that have one.
-
-    Parameters
-    ----------
-    values
-        (N,) figures; NaN where undefined.
-
-    Returns
-    -------
-    float
-        The mean of the others; NaN without any.
-
-    """
+    """Average the values that are defined, (N,) with NaN where undefined; NaN without any."""
     defined = values[~np.isnan(values)]
-    # Summed in order, as the scripts of benchmarks do: agrees to the last bit.
+    # Summed in order, as benchmarks' scripts do, to agree to the last bit.
     return float(defined.cumsum()[-1] / defined.size) if defined.size else float('nan')
 
 

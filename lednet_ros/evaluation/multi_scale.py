@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Segmentation by several scaled and mirrored views of a frame: slower, a little more accurate."""
+"""Segmentation of several scaled and mirrored views of a frame: slower, a little more accurate."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,25 +37,23 @@ LARGEST_SCALE = 10
 
 class MultiScaleSegmenter:
     """
-    Averages the softmax probabilities that a network gives for several views of a frame.
+    Averages a network's softmax probabilities over several views of a frame.
 
-    With the one scale 1 and no mirrored view the labels are those of `Segmenter`, but for ties
-    that the rounding of softmax makes or breaks.
+    With scale 1 alone and no mirrored view the labels equal those of `Segmenter`, except for ties
+    caused or broken by softmax rounding.
 
     Parameters
     ----------
     checkpoint
         Weights and metadata.
-    options
-        How to run it; device, precision, the size of the input and the number of threads count.
+    options, changes
+        See `Segmenter`; only device, precision, input size and number of threads are used.
     source
-        Where the checkpoint is from, for messages.
+        Name of the checkpoint for error messages.
     scales
         Sizes of the network's input, relative to the checkpoint's, 0.1 to 10.
     flip
         Add the mirrored view at every scale.
-    changes
-        Options by name, which replace those of `options`.
 
     Attributes
     ----------
@@ -69,9 +67,9 @@ class MultiScaleSegmenter:
     Raises
     ------
     ConfigurationError
-        A setting is not allowed or the device is not there.
+        A setting is not allowed or the device is not available.
     CheckpointError
-        The network is not known or the weights do not fit it.
+        The network is unknown or the weights do not fit it.
 
     """
 
@@ -108,47 +106,26 @@ class MultiScaleSegmenter:
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def warm_up(self, frame_size: tuple[int, int]) -> None:
-        """
-        Run once, so that the first real frame is as fast as the rest.
-
-        Parameters
-        ----------
-        frame_size
-            Height and width of the frames to expect.
-
-        """
+        """Run once with a frame of this height and width, so that the next is as fast as all."""
         self.segment(np.zeros((*frame_size, 3), np.uint8))
 
     @torch.inference_mode()
     def segment(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """
-        Segment a frame.
-
-        Parameters
-        ----------
-        pixels
-            (H, W, 3) uint8 RGB.
-
-        Returns
-        -------
-        ndarray
-            Class ids, (H, W) uint8.
-
-        """
+        """Segment a frame, (H, W, 3) uint8 RGB; returns class ids, (H, W) uint8."""
         height, width = pixels.shape[:2]
         total = torch.zeros((self.label_map.num_classes, height, width), device=self._device)
         for input_size in self.input_sizes:
-            for scores in self._scores(pixels, input_size):
+            for logits in self._logits(pixels, input_size):
                 # Resized as `lednet_ros.inference.postprocess.classify` does.
-                scores = scores[None].float().contiguous(memory_format=torch.channels_last)
+                logits = logits[None].float().contiguous(memory_format=torch.channels_last)
                 full = functional.interpolate(
-                    scores, size=(height, width), mode='bilinear', align_corners=True
+                    logits, size=(height, width), mode='bilinear', align_corners=True
                 )
                 total += full.softmax(dim=1)[0]
         labels: NDArray[np.uint8] = total.argmax(dim=0).to(torch.uint8).cpu().numpy()
         return labels
 
-    def _scores(self, pixels: NDArray[np.uint8], input_size: tuple[int, int]) -> Tensor:
+    def _logits(self, pixels: NDArray[np.uint8], input_size: tuple[int, int]) -> Tensor:
         """Compute logits (1 or 2 views, C, h, w), those of the mirrored view mirrored back."""
         if self._device.type == 'cpu':
             resized = torch.empty((*input_size, 3), dtype=torch.uint8)
@@ -158,10 +135,10 @@ class MultiScaleSegmenter:
             resized = resize_on_device(uploaded, input_size, False)
         views = [resized, resized.flip(1)] if self._flip else [resized]
         images = normalize(torch.stack(views), self._mean, self._std, self._dtype)
-        scores = self._network.scores(images)[:, : self.label_map.num_classes]
+        logits = self._network.scores(images)[:, : self.label_map.num_classes]
         if self._flip:
-            scores[1] = scores[1].flip(-1)
-        return scores
+            logits[1] = logits[1].flip(-1)
+        return logits
 
 
 def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:

@@ -16,23 +16,19 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 import math
 from pathlib import Path
 import time
 from typing import Any
 
 from lednet_ros.evaluation.consistency import Calibration, FlipCounter, Flips
-from lednet_ros.evaluation.dataset import by_name, defined, figures_of
+from lednet_ros.evaluation.dataset import accuracy_metrics, by_name, defined
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.evaluation.recording_reader import LoadedFrame, RecordingReader, TruthSource
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap
-from lednet_ros.recordings.bags import (
-    format_stamp,
-    open_bag,
-    SourceError,
-)
+from lednet_ros.recordings.bags import format_stamp, open_bag, SourceError
 from lednet_ros.recordings.threads import prefetch
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +39,7 @@ NAMED = 20
 
 
 @dataclass(frozen=True)
-class FrameFigures:
+class FrameMetrics:
     """
     Metrics of one frame.
 
@@ -52,15 +48,14 @@ class FrameFigures:
     bag
         Name of its bag.
     index
-        Place among the images of the bag, from 0.
-    stamp
-        Nanoseconds of its header.
-    label_stamp
-        Of its ground truth; None without.
+        Index among the images of the bag, from 0.
+    stamp, label_stamp
+        Stamps of the image and of its ground truth in nanoseconds; None without ground truth.
     miou, accuracy
         0 to 1, of this frame alone; NaN without ground truth.
     flips
-        Fraction of the still pixels with another label than in the frame before; NaN without any.
+        Fraction of the still pixels whose label differs from the previous frame's; NaN without
+        any.
     milliseconds
         Time of each of `STAGES`.
 
@@ -86,23 +81,21 @@ class RecordingResult:
     confusion, calibration, flips
         Counts of all frames.
     num_parameters
-        Of the network.
+        Parameters of the network.
     frames
-        Figures of each frame.
-    unmatched_images
-        Stamps of frames without ground truth, although there is some.
-    unmatched_labels
-        Stamps of ground truth without a frame.
+        Metrics per frame.
+    unmatched_images, unmatched_labels
+        Stamps of frames without ground truth, if the bag has any, and the reverse.
     rejected
-        Frames that could not be decoded, by reason.
+        Number of frames that could not be decoded, by reason.
     class_pixels
         Predicted pixels by class id, (256,) int64.
     seconds
         From the first frame to the last, reading included.
     bags, topics
-        What was read.
+        Bags and image topics that were read.
     problems
-        What could not be read.
+        Descriptions of the parts of bags that could not be read.
 
     """
 
@@ -110,7 +103,7 @@ class RecordingResult:
     num_parameters: int
     calibration: Calibration = field(default_factory=Calibration)
     flips: Flips = field(default_factory=Flips)
-    frames: list[FrameFigures] = field(default_factory=list)
+    frames: list[FrameMetrics] = field(default_factory=list)
     unmatched_images: list[int] = field(default_factory=list)
     unmatched_labels: list[int] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)
@@ -122,37 +115,16 @@ class RecordingResult:
 
     def __add__(self, other: 'RecordingResult') -> 'RecordingResult':
         """Sum the counts, and join the frames in this order."""
-        return RecordingResult(
-            self.confusion + other.confusion,
-            self.num_parameters,
-            self.calibration + other.calibration,
-            self.flips + other.flips,
-            self.frames + other.frames,
-            self.unmatched_images + other.unmatched_images,
-            self.unmatched_labels + other.unmatched_labels,
-            self.rejected + other.rejected,
-            self.class_pixels + other.class_pixels,
-            self.seconds + other.seconds,
-            self.bags + other.bags,
-            list(dict.fromkeys(self.topics + other.topics)),
-            self.problems + other.problems,
-        )
+        names = [each.name for each in fields(self)]
+        total = RecordingResult(**{k: getattr(self, k) + getattr(other, k) for k in names})
+        total.num_parameters = self.num_parameters
+        total.topics = list(dict.fromkeys(total.topics))
+        return total
 
 
 class Scorer:
     """
     Adds the frames of a bag to a result.
-
-    Parameters
-    ----------
-    reader
-        Reads the frames.
-    path
-        The bag.
-    label_map
-        The classes.
-    num_parameters
-        Of the network.
 
     Attributes
     ----------
@@ -183,16 +155,16 @@ class Scorer:
         milliseconds: float,
     ) -> None:
         """
-        Compare a frame's labels with its ground truth and with the frame before.
+        Compare a frame's labels with its ground truth and with the previous frame's labels.
 
         Parameters
         ----------
         loaded
-            The frame.
+            The frame, which must be decoded.
         labels, confidence
             (H, W) uint8, of the frame's size.
         milliseconds
-            That it took to get them.
+            Time of the segmentation.
 
         Raises
         ------
@@ -202,26 +174,27 @@ class Scorer:
         """
         start = time.perf_counter()
         result = self.result
-        own = ConfusionMatrix(result.confusion.label_map)
+        confusion = ConfusionMatrix(result.confusion.label_map)
         if loaded.truth is not None:
             try:
-                own.update(loaded.truth, labels)
+                confusion.update(loaded.truth, labels)
             except ValueError as error:
                 raise SourceError(
                     f'{self._path}: label image at {format_stamp(loaded.label_stamp or 0)} s does '
                     f'not fit frame {loaded.index}: {error}'
                 ) from error
-            result.confusion += own
+            result.confusion += confusion
             result.calibration.update(loaded.truth, labels, confidence)
         assert loaded.frame is not None
-        flipped = self._flips.compare(loaded.frame, labels)
-        result.flips += flipped
+        flips = self._flips.compare(loaded.frame, labels)
+        result.flips += flips
         result.class_pixels += np.bincount(labels.ravel(), minlength=256)
         elapsed = 1e3 * (time.perf_counter() - start)
         result.frames.append(
-            FrameFigures(
-                self._path.name, loaded.index, loaded.stamp, loaded.label_stamp, own.miou(),
-                own.pixel_accuracy(), flipped.share, (loaded.milliseconds, milliseconds, elapsed),
+            FrameMetrics(
+                self._path.name, loaded.index, loaded.stamp, loaded.label_stamp, confusion.miou(),
+                confusion.pixel_accuracy(), flips.share,
+                (loaded.milliseconds, milliseconds, elapsed),
             )
         )
 
@@ -232,7 +205,7 @@ class Scorer:
         Parameters
         ----------
         damage
-            What of the bag could not be read; empty if nothing.
+            Description of the part of the bag that could not be read; empty if there is none.
         seconds
             From the first frame to the last.
 
@@ -262,7 +235,7 @@ def evaluate_bag(
     progress: bool = True,
 ) -> RecordingResult:
     """
-    Segment every frame of a bag once, in order, and compare with its ground truth.
+    Segment every frame of a bag once, in order, and compare it with its ground truth.
 
     Parameters
     ----------
@@ -271,16 +244,16 @@ def evaluate_bag(
     path
         The bag, see `open_bag`.
     image_topic
-        None takes the only one.
+        None selects the only one.
     truth
-        Where the ground truth is; without it there are no accuracies.
+        Source of the ground truth; without it there are no accuracies.
     progress
-        Show a bar.
+        Show a progress bar.
 
     Raises
     ------
     SourceError
-        The bag can't be read or has no frame, a topic is missing or not clear, no ground truth
+        The bag can't be read or has no frame, a topic is missing or ambiguous, no ground truth
         matches, or a label image does not fit.
 
     """
@@ -316,24 +289,26 @@ def recording_to_dict(result: RecordingResult) -> dict[str, Any]:
     Returns
     -------
     dict
-        The figures of `figures_of`, and `confusion_matrix` (rows: true class; columns: predicted
-        class, unlabeled), `calibration_error`, `flipped` (fraction of the still pixels),
+        The metrics of `accuracy_metrics`, and `confusion_matrix` (rows: true class; columns:
+        predicted class, unlabeled), `calibration_error`, `flipped` (fraction of the still pixels),
         `class_shares`, `images`, `fps`, `stages_ms` (p50, p95 and p99 of each stage), `matched`,
         `unmatched_images` and `unmatched_labels` (stamps in nanoseconds), `rejected`,
         `parameters`, `bags`, `topics`, `problems`.
 
     """
+    names = result.confusion.label_map.names
     pixels = result.class_pixels
-    shares = pixels[: result.confusion.label_map.num_classes] / max(int(pixels.sum()), 1)
+    fractions = pixels[: len(names)] / max(int(pixels.sum()), 1)
+    times = np.array([frame.milliseconds for frame in result.frames])
     return {
-        **figures_of(result.confusion),
+        **accuracy_metrics(result.confusion),
         'confusion_matrix': result.confusion.counts.tolist(),
         'calibration_error': defined(result.calibration.error()),
         'flipped': defined(result.flips.share),
-        'class_shares': by_name(result.confusion.label_map.names, shares),
+        'class_shares': by_name(names, fractions),
         'images': len(result.frames),
         'fps': len(result.frames) / result.seconds if result.seconds else None,
-        'stages_ms': stage_percentiles(result.frames),
+        'stages_ms': {stage: _percentiles(times[:, k]) for k, stage in enumerate(STAGES)},
         'matched': sum(frame.label_stamp is not None for frame in result.frames),
         'unmatched_images': result.unmatched_images,
         'unmatched_labels': result.unmatched_labels,
@@ -345,29 +320,22 @@ def recording_to_dict(result: RecordingResult) -> dict[str, Any]:
     }
 
 
-def stage_percentiles(frames: list[FrameFigures]) -> dict[str, dict[str, float]]:
-    """Compute p50, p95 and p99 of each stage, in milliseconds."""
-    table = np.array([frame.milliseconds for frame in frames]).reshape(-1, len(STAGES))
-    if not len(table):
-        return {}
-    percentiles = np.percentile(table, (50, 95, 99), axis=0).round(3)
-    return {
-        stage: dict(zip(('p50', 'p95', 'p99'), percentiles[:, k].tolist(), strict=True))
-        for k, stage in enumerate(STAGES)
-    }
+def _percentiles(values: NDArray[np.float64]) -> dict[str, float]:
+    percentiles = np.percentile(values, (50, 95, 99)).round(3).tolist()
+    return dict(zip(('p50', 'p95', 'p99'), percentiles, strict=True))
 
 
 def format_notes(result: RecordingResult) -> str:
-    """Format what belongs below the table of accuracies, for a terminal."""
-    figures = recording_to_dict(result)
+    """Format the text below the table of accuracies, for a terminal."""
+    metrics = recording_to_dict(result)
     lines = []
-    if figures['calibration_error'] is not None:
-        lines.append(f"{'calibration err.':<16}{figures['calibration_error']:>8.4f}")
-    if figures['flipped'] is not None:
-        lines.append(f"{'flipped labels':<16}{figures['flipped']:>8.4f}   of the still pixels")
-    fps = figures['fps'] or math.nan
-    lines.append(f"{figures['images']} frames, {fps:.1f} frames/s, reading included")
-    for stage, values in figures['stages_ms'].items():
+    if metrics['calibration_error'] is not None:
+        lines.append(f"{'calibration err.':<16}{metrics['calibration_error']:>8.4f}")
+    if metrics['flipped'] is not None:
+        lines.append(f"{'flipped labels':<16}{metrics['flipped']:>8.4f}   of the still pixels")
+    fps = metrics['fps'] or math.nan
+    lines.append(f"{metrics['images']} frames, {fps:.1f} frames/s, reading included")
+    for stage, values in metrics['stages_ms'].items():
         lines.append(
             f"{stage:<16}{values['p50']:>8.1f} ms   p95 {values['p95']:.1f}, "
             f"p99 {values['p99']:.1f}"

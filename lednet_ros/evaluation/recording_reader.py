@@ -31,7 +31,6 @@ from lednet_ros.labels import LabelMap
 from lednet_ros.recordings.bags import (
     Bag,
     BagMessage,
-    BagTopic,
     decode_image,
     format_stamp,
     IMAGE_TYPES,
@@ -44,14 +43,14 @@ from numpy.typing import NDArray
 @dataclass(frozen=True)
 class TruthSource:
     """
-    Source of the ground truth; none by default.
+    Source of the ground truth, a topic or a folder; none by default.
 
     Attributes
     ----------
     topic
-        Of the bag.
+        Topic of the bag.
     folder
-        With files named by stamp, see `list_label_files`.
+        Folder of files named by stamp, see `list_label_files`.
     slop
         Largest difference of the stamps in nanoseconds.
 
@@ -65,18 +64,16 @@ class TruthSource:
 @dataclass(frozen=True)
 class LoadedFrame:
     """
-    A frame with its ground truth, as the reading thread leaves it.
+    A frame with its ground truth.
 
     Attributes
     ----------
     index, stamp, label_stamp
-        See `FrameFigures`.
+        See `FrameMetrics`.
     message
-        Where it was in the bag.
-    frame
-        None if it could not be decoded.
-    reason
-        Why not; empty otherwise.
+        The message that holds it.
+    frame, reason
+        None and the reason if it could not be decoded.
     truth
         (H, W) uint8 class ids, or None.
     milliseconds
@@ -96,30 +93,21 @@ class LoadedFrame:
 
 class RecordingReader:
     """
-    Frames of a bag with their ground truth.
+    Frames of an open bag with their ground truth.
 
-    Parameters
-    ----------
-    bag
-        The open bag.
-    image_topic
-        None takes the only one that is not the ground truth.
-    truth
-        Where the ground truth is.
-    label_map
-        Its classes.
+    `image_topic` None selects the only one that is not the ground truth.
 
     Attributes
     ----------
     topic : BagTopic
-        Of the images.
+        The topic of the images.
     unmatched_images, unmatched_labels : list of int
-        Stamps without a partner.
+        Stamps without a counterpart, in nanoseconds.
 
     Raises
     ------
     SourceError
-        A topic is missing or not clear, or no ground truth matches.
+        A topic is missing or ambiguous, or no ground truth matches.
 
     """
 
@@ -128,26 +116,27 @@ class RecordingReader:
     ) -> None:
         self._bag = bag
         self._label_map = label_map
-        self._truth_topic: BagTopic | None = None
+        self._topics: list[str] = []
         if truth.topic is not None:
-            self._truth_topic = bag.choose_topic(truth.topic, IMAGE_TYPES, 'label topic')
+            self._topics = [bag.choose_topic(truth.topic, IMAGE_TYPES, 'label topic').name]
         self.topic = bag.choose_topic(image_topic, IMAGE_TYPES, 'image topic', truth.topic)
+        self._topics.append(self.topic.name)
         self._files = {} if truth.folder is None else list_label_files(truth.folder)
         self.unmatched_images: list[int] = []
         self.unmatched_labels: list[int] = []
-        # The place of the ground truth by the place of the image.
+        # Index of the ground truth by the index of the image.
         self._matches: dict[int, int] = {}
         self._label_stamps = sorted(self._files)
-        if self._files or self._truth_topic:
-            self._match(truth)
+        if truth.topic is not None or self._files:
+            self._match(truth.slop)
 
     def frames(self) -> Iterator[LoadedFrame]:
-        """Read all frames in the order of their recording."""
+        """Yield all frames in the order in which they were recorded."""
         waiting: deque[tuple[int, BagMessage]] = deque()
         labels: dict[int, BagMessage] = {}
-        wanted = set(self._matches.values()) if self._truth_topic else set()
+        wanted = set() if self._files else set(self._matches.values())
         images_seen = labels_seen = 0
-        for message in self._bag.messages(self._names()):
+        for message in self._bag.messages(self._topics):
             if message.topic == self.topic.name:
                 waiting.append((images_seen, message))
                 images_seen += 1
@@ -155,17 +144,14 @@ class RecordingReader:
                 if labels_seen in wanted:
                     labels[labels_seen] = message
                 labels_seen += 1
-            # A frame waits for its ground truth, and those behind it with it.
+            # A frame waits for its ground truth; later frames wait behind it.
             while waiting:
                 match = self._matches.get(waiting[0][0])
-                if self._truth_topic and match is not None and match not in labels:
+                if match in wanted and match not in labels:
                     break
                 yield self._load(*waiting.popleft(), labels)
         for index, message in waiting:
             yield self._load(index, message, labels)
-
-    def _names(self) -> list[str]:
-        return [self.topic.name, *([self._truth_topic.name] if self._truth_topic else [])]
 
     def _load(
         self, index: int, message: BagMessage, labels: dict[int, BagMessage]
@@ -190,20 +176,18 @@ class RecordingReader:
             index, message.header_stamp(), label_stamp, message, frame, reason, truth, elapsed
         )
 
-    def _match(self, truth: TruthSource) -> None:
+    def _match(self, slop: int) -> None:
         """Read all stamps and match them."""
         images: list[int] = []
-        labels: list[int] = []
-        for message in self._bag.messages(self._names()):
+        labels = [*self._label_stamps]
+        for message in self._bag.messages(self._topics):
             stamps = images if message.topic == self.topic.name else labels
             stamps.append(message.header_stamp())
-        if self._files:
-            labels = self._label_stamps
-        self._matches = match_stamps(images, labels, truth.slop)
+        self._matches = match_stamps(images, labels, slop)
         if not self._matches:
             raise SourceError(
                 f'{self._bag.path}: no ground truth matches: images are from '
-                f'{_span(images)}, labels from {_span(labels)}, slop is {truth.slop / 1e9:g} s'
+                f'{_span(images)}, labels from {_span(labels)}, slop is {slop / 1e9:g} s'
             )
         self.unmatched_images = [s for k, s in enumerate(images) if k not in self._matches]
         taken = set(self._matches.values())

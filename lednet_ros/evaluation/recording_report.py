@@ -12,19 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What an evaluation of bags leaves behind: a table of frames and an HTML report."""
+"""Reports of a bag evaluation: per-frame CSV and HTML."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import csv
 import math
 from pathlib import Path
 
-from lednet_ros.evaluation.recording import (
-    format_notes,
-    FrameFigures,
-    RecordingResult,
-    STAGES,
-)
+from lednet_ros.evaluation.recording import format_notes, FrameMetrics, RecordingResult, STAGES
 from lednet_ros.evaluation.recording_reader import RecordingReader, TruthSource
 from lednet_ros.evaluation.report import FrameResult, to_svg, write_report
 from lednet_ros.files import atomic_path
@@ -37,22 +32,22 @@ COLUMNS = (
     'bag', 'index', 'stamp', 'label_stamp', 'miou', 'pixel_accuracy', 'flipped',
     *(f'{stage}_ms' for stage in STAGES),
 )
-# Frames to show of the best, of the middle and of the worst ones.
+# Frames to show of the best, the middle and the worst.
 SHOWN = 2
 
 
 def write_csv(result: RecordingResult, path: Path) -> None:
-    """Write the figures of each frame; undefined ones are empty."""
+    """Write the metrics per frame; undefined ones are empty."""
     with atomic_path(path) as temporary, temporary.open('w', encoding='utf-8', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for frame in result.frames:
-            figures = (frame.miou, frame.accuracy, frame.flips)
+            metrics = (frame.miou, frame.accuracy, frame.flips)
             writer.writerow(
                 (
                     frame.bag, frame.index, format_stamp(frame.stamp),
                     '' if frame.label_stamp is None else format_stamp(frame.label_stamp),
-                    *('' if math.isnan(value) else f'{value:.6f}' for value in figures),
+                    *('' if math.isnan(value) else f'{value:.6f}' for value in metrics),
                     *(f'{value:.3f}' for value in frame.milliseconds),
                 )
             )
@@ -74,18 +69,18 @@ def write_recording_report(
     path
         The file, replaced in one step.
     result
-        What was found.
+        The evaluation's result.
     segmenter, image_topic, truth
-        What it was found with.
+        The inputs that produced it.
     shortfalls
-        What fell short of the limits; None where there are no limits.
+        The metrics below their limits; None if there are no limits.
 
     Raises
     ------
     OSError
         The file can't be written.
     SourceError
-        A bag can't be read any more.
+        A bag can't be read anymore.
 
     """
     title = ', '.join(Path(bag).name for bag in result.bags[:3])
@@ -93,10 +88,9 @@ def write_recording_report(
         title += f' and {len(result.bags) - 3} more'
     if shortfalls is not None:
         title += ': fell short' if shortfalls else ': passed'
-    has_truth = any(frame.label_stamp is not None for frame in result.frames)
     details = {'fell short': '\n'.join(shortfalls)} if shortfalls else {}
     details |= {
-        'figures': format_notes(result),
+        'metrics': format_notes(result),
         'bags': '\n'.join(result.bags),
         'topics': ', '.join(result.topics),
         'network': (
@@ -105,10 +99,17 @@ def write_recording_report(
             f"{'x'.join(map(str, segmenter.input_size))}"
         ),
     }
-    plots = {'Frame by frame': _plot_frames(result)}
+    frames = result.frames
+    metrics = {
+        'mIoU': [frame.miou for frame in frames],
+        'labels that flipped where the image is still': [frame.flips for frame in frames],
+    }
+    times = {stage: [f.milliseconds[k] for f in frames] for k, stage in enumerate(STAGES)}
+    plots = {'Frame by frame': _plot_lines(metrics, top=1.0)}
+    has_truth = any(frame.label_stamp is not None for frame in frames)
     if has_truth:
         plots['Confidence: how often it is right'] = _plot_calibration(result)
-    plots['Time'] = _plot_times(result)
+    plots['Time'] = _plot_lines(times, 'milliseconds')
     write_report(
         path,
         title,
@@ -120,7 +121,7 @@ def write_recording_report(
     )
 
 
-def choose_frames(frames: Sequence[FrameFigures]) -> list[FrameFigures]:
+def choose_frames(frames: Sequence[FrameMetrics]) -> list[FrameMetrics]:
     """Choose the best, the middle and the worst frames by mean IoU, the best first."""
     ordered = sorted(
         (frame for frame in frames if not math.isnan(frame.miou)),
@@ -145,16 +146,16 @@ def _show(
         with open_bag(path) as bag:
             reader = RecordingReader(bag, image_topic, truth, segmenter.label_map)
             for loaded in reader.frames():
-                figures = wanted.pop(loaded.index, None)
-                if figures and loaded.frame is not None and loaded.truth is not None:
+                metrics = wanted.pop(loaded.index, None)
+                if metrics and loaded.frame is not None and loaded.truth is not None:
                     frame = loaded.frame
-                    result_of_frame = segmenter.segment([frame], confidence=False, overlay=False)
+                    segmented = segmenter.segment([frame], confidence=False, overlay=False)
                     order = 1 if frame.color_order == 'rgb' else -1
                     shown.append(
                         FrameResult(
                             f'{path.name}, frame {loaded.index}, {format_stamp(loaded.stamp)} s',
-                            figures.miou, np.ascontiguousarray(frame.pixels[..., ::order]),
-                            loaded.truth, result_of_frame.labels[0].copy(),
+                            metrics.miou, np.ascontiguousarray(frame.pixels[..., ::order]),
+                            loaded.truth, segmented.labels[0].copy(),
                         )
                     )
                 if not wanted:
@@ -162,18 +163,17 @@ def _show(
     return shown
 
 
-def _plot_frames(result: RecordingResult) -> str:
-    """Plot mean IoU and flips over the frames."""
+def _plot_lines(
+    lines: Mapping[str, Sequence[float]], unit: str = '', top: float | None = None
+) -> str:
+    """Plot values over the frames, a line for each name."""
     figure = Figure(figsize=(12, 3.2), layout='constrained')
     axes = figure.subplots()
-    numbers = range(len(result.frames))
-    axes.plot(numbers, [frame.miou for frame in result.frames], lw=1, label='mIoU')
-    axes.plot(
-        numbers, [frame.flips for frame in result.frames], lw=1,
-        label='labels that flipped where the image is still',
-    )
+    for name, values in lines.items():
+        axes.plot(range(len(values)), values, lw=1, label=name)
     axes.set_xlabel('frame')
-    axes.set_ylim(0, 1)
+    axes.set_ylabel(unit)
+    axes.set_ylim(0, top)
     axes.grid(alpha=0.3)
     axes.legend()
     return to_svg(figure)
@@ -185,25 +185,11 @@ def _plot_calibration(result: RecordingResult) -> str:
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], '--', color='gray', lw=1)
     axes.plot(claimed, right, '-o', ms=4)
-    shares = total / max(int(total.sum()), 1)
-    axes.bar(np.arange(len(total)) / len(total), shares, width=1 / len(total), align='edge',
-             alpha=0.2, label='share of the pixels')
+    fractions = total / max(int(total.sum()), 1)
+    axes.bar(np.arange(len(total)) / len(total), fractions, width=1 / len(total), align='edge',
+             alpha=0.2, label='fraction of pixels')
     axes.set_xlabel('confidence')
-    axes.set_ylabel('share of right pixels')
+    axes.set_ylabel('fraction of correct pixels')
     axes.set_title(f'expected calibration error {result.calibration.error():.3f}')
-    axes.legend()
-    return to_svg(figure)
-
-
-def _plot_times(result: RecordingResult) -> str:
-    figure = Figure(figsize=(12, 3), layout='constrained')
-    axes = figure.subplots()
-    for number, stage in enumerate(STAGES):
-        values = [frame.milliseconds[number] for frame in result.frames]
-        axes.plot(range(len(values)), values, lw=1, label=stage)
-    axes.set_xlabel('frame')
-    axes.set_ylabel('milliseconds')
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
     axes.legend()
     return to_svg(figure)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One HTML file that shows how good a network is, and how it became so."""
+"""HTML report of a network's accuracy and training history."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -32,14 +32,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 TEMPLATE = Path(__file__).with_name('report.html.j2')
-PICTURE_WIDTH = 320
+IMAGE_WIDTH = 320
 ERROR_COLOR = (255, 40, 40)
 
 
 @dataclass(frozen=True)
 class FrameResult:
     """
-    A frame with its ground truth and what was predicted.
+    A frame with its ground truth and prediction.
 
     Attributes
     ----------
@@ -65,13 +65,6 @@ def frame_picture(result: FrameResult, label_map: LabelMap) -> NDArray[np.uint8]
     """
     Draw input, ground truth, prediction and errors side by side.
 
-    Parameters
-    ----------
-    result
-        The frame.
-    label_map
-        The colors.
-
     Returns
     -------
     ndarray
@@ -84,10 +77,10 @@ def frame_picture(result: FrameResult, label_map: LabelMap) -> NDArray[np.uint8]
     errors[~labeled] = 0
     palette = label_map.palette
     height, width = result.truth.shape
-    size = (PICTURE_WIDTH, max(round(height * PICTURE_WIDTH / width), 1))
+    size = (IMAGE_WIDTH, max(round(height * IMAGE_WIDTH / width), 1))
     panels = [
         cv2.resize(result.pixels, size, interpolation=cv2.INTER_AREA),
-        # Averaged colors would look like classes that are not there.
+        # Averaged colors would look like other classes.
         cv2.resize(palette[result.truth], size, interpolation=cv2.INTER_NEAREST),
         cv2.resize(palette[result.predicted], size, interpolation=cv2.INTER_NEAREST),
         cv2.resize(errors, size, interpolation=cv2.INTER_NEAREST),
@@ -114,15 +107,15 @@ def write_report(
     title
         Its headline.
     history
-        A row of figures for each epoch, by name; may be empty.
+        Metrics by name, one row per epoch; may be empty.
     confusions
         Pixel counts by the name of the data.
     frames
         Frames to show, by the name of the data, in the order of their mean IoU.
     details
-        What else is worth knowing, by name; long texts are shown as they are.
+        Further details by name; multi-line texts are shown verbatim.
     plots
-        More images as data URIs, see `to_svg`, by their headlines.
+        More images as data URIs, see `to_svg`, by headline.
 
     Raises
     ------
@@ -134,7 +127,7 @@ def write_report(
     for name in dict.fromkeys((*confusions, *frames)):
         section: dict[str, Any] = {'name': name, 'frames': []}
         if name in confusions:
-            section |= _figures(confusions[name])
+            section |= _metrics(confusions[name])
         if frames.get(name):
             label_map = confusions[name].label_map
             ordered = sorted(frames[name], key=lambda result: -np.nan_to_num(result.miou))
@@ -142,7 +135,7 @@ def write_report(
                 {
                     'name': result.name,
                     'miou': _percent(result.miou),
-                    'picture': _jpeg(frame_picture(result, label_map)),
+                    'image': _jpeg(frame_picture(result, label_map)),
                 }
                 for result in ordered
             ]
@@ -159,17 +152,15 @@ def write_report(
         temporary.write_text(html, encoding='utf-8')
 
 
-def _figures(confusion: ConfusionMatrix) -> dict[str, Any]:
-    label_map = confusion.label_map
-    iou = confusion.iou()
+def _metrics(confusion: ConfusionMatrix) -> dict[str, Any]:
     rows = [
         {
             'name': label.name,
             'color': '#{:02x}{:02x}{:02x}'.format(*label.color),
             'iou': _percent(value),
-            'width': 0.0 if np.isnan(value) else float(100 * value),
+            'width': float(100 * np.nan_to_num(value)),
         }
-        for label, value in zip(label_map.labels, iou, strict=True)
+        for label, value in zip(confusion.label_map.labels, confusion.iou(), strict=True)
     ]
     return {
         'miou': _percent(confusion.miou()),
@@ -181,7 +172,7 @@ def _figures(confusion: ConfusionMatrix) -> dict[str, Any]:
 
 
 def _curves(history: Sequence[Mapping[str, float | str | None]]) -> str:
-    """Plot the loss, the learning rate and everything that ends in a figure of validation."""
+    """Plot the loss, the learning rate and the metrics of validation."""
     known = {'epoch', 'stage', 'loss', 'rate', 'images_per_s', 'seconds'}
     measured = dict.fromkeys(name for row in history for name in row if name not in known)
     figure = Figure(figsize=(12, 3.4), layout='constrained')
@@ -204,21 +195,20 @@ def _curves(history: Sequence[Mapping[str, float | str | None]]) -> str:
 
 
 def _matrix(confusion: ConfusionMatrix) -> str:
-    """Plot the shares that each true class was predicted as, in percent."""
-    counts = confusion.counts.astype(np.float64)
-    totals = counts.sum(axis=1, keepdims=True)
-    shares = 100 * counts / np.maximum(totals, 1)
+    """Plot how each true class was predicted, in percent."""
+    counts = confusion.counts
+    percents = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = confusion.label_map.names
     size = 2.5 + 0.42 * len(names)
     figure = Figure(figsize=(size + 0.5, size), layout='constrained')
     axes = figure.subplots()
-    axes.imshow(shares, cmap='Blues', vmin=0, vmax=100)
+    axes.imshow(percents, cmap='Blues', vmin=0, vmax=100)
     axes.set_xticks(range(len(names) + 1), (*names, 'unlabeled'), rotation=60, ha='right')
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel('predicted, percent of the true class')
     axes.set_ylabel('true')
-    for row, column in np.argwhere(shares >= 0.5):
-        value = shares[row, column]
+    for row, column in np.argwhere(percents >= 0.5):
+        value = percents[row, column]
         color = 'white' if value > 55 else 'black'
         axes.text(column, row, f'{value:.0f}', ha='center', va='center', fontsize=7, color=color)
     return to_svg(figure)
@@ -231,9 +221,8 @@ def to_svg(figure: Figure) -> str:
     return 'data:image/svg+xml;base64,' + base64.b64encode(text.getvalue().encode()).decode()
 
 
-def _jpeg(picture: NDArray[np.uint8]) -> str:
-    good, data = cv2.imencode('.jpg', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    assert good
+def _jpeg(image: NDArray[np.uint8]) -> str:
+    _, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     return 'data:image/jpeg;base64,' + base64.b64encode(data.tobytes()).decode()
 
 

@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Plays a recording through the network, over and over, for the page to look at."""
+"""Playback of a recording through the network in a loop, for the web page."""
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 import threading
@@ -31,64 +31,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 JPEG_QUALITY = 85
-# Frames per second are counted over so many frames.
+# Number of frames that the frame rate is averaged over.
 RATE_FRAMES = 30
-# A pause in the recording is not waited for longer.
+# Longer pauses in the recording are cut to this many seconds.
 LONGEST_WAIT = 1.0
 
 
 @dataclass(frozen=True)
-class Picture:
+class PageImage:
     """
     Content of the page.
 
     Attributes
     ----------
     number
-        Counts the images from 1.
+        Number of the image, from 1; 0 before the first.
     jpeg
         The overlay.
-    shares
+    fractions
         Fraction of the pixels by class id.
     fps
         Images per second.
     milliseconds
-        Of the network, for this frame.
+        Time of the network for this frame.
     stamp
-        Nanoseconds of the frame.
+        Stamp of the frame in nanoseconds.
     problem
-        Why the playing ended; empty while it continues.
+        Why playback ended; empty while it continues.
 
     """
 
-    number: int
-    jpeg: bytes
-    shares: list[float]
-    fps: float
-    milliseconds: float
-    stamp: int
+    number: int = 0
+    jpeg: bytes = b''
+    fractions: Sequence[float] = ()
+    fps: float = 0.0
+    milliseconds: float = 0.0
+    stamp: int = 0
     problem: str = ''
 
 
 class Player:
-    """
-    Segments frames in a thread, at the pace of the recording or as fast as the network is.
-
-    Parameters
-    ----------
-    segmenter
-        The network.
-    source, topic
-        See `read_frames`.
-
-    """
+    """Segments the frames of `read_frames` in a thread, at most at the pace of the recording."""
 
     def __init__(self, segmenter: Segmenter, source: Path, topic: str | None) -> None:
         self._segmenter = segmenter
         self._source = source
         self._topic = topic
         self._changed = threading.Condition()
-        self._picture: Picture | None = None
+        self._image = PageImage()
         self._paused = False
         self._stopping = False
         self._times: deque[float] = deque(maxlen=RATE_FRAMES)
@@ -105,24 +95,22 @@ class Player:
             self._changed.notify_all()
         self._thread.join()
 
-    def wait(self, after: int, timeout: float) -> Picture | None:
+    def wait(self, after: int, timeout: float) -> PageImage:
         """Return an image with a higher number, or the last one after a timeout."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._picture is not None and self._picture.number > after, timeout
-            )
-            return self._picture
+            self._changed.wait_for(lambda: self._image.number > after, timeout)
+            return self._image
 
     def change(
         self, alpha: float | None, classes: Collection[str] | None, paused: bool | None
     ) -> None:
         """
-        Change what is shown; None leaves it as it is.
+        Change settings; None keeps one as it is.
 
         Raises
         ------
         ValueError
-            Alpha is not 0 to 1, or there is no such class.
+            Alpha is not 0 to 1, or a class does not exist.
 
         """
         with self._changed:
@@ -141,14 +129,12 @@ class Player:
         while not self._stopping and not problem:
             problem = self._play_once()
         with self._changed:
-            last = self._picture
-            number = last.number + 1 if last else 1
-            jpeg, shares = (last.jpeg, last.shares) if last else (b'', [])
-            self._picture = Picture(number, jpeg, shares, 0.0, 0.0, 0, problem)
+            last = self._image
+            self._image = PageImage(last.number + 1, last.jpeg, last.fractions, problem=problem)
             self._changed.notify_all()
 
     def _play_once(self) -> str:
-        """Play the recording; returns why it can't be played again."""
+        """Play the recording; return why it can't be played again."""
         count = 0
         first_stamp = 0
         start = time.perf_counter()
@@ -174,7 +160,7 @@ class Player:
 
     def _show(self, recorded: RecordedFrame) -> None:
         with self._changed:
-            # Settings must not change in the middle.
+            # Settings must not change while a frame is drawn.
             start = time.perf_counter()
             result = self._segmenter.segment([recorded.frame], confidence=False)
             elapsed = 1e3 * (time.perf_counter() - start)
@@ -185,13 +171,12 @@ class Player:
             _, data = cv2.imencode('.jpg', overlay, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
             counts = np.bincount(result.labels[0].ravel(), minlength=256)
             classes = self._segmenter.label_map.num_classes
-            shares = (counts[:classes] / counts.sum()).tolist()
+            fractions = (counts[:classes] / counts.sum()).tolist()
             now = time.perf_counter()
             self._times.append(now)
             span = now - self._times[0]
             fps = (len(self._times) - 1) / span if span > 0 else 0.0
-            number = self._picture.number + 1 if self._picture else 1
-            self._picture = Picture(
-                number, data.tobytes(), shares, fps, elapsed, recorded.stamp
+            self._image = PageImage(
+                self._image.number + 1, data.tobytes(), fractions, fps, elapsed, recorded.stamp
             )
             self._changed.notify_all()

@@ -28,7 +28,7 @@ LOCAL_NAMES = ('localhost', '127.0.0.1', '[::1]')
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is reachable from this machine only."""
+    """Return whether a host is reachable only from this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -37,20 +37,11 @@ def is_loopback(host: str) -> bool:
 
 def make_app(player: Player, label_map: LabelMap, title: str, host: str) -> Flask:
     """
-    Make the web application.
+    Create the web application, which shows the player's images and changes its settings.
 
-    Parameters
-    ----------
-    player
-        Provides the images and takes the settings.
-    label_map
-        The classes.
-    title
-        Of the page.
-    host
-        Where the server listens. On loopback, requests by other names are refused, which a page
-        elsewhere could have made point here. Settings are taken from this page only, wherever.
-
+    If `host`, the address that the server listens on, is loopback, requests for other host names
+    are rejected, which a page elsewhere could have made point here (DNS rebinding). Settings are
+    accepted from this page only, whatever the address.
     """
     app = Flask(__name__, template_folder=str(Path(__file__).parent))
 
@@ -78,20 +69,20 @@ def make_app(player: Player, label_map: LabelMap, title: str, host: str) -> Flas
     @app.get('/frame')
     def frame() -> Response:
         """Return an image newer than `after`; its statistics are in the headers."""
-        picture = player.wait(request.args.get('after', 0, int), FRAME_TIMEOUT)
-        if picture is None:
+        image = player.wait(request.args.get('after', 0, int), FRAME_TIMEOUT)
+        if not image.number:
             return Response(status=204)
         return Response(
-            picture.jpeg,
+            image.jpeg,
             mimetype='image/jpeg',
             headers={
                 'Cache-Control': 'no-store',
-                'X-Number': str(picture.number),
-                'X-Fps': f'{picture.fps:.1f}',
-                'X-Milliseconds': f'{picture.milliseconds:.1f}',
-                'X-Stamp': str(picture.stamp),
-                'X-Shares': ' '.join(f'{share:.4f}' for share in picture.shares),
-                'X-Problem': picture.problem.encode('ascii', 'replace').decode(),
+                'X-Number': str(image.number),
+                'X-Fps': f'{image.fps:.1f}',
+                'X-Milliseconds': f'{image.milliseconds:.1f}',
+                'X-Stamp': str(image.stamp),
+                'X-Shares': ' '.join(f'{fraction:.4f}' for fraction in image.fractions),
+                'X-Problem': image.problem.encode('ascii', 'replace').decode(),
             },
         )
 

@@ -28,7 +28,7 @@ MakeDataset = Callable[..., Path]
 def check(
     capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: int = 0
 ) -> dict[str, Any]:
-    """Run the command; give what it reports."""
+    """Run the command; return its report."""
     assert main(['check-data', *map(str, arguments), '--json']) == code
     return dict(json.loads(capsys.readouterr().out))
 
@@ -99,7 +99,7 @@ def test_classified_images(
     assert 'fewest n02 3' in ' '.join(text.split())
 
 
-def test_folder_that_is_no_data_set_is_an_error(
+def test_folder_without_a_data_set_is_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(['check-data', str(tmp_path)]) == 1

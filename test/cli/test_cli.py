@@ -24,19 +24,19 @@ from lednet_ros import __version__, checkpoint
 from lednet_ros.cli.main import main
 import pytest
 
-# What must not be loaded for an import or for help: large, or there only with ROS.
+# Must not be loaded for an import or for help: large, or available only with ROS.
 HEAVY = ('torch', 'rclpy', 'cv2', 'numpy')
 
 
 def python(code: str) -> str:
-    """Run code in a process of its own; give what it prints."""
+    """Run code in a new process; return its output."""
     return subprocess.run(
         [sys.executable, '-c', code], check=True, capture_output=True, text=True
     ).stdout
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """Run a command that must fail with one line on stderr; give that line."""
+    """Run a command that must fail with one line on stderr; return that line."""
     assert main([str(argument) for argument in arguments]) == 1
     captured = capsys.readouterr()
     lines = captured.err.strip().splitlines()
@@ -198,8 +198,8 @@ def test_errors_of_train_are_one_line(
     assert not (tmp_path / 'out').exists()
 
 
-def test_choices_are_those_of_the_code_behind_the_command() -> None:
-    # Written out in the command, because importing that code takes seconds.
+def test_choices_match_the_code_behind_the_command() -> None:
+    # Repeated in the command, because importing that code takes seconds.
     from lednet_ros.cli.segment import KINDS
     from lednet_ros.recordings import segment
 

@@ -59,13 +59,13 @@ def test_evaluate(
 def test_evaluate_with_another_label_map(
     small_checkpoint: Path, data: Path, tmp_path: Path
 ) -> None:
-    own = tmp_path / 'own.yaml'
+    custom = tmp_path / 'custom.yaml'
     classes = ''.join(
         f'  - {{id: {i}, name: c{i}, color: [{i}, 0, 0], category: all}}\n' for i in range(11)
     )
-    own.write_text(f'name: own\nclasses:\n{classes}', encoding='utf-8')
+    custom.write_text(f'name: custom\nclasses:\n{classes}', encoding='utf-8')
     path = tmp_path / 'figures.json'
-    arguments = [data, '--checkpoint', small_checkpoint, '--label-map', own, '--json', path]
+    arguments = [data, '--checkpoint', small_checkpoint, '--label-map', custom, '--json', path]
     assert main(['evaluate', *map(str, arguments)]) == 0
     figures = json.loads(path.read_text(encoding='utf-8'))
     assert list(figures['iou']) == [f'c{i}' for i in range(11)]
@@ -137,7 +137,7 @@ def test_scales_must_be_numbers(
     assert f"--scales: '{scales}' is not a list of numbers" in capsys.readouterr().err
 
 
-def test_a_submission_needs_the_names_of_cityscapes(
+def test_submission_requires_cityscapes_names(
     small_checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / 'results'

@@ -30,7 +30,7 @@ def draw(rows: list[dict[str, object]], width: int = 80, **options: object) -> l
 @pytest.mark.parametrize('columns', [1, 2, 3, 12, 40])
 @pytest.mark.parametrize('rows', [1, 5])
 @pytest.mark.parametrize('transposed', [False, True])
-def test_every_value_is_whole_at_80_columns(columns: int, rows: int, transposed: bool) -> None:
+def test_no_value_is_cut_at_80_columns(columns: int, rows: int, transposed: bool) -> None:
     table = [
         {
             'name': f'row number {row}',
@@ -61,5 +61,5 @@ def test_long_texts_are_folded_and_missing_values_empty() -> None:
     assert text.count('received') == 6
 
 
-def test_a_terminal_narrower_than_a_column_is_survived() -> None:
+def test_terminal_may_be_narrower_than_a_column() -> None:
     assert draw([{'name': 'a' * 30, 'value': 'b' * 40, 'other': 'c' * 40}], width=20)

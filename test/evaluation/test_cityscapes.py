@@ -109,7 +109,7 @@ def weights(small_content: Checkpoint, make_weights: MakeWeights, tmp_path: Path
 
 
 def lednet_evaluate(root: Path, weights: Path, *arguments: str | Path) -> dict[str, Any]:
-    """Run the command; give the figures that it writes."""
+    """Run the command; return the metrics that it writes."""
     file = weights.with_name('figures.json')
     options = [root, '--checkpoint', weights, '--device', 'cpu', '--json', file, *arguments]
     assert main(['evaluate', *map(str, options)]) == 0
@@ -136,12 +136,12 @@ def official_figures(truth: Path, submission: Path) -> dict[str, Any]:
 def assert_same(
     ours: NDArray[np.float64], theirs: dict[str, float], names: tuple[str, ...]
 ) -> None:
-    """Compare exactly; figures that the script has and we don't must be undefined."""
+    """Compare exactly; values that only the script has must be undefined."""
     np.testing.assert_array_equal(ours, [theirs[name] for name in names])
     assert all(np.isnan(value) for name, value in theirs.items() if name not in names)
 
 
-# The script uses a function that NumPy gives up.
+# The script uses a function that NumPy deprecates.
 @pytest.mark.filterwarnings('ignore:`in1d` is deprecated')
 def test_metrics_match_the_official_script(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
@@ -164,7 +164,7 @@ def test_metrics_match_the_official_script(tmp_path: Path) -> None:
     ):
         assert_same(ours, theirs[figures], names)
         assert mean_defined(ours) == theirs[f'averageScore{average}']
-    # The set has what is special: undefined, zero and ordinary figures.
+    # The set has undefined, zero and ordinary values.
     defined = dict(zip(CITYSCAPES.names, iiou, strict=True))
     assert np.isnan(defined['road'])
     assert defined['bus'] == 0
@@ -220,7 +220,7 @@ def test_table_has_instance_weighted_metrics(
     assert lines[start : start + len(expected)] == expected
 
 
-def test_without_instance_images_there_are_no_weighted_figures(
+def test_weighted_metrics_need_instance_images(
     mini_set: Path, weights: Path
 ) -> None:
     expected = lednet_evaluate(mini_set, weights)
@@ -261,7 +261,7 @@ def test_a_split_without_ground_truth_gets_a_submission(
         assert (results / path.name).read_bytes() == path.read_bytes()
 
 
-def test_a_split_with_some_ground_truth_is_refused(
+def test_split_with_some_ground_truth_is_rejected(
     mini_set: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     next(mini_set.rglob('aachen_000001_*_labelIds.png')).unlink()
@@ -303,7 +303,7 @@ def test_pixels_weigh_by_the_size_of_their_instance() -> None:
     assert counts.category_missed[vehicle] == pytest.approx(average * 2 / 8)
     assert counts.hit.sum() == counts.hit[car] + counts.hit[person]
     confusion = ConfusionMatrix(CITYSCAPES)
-    # Pixels of the group are no false positives, but the persons that were taken for cars are.
+    # Pixels of the group are no false positives, but persons predicted as cars are.
     truth = CITYSCAPES.from_source[np.where(instances > 1000, instances // 1000, instances)]
     confusion.update(truth, predicted)
     assert counts.iiou(confusion)[car] == pytest.approx(1.25 * average / (2 * average + 2))
@@ -344,7 +344,7 @@ def test_images_without_instances_change_nothing() -> None:
     assert np.isnan(counts.category_iiou(confusion)).all()
 
 
-def test_instances_of_another_size_are_refused() -> None:
+def test_instances_of_another_size_are_rejected() -> None:
     counts = InstanceCounts(CITYSCAPES)
     with pytest.raises(ValueError, match=r'instances are \(80, 120\), prediction \(32, 48\)'):
         counts.update(np.zeros(SIZE, np.int32), np.zeros((32, 48), np.uint8))
@@ -364,7 +364,7 @@ def test_submission_holds_official_ids(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     'name', ['street_0', 'street_0_0', 'a_b_000000_000019', 'aachen_x_000019', '']
 )
-def test_submissions_that_would_not_be_found_are_refused(tmp_path: Path, name: str) -> None:
+def test_submissions_with_other_names_are_rejected(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"frame is named '{name}'"):
         write_submission(tmp_path, name, np.zeros(SIZE, np.uint8), CITYSCAPES)
     assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Calibration error and flips of small examples that are counted by hand."""
+"""Calibration error and flips of small examples counted by hand."""
 
 import math
 

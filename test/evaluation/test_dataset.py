@@ -82,7 +82,7 @@ def test_confusion_equals_plain_counting(
     assert result.fps > 0
 
 
-def test_labels_of_a_perfect_segmenter_score_one(
+def test_perfect_labels_score_one(
     segmenter: Segmenter, frames: list[LabeledFrame]
 ) -> None:
     perfect = [
@@ -139,12 +139,12 @@ def test_rows_hold_every_accuracy(segmenter: Segmenter, frames: list[LabeledFram
     assert accuracy_rows(to_dict(empty))[0] == {'class': 'sky', 'IoU': '-'}
 
 
-def test_no_frames_are_refused(segmenter: Segmenter) -> None:
+def test_empty_data_is_rejected(segmenter: Segmenter) -> None:
     with pytest.raises(ValueError, match='no frames to evaluate'):
         evaluate(segmenter, [])
 
 
-def test_results_of_another_size_are_refused(
+def test_results_of_another_size_are_rejected(
     small_content: Checkpoint, frames: list[LabeledFrame]
 ) -> None:
     segmenter = Segmenter(small_content, **EAGER, output_size=(32, 48))
@@ -152,7 +152,7 @@ def test_results_of_another_size_are_refused(
         evaluate(segmenter, frames)
 
 
-def test_any_data_set_will_do(segmenter: Segmenter) -> None:
+def test_any_data_set_is_accepted(segmenter: Segmenter) -> None:
     dataset = SyntheticDataset(2, (64, 96), 0, segmenter.label_map)
     result = evaluate(segmenter, dataset)
     expected = count_plainly(segmenter, [dataset[0], dataset[1]])

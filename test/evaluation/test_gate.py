@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Verdicts."""
+"""Tests of limits and verdicts."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ import pytest
 FIGURES = {'miou': 0.7, 'iou': {'road': 0.95, 'pole': 0.2, 'roof': None}}
 
 
-def test_nothing_falls_short_of_no_limits() -> None:
+def test_no_limit_is_missed() -> None:
     assert Gate().shortfalls(FIGURES) == []
     assert Gate(min_miou=0.7, min_iou={'road': 0.95}).shortfalls(FIGURES) == []
 
@@ -37,7 +37,7 @@ def test_missed_thresholds_are_listed() -> None:
     ]
 
 
-def test_a_baseline_limits_every_class_that_it_has() -> None:
+def test_baseline_limits_each_of_its_classes() -> None:
     baseline = {'miou': 0.72, 'iou': {'road': 0.95, 'pole': 0.24, 'roof': None}}
     assert Gate(baseline=baseline, max_regression=0.05).shortfalls(FIGURES) == []
     assert Gate(baseline=baseline, max_regression=0.03).shortfalls(FIGURES) == [
@@ -47,7 +47,7 @@ def test_a_baseline_limits_every_class_that_it_has() -> None:
 
 
 @pytest.mark.parametrize('text', ['road', '=0.5', 'road=', 'road=x', 'road=1.5', 'road=nan'])
-def test_limits_that_are_none(text: str) -> None:
+def test_invalid_limits_are_rejected(text: str) -> None:
     with pytest.raises(GateError, match=r"min-iou is '.*CLASS=IOU"):
         parse_limit(text)
 

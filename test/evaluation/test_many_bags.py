@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Many bags: one after the other, resumed, and by processes of Ray."""
+"""Many bags: one after the other, resumed, and by Ray processes."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def settings(small_checkpoint: Path) -> EvaluationSettings:
 
 @pytest.fixture
 def bags(tmp_path: Path) -> list[Path]:
-    """Three bags of a street with its own ground truth, and one that is damaged."""
+    """Three bags of streets with ground truth, and a damaged one."""
     paths = []
     for seed in range(3):
         scene = StreetScene(96, 64, seed=seed)
@@ -53,8 +53,8 @@ def bags(tmp_path: Path) -> list[Path]:
     return [paths[0], broken, *paths[1:]]
 
 
-def figures(result: BagsResult) -> dict[str, object]:
-    """Return what must not depend on who computed it."""
+def metrics(result: BagsResult) -> dict[str, object]:
+    """Return the metrics that must not depend on the number of processes."""
     assert result.total is not None
     content = recording_to_dict(result.total)
     for name in ('fps', 'stages_ms'):
@@ -93,8 +93,8 @@ def test_finished_bags_are_skipped(
     again = evaluate_bags(segmenter, settings, bags, folder)
     # Only the one that failed is tried again.
     assert done == ['broken.mcap']
-    assert figures(again) == figures(expected)
-    # A kept result that can't be read, a bag that has changed, and other settings count as none.
+    assert metrics(again) == metrics(expected)
+    # An unreadable result and a changed bag are evaluated again.
     kept = sorted(folder.glob('drive0*.json'))
     kept[0].write_text('{}')
     (file,) = bags[2].glob('*.mcap')
@@ -105,10 +105,10 @@ def test_finished_bags_are_skipped(
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_same(settings: EvaluationSettings, bags: list[Path]) -> None:
+def test_two_processes_return_the_same(settings: EvaluationSettings, bags: list[Path]) -> None:
     pytest.importorskip('ray')
     segmenter = settings.make_segmenter()
     expected = evaluate_bags(segmenter, settings, bags)
     found = evaluate_bags(segmenter, settings, bags, workers=2)
-    assert figures(found) == figures(expected)
+    assert metrics(found) == metrics(expected)
     assert list(found.failures) == [str(bags[1])]

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of the accuracy figures, against matrices computed by hand."""
+"""Tests of the accuracy metrics, against matrices computed by hand."""
 
 from lednet_ros.evaluation.metrics import ConfusionMatrix, mean_defined
 from lednet_ros.labels import LabelMap
@@ -46,7 +46,7 @@ def confusion(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> Confusi
 
 @pytest.fixture
 def example() -> ConfusionMatrix:
-    """Ten labeled pixels and two that the truth leaves open; no boat anywhere."""
+    """Ten labeled and two unlabeled pixels; no boat anywhere."""
     return confusion(
         image(0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 255, 255),
         image(0, 0, 1, 2, 1, 1, 0, 2, 2, 255, 0, 255),

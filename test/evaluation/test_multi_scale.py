@@ -41,7 +41,7 @@ FRAMES = [
 def probabilities(
     checkpoint: Checkpoint, pixels: NDArray[np.uint8], input_size: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """Return class probabilities, shape C, H, W, of one view, by the plainest way."""
+    """Return the class probabilities of one view, (C, H, W), by plain code."""
     resized = np.empty((*input_size, 3), np.uint8)
     resize_on_host(pixels, input_size, False, resized)
     network = load_network(checkpoint, 'test').eval()
@@ -54,7 +54,7 @@ def probabilities(
     return full.softmax(dim=1)[0].numpy()
 
 
-def share_of_equal(one: NDArray[np.uint8], two: NDArray[np.uint8]) -> float:
+def fraction_of_equal(one: NDArray[np.uint8], two: NDArray[np.uint8]) -> float:
     return float((one == two).mean())
 
 
@@ -84,16 +84,16 @@ def test_probabilities_of_all_views_are_averaged(
     )
     labels = segmenter.segment(pixels)
     # Float32 may decide a near tie otherwise.
-    assert share_of_equal(labels, np.argmax(total, axis=0).astype(np.uint8)) > 0.999
+    assert fraction_of_equal(labels, np.argmax(total, axis=0).astype(np.uint8)) > 0.999
     single = Segmenter(small_content, **EAGER).segment(pixels).labels[0]
-    assert share_of_equal(labels, single) < 0.99
+    assert fraction_of_equal(labels, single) < 0.99
 
 
 def test_mirrored_frames_get_mirrored_labels(small_content: Checkpoint) -> None:
     """At the input's size: otherwise resizing rounds a frame and its mirror differently."""
     segmenter = MultiScaleSegmenter(small_content, flip=True, device='cpu', precision='fp32')
     mirrored = segmenter.segment(FRAMES[0][:, ::-1])[:, ::-1]
-    assert share_of_equal(mirrored, segmenter.segment(FRAMES[0])) > 0.999
+    assert fraction_of_equal(mirrored, segmenter.segment(FRAMES[0])) > 0.999
 
 
 def test_outputs_past_the_last_class_never_win(
@@ -123,7 +123,7 @@ def test_a_segmenter_knows_its_network(small_content: Checkpoint) -> None:
         ((float('inf'),), 'scale is inf; it must be'),
     ],
 )
-def test_scales_that_do_not_work_are_named(
+def test_invalid_scales_are_named(
     small_content: Checkpoint, scales: tuple[float, ...], message: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=message):
@@ -137,10 +137,10 @@ def test_cuda_equals_the_segmenter(small_content: Checkpoint, precision: str) ->
     several = MultiScaleSegmenter(small_content, device='cuda', precision=precision)
     single = Segmenter(small_content, device='cuda', precision=precision)
     for pixels in FRAMES:
-        assert share_of_equal(several.segment(pixels), single.segment(pixels).labels[0]) > 0.999
+        assert fraction_of_equal(several.segment(pixels), single.segment(pixels).labels[0]) > 0.999
 
 
-def test_another_backend_is_refused_and_threads_are_set(small_content: Checkpoint) -> None:
+def test_other_backends_are_rejected_and_threads_are_set(small_content: Checkpoint) -> None:
     with pytest.raises(ConfigurationError, match="backend is 'openvino'; with several views"):
         MultiScaleSegmenter(small_content, device='cpu', backend='openvino')
     threads = torch.get_num_threads()

@@ -65,7 +65,7 @@ def images(frames: Sequence[np.ndarray], encoding: str = 'bgr8') -> list[Entry]:
 
 
 def truth_of(segmenter: Segmenter, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return what the segmenter itself says, with an unlabeled border and some errors."""
+    """Return the segmenter's labels with an unlabeled border and some errors."""
     truths = []
     for frame in frames:
         labels = segmenter.segment([np.ascontiguousarray(frame[..., ::-1])]).labels[0].copy()
@@ -104,7 +104,7 @@ def test_labels_are_matched_by_stamp_whenever_they_were_recorded(
     assert [frame.index for frame in result.frames] == [0, 1, 2, 3, 4]
     assert [frame.stamp for frame in result.frames] == [stamp(k) for k in range(5)]
     assert [frame.label_stamp for frame in result.frames] == [stamp(k) for k in range(5)]
-    # All wrong pixels are those of ten rows of 59.
+    # Ten of 59 labeled rows are wrong.
     assert result.confusion.pixel_accuracy() == pytest.approx(49 / 59)
     assert not result.unmatched_images
     assert not result.unmatched_labels
@@ -200,7 +200,7 @@ def test_labels_that_do_not_fit_are_named(
             evaluate_bag(segmenter, path, IMAGES, TOPIC, progress=False)
 
 
-def test_without_ground_truth_there_are_other_figures(
+def test_other_metrics_need_no_ground_truth(
     segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
 ) -> None:
     path = write_bag(tmp_path / 'bag', images([frames[0]] * 3 + [frames[4]]))
@@ -208,7 +208,7 @@ def test_without_ground_truth_there_are_other_figures(
     assert figures['miou'] is None
     assert figures['calibration_error'] is None
     assert figures['images'] == 4
-    # The same frame gives the same labels; the last one has moved.
+    # Equal frames have equal labels; the last frame has moved.
     assert figures['flipped'] < 0.2
 
 

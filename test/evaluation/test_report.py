@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of the report's images, figures and self-containment."""
+"""Tests of the report's images, metrics and self-containment."""
 
 import base64
 from html.parser import HTMLParser
@@ -31,7 +31,7 @@ CAMVID = LabelMap.load('camvid')
 
 @pytest.fixture
 def frame() -> FrameResult:
-    """Sky over road; the left half of the road is taken for pavement; a strip is unlabeled."""
+    """Sky over road; the left half of the road is predicted as pavement; a strip is unlabeled."""
     truth = np.zeros((60, 80), np.uint8)
     truth[30:] = 3
     predicted = truth.copy()
@@ -61,13 +61,13 @@ def write(path: Path, frame: FrameResult, **changes: object) -> str:
     return path.read_text(encoding='utf-8')
 
 
-def test_a_frame_is_shown_with_truth_prediction_and_errors(frame: FrameResult) -> None:
-    picture = frame_picture(frame, CAMVID)
-    assert picture.shape == (240, 1280, 3)
+def test_frame_is_shown_with_truth_prediction_and_errors(frame: FrameResult) -> None:
+    image = frame_picture(frame, CAMVID)
+    assert image.shape == (240, 1280, 3)
     sky, road, pavement = (CAMVID.palette[index].tolist() for index in (0, 3, 4))
     # Points in the sky, on the left and right of the road, and in the unlabeled strip.
     points = [(60, 160), (160, 80), (160, 240), (220, 160)]
-    panels = [[picture[y, 320 * n + x].tolist() for y, x in points] for n in range(4)]
+    panels = [[image[y, 320 * n + x].tolist() for y, x in points] for n in range(4)]
     assert panels[0] == [[90, 90, 90]] * 4
     assert panels[1][:3] == [sky, road, road]
     assert panels[2][:3] == [sky, pavement, road]
@@ -88,7 +88,7 @@ def test_report_contains_all_metrics(tmp_path: Path, frame: FrameResult) -> None
     assert 'seed: 0' in text
 
 
-def test_it_needs_no_other_file(tmp_path: Path, frame: FrameResult) -> None:
+def test_report_needs_no_other_file(tmp_path: Path, frame: FrameResult) -> None:
     text = write(tmp_path / 'report.html', frame)
     sources: list[str] = []
 

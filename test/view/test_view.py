@@ -49,7 +49,7 @@ def bag(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def serve(small_content: Checkpoint) -> Iterator[Callable[[Path], int]]:
-    """Serve a recording; returns the port."""
+    """Serve a recording; return the port."""
     running: list[tuple[Player, Any]] = []
 
     def start(source: Path) -> int:
@@ -77,15 +77,15 @@ def ask(
     if content is None:
         connection.request('GET', path, headers=headers)
     else:
-        own = {'Content-Type': 'application/json', 'Origin': f'http://{LOCAL}:{port}', **headers}
-        connection.request('POST', path, json.dumps(content), own)
+        own = {'Content-Type': 'application/json', 'Origin': f'http://{LOCAL}:{port}'}
+        connection.request('POST', path, json.dumps(content), own | headers)
     answer = connection.getresponse()
     body = answer.read()
     connection.close()
     return answer.status, answer.headers, body
 
 
-def picture(port: int, after: int = 0) -> tuple[int, np.ndarray, list[float]]:
+def image_after(port: int, after: int = 0) -> tuple[int, np.ndarray, list[float]]:
     status, headers, body = ask(port, f'/frame?after={after}')
     assert status == 200
     shares = [float(share) for share in headers['X-Shares'].split()]
@@ -95,18 +95,18 @@ def picture(port: int, after: int = 0) -> tuple[int, np.ndarray, list[float]]:
 
 def test_images_continue_and_settings_change_them(serve: Callable[[Path], int], bag: Path) -> None:
     port = serve(bag)
-    number, pixels, shares = picture(port)
+    number, pixels, shares = image_after(port)
     assert pixels.shape == (128, 192, 3)
     assert sum(shares) == pytest.approx(1, abs=0.01)
-    # Longer than the recording: it is played again.
+    # More frames than the recording has: it is played again.
     for _ in range(12):
-        later, _, _ = picture(port, number)
+        later, _, _ = image_after(port, number)
         assert later > number
         number = later
     assert ask(port, '/settings', {'paused': True})[0] == 200
-    number, colored, _ = picture(port, number)
+    number, colored, _ = image_after(port, number)
     assert ask(port, '/settings', {'alpha': 0, 'paused': False})[0] == 200
-    plain = picture(port, number + 1)[1]
+    plain = image_after(port, number + 1)[1]
     assert np.abs(plain.astype(int) - colored).mean() > 5
 
 
@@ -115,7 +115,7 @@ def test_the_page_names_the_classes(serve: Callable[[Path], int], bag: Path) -> 
     assert status == 200
     for part in ('street', 'road', 'bicyclist', '#804080'):
         assert part in body.decode()
-    # Nothing is taken from elsewhere.
+    # Nothing is loaded from elsewhere.
     assert b'http' not in body
 
 
@@ -133,7 +133,7 @@ def test_requests_from_other_origins_are_rejected(serve: Callable[[Path], int], 
     [[1], {'alpha': 'x'}, {'alpha': 2}, {'classes': 'road'}, {'classes': ['roof']},
      {'paused': 1}],
 )
-def test_settings_that_are_none(
+def test_invalid_settings_are_rejected(
     serve: Callable[[Path], int], bag: Path, content: object
 ) -> None:
     assert ask(serve(bag), '/settings', content)[0] == 400
@@ -179,11 +179,11 @@ def test_in_a_browser(serve: Callable[[Path], int], bag: Path, tmp_path: Path) -
         def script(text: str) -> Any:
             return browser.execute_script(f'return {text}')
 
-        wait.until(lambda _: script("document.getElementById('picture').naturalWidth") == 192)
-        wait.until(lambda _: 'frames/s' in script("document.getElementById('figures').innerText"))
+        wait.until(lambda _: script("document.getElementById('image').naturalWidth") == 192)
+        wait.until(lambda _: 'frames/s' in script("document.getElementById('metrics').innerText"))
         shares = script("[...document.querySelectorAll('.share')].map(e => e.innerText)")
         assert sum(float(share.rstrip('%')) for share in shares) == pytest.approx(100, abs=1)
-        # All classes off: the plain frame, so nothing of the image is as colored any more.
+        # All classes off: the plain frame.
         browser.find_element('id', 'all').click()
         wait.until(
             lambda _: script("[...document.querySelectorAll('#classes input')]"
