@@ -14,7 +14,6 @@
 
 """The interface of a network, and operations that networks share."""
 
-from abc import ABC, abstractmethod
 import itertools
 
 from lednet_ros.limits import MIN_SIZE
@@ -76,7 +75,7 @@ def fold_batch_norms(module: nn.Module) -> None:
                 part._modules[second] = nn.Identity()
 
 
-class SegmentationNetwork(nn.Module, ABC):
+class SegmentationNetwork(nn.Module):
     """
     A network that computes logits at a fraction of its input's size.
 
@@ -107,9 +106,9 @@ class SegmentationNetwork(nn.Module, ABC):
         """Return the layer that computes the encoder's logits, or None."""
         return None
 
-    @abstractmethod
     def decode(self, features: Tensor) -> Tensor:
         """Map the encoder's features to logits (N, num_classes, h, w)."""
+        raise NotImplementedError
 
     def scores(self, x: Tensor) -> Tensor:
         """
