@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Segmentation networks: torch only, one flat file per network, one builder."""
+"""Segmentation networks: one flat file per network, one builder, no dependency but torch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -65,14 +65,14 @@ def build_network(name: str, num_classes: int) -> SegmentationNetwork:
 
 def load_network(checkpoint: Checkpoint, source: str | Path) -> SegmentationNetwork:
     """
-    Build the network of a checkpoint, with its weights.
+    Build the network of a checkpoint and load its weights.
 
     Parameters
     ----------
     checkpoint
         Weights and metadata.
     source
-        File the checkpoint is from, for messages.
+        File of the checkpoint, for messages.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def load_network(checkpoint: Checkpoint, source: str | Path) -> SegmentationNetw
     Raises
     ------
     CheckpointError
-        The network is not known or the weights do not fit it.
+        The network is unknown, or the weights do not fit it.
 
     """
     if checkpoint.network not in NETWORKS:

@@ -32,18 +32,18 @@ def describe_network(name: str, num_classes: int, input_size: tuple[int, int]) -
     name, num_classes
         See `build_network`.
     input_size
-        Height and width of the one image that `gflops` is for.
+        Height and width of the image for which operations are counted.
 
     Returns
     -------
     dict
-        `network`, `classes`, `parameters`, `gflops` (1e9 floating-point operations, a
-        multiply-add counts as two, by torch's counter) and `gflops_input_size`.
+        `network`, `classes`, `parameters`, `gflops` (1e9 floating-point operations by torch's
+        counter; a multiply-add counts as two) and `gflops_input_size`.
 
     Raises
     ------
     ValueError
-        Unknown name, number of classes below 1, or an input smaller than the network takes.
+        Unknown name, number of classes below 1, or input smaller than 64x64.
 
     """
     network = build_network(name, num_classes)
@@ -75,13 +75,13 @@ def describe_checkpoint(name_or_path: str | Path, input_size: tuple[int, int]) -
     Returns
     -------
     dict
-        What `describe_network` gives, with `classes` those of the label map, and the
-        checkpoint's metadata.
+        The result of `describe_network`, with the label map's number of classes as `classes`,
+        and the checkpoint's metadata.
 
     Raises
     ------
     CheckpointError, ValueError
-        The checkpoint can't be used; the input is smaller than the network takes.
+        The checkpoint can't be used; the input is smaller than 64x64.
 
     """
     checkpoint = load_checkpoint(name_or_path)

@@ -15,9 +15,9 @@
 """
 Networks for inference; LEDNet rearranged into convolutions and almost nothing else.
 
-The same function of the same weights, but for rounding. Normalizations are folded into the
-convolutions. Splits, shuffles and concatenations, which move every feature map through memory
-several times and compute nothing, are gone:
+They compute the same functions of the same weights, up to rounding. Normalizations are folded into
+the convolutions. Splits, shuffles and concatenations are gone, which move every feature map
+through memory several times and compute nothing:
 
 - Maps are kept as four tensors, one for each way in which the next two units split the channels,
   so both find their halves without moving anything (`places.py`). After two units the channels
@@ -42,19 +42,14 @@ from torch.nn import functional
 NARROW = 32
 """Maps of up to this many channels stay one tensor: a quarter would be too narrow to vectorize."""
 
+
 def fuse(
     network: SegmentationNetwork, scale: Sequence[float], shift: Sequence[float], num_classes: int
 ) -> nn.Module:
     """
-    Make a network for inference, from bytes (N, H, W, 3) to scores (N, h, w, num_classes).
+    Build the network for inference, from bytes (N, H, W, 3) to logits (N, h, w, num_classes).
 
-    Parameters
-    ----------
-    network
-        The trained network, in evaluation mode; it is not changed.
-    scale, shift, num_classes
-        See `FusedLEDNet`.
-
+    Parameters and the network's input and output are those of `FoldedNetwork`.
     """
     if isinstance(network, LEDNet):
         return FusedLEDNet(network, scale, shift, num_classes).eval()
@@ -64,29 +59,19 @@ def fuse(
     return folded.eval()
 
 
-class _FromBytes(nn.Module):
-    """First layers of a network that takes bytes."""
-
-    def __init__(
-        self, scale: Sequence[float], shift: Sequence[float], num_classes: int
-    ) -> None:
-        super().__init__()
-        self.scale: Tensor
-        self.shift: Tensor
-        self.register_buffer('scale', torch.tensor(scale)[:, None, None])
-        self.register_buffer('shift', torch.tensor(shift)[:, None, None])
-        self.num_classes = num_classes
-
-    def prepare(self, images: Tensor) -> Tensor:
-        """Map images (N, H, W, 3) uint8 to a network's input (N, 3, H, W)."""
-        return images.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale - self.shift
-
-
-class FoldedNetwork(_FromBytes):
+class FoldedNetwork(nn.Module):
     """
-    A network as it is, but for normalizations, which are folded into the convolutions.
+    A network that takes bytes, with normalizations folded into the convolutions.
 
-    Parameters are those of `FusedLEDNet`.
+    Parameters
+    ----------
+    network
+        The trained network, in evaluation mode; it is not changed.
+    scale, shift
+        For each color: the trained network's input is `bytes * scale - shift`.
+    num_classes
+        Number of outputs to keep; the others are dropped.
+
     """
 
     def __init__(
@@ -96,48 +81,55 @@ class FoldedNetwork(_FromBytes):
         shift: Sequence[float],
         num_classes: int,
     ) -> None:
-        super().__init__(scale, shift, num_classes)
+        super().__init__()
+        self.scale: Tensor
+        self.shift: Tensor
+        self.register_buffer('scale', torch.tensor(scale)[:, None, None])
+        self.register_buffer('shift', torch.tensor(shift)[:, None, None])
+        self.num_classes = num_classes
         self.network: SegmentationNetwork | FusedShuffleNetV2 = copy.deepcopy(network)
         self.network.fold_batch_norm()
 
+    def prepare(self, images: Tensor) -> Tensor:
+        """Map images (N, H, W, 3) uint8 to the trained network's input (N, 3, H, W)."""
+        return images.permute(0, 3, 1, 2).to(self.scale.dtype) * self.scale - self.shift
+
     def forward(self, images: Tensor) -> Tensor:
-        """Map images (N, H, W, 3) uint8 to logits (N, h, w, num_classes)."""
+        """
+        Compute logits at a fraction of the input size.
+
+        Parameters
+        ----------
+        images
+            RGB, (N, H, W, 3) uint8.
+
+        Returns
+        -------
+        Tensor
+            Logits (N, h, w, num_classes), dtype of the weights.
+
+        """
         scores = self.network.scores(self.prepare(images))
         return scores[:, : self.num_classes].permute(0, 2, 3, 1)
 
 
-class FusedLEDNet(_FromBytes):
-    """
-    LEDNet for inference, without splits, shuffles and concatenations.
-
-    Parameters
-    ----------
-    network
-        The trained network, in evaluation mode; it is not changed.
-    scale, shift
-        For each color: the trained network's input is `bytes * scale - shift`.
-    num_classes
-        Outputs to give; those after them are left out.
-
-    """
+class FusedLEDNet(FoldedNetwork):
+    """LEDNet for inference, without splits, shuffles and concatenations."""
 
     def __init__(
-        self,
-        network: LEDNet,
-        scale: Sequence[float],
-        shift: Sequence[float],
-        num_classes: int,
+        self, network: LEDNet, scale: Sequence[float], shift: Sequence[float], num_classes: int
     ) -> None:
-        super().__init__(scale, shift, num_classes)
-        network = copy.deepcopy(network)
-        network.fold_batch_norm()
-        encoder = network.encoder
-        layout, places = _group(encoder.initial_block.bn.num_features)
-        self.initial = _Downsampling(encoder.initial_block, [0, 1, 2], places, layout)
+        super().__init__(network, scale, shift, num_classes)
+        folded = self.network
+        assert isinstance(folded, LEDNet)
+        del self.network
+        initial, layers = folded.encoder.initial_block, folded.encoder.layers
+        layout, places = _group(initial.bn.num_features)
+        self.initial = _Downsampling(initial, [0, 1, 2], places, layout)
         self.initial.take_raw_pooling(self.scale, self.shift)
         self.layers = nn.ModuleList()
         units = 0
-        for layer in encoder.layers:
+        for layer in layers:
             if isinstance(layer, DownsamplingUnit):
                 joined = _joined(places)
                 layout, places = _group(layer.bn.num_features)
@@ -152,7 +144,7 @@ class FusedLEDNet(_FromBytes):
             self.layers.append(_Unit(layer, places, layout))
             places = shuffle(places)
             units += 1
-        self.pyramid = network.decoder.apn
+        self.pyramid = folded.decoder.apn
         for first in (self.pyramid.branch1[1], self.pyramid.mid[0], self.pyramid.down1):
             assert isinstance(first, ConvBNReLU)
             conv = first.conv[0]
@@ -160,54 +152,20 @@ class FusedLEDNet(_FromBytes):
             first.conv[0] = convolution(conv, conv.weight[:, _joined(places)], conv.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """
-        Class scores at 1/8 of the input size.
-
-        Parameters
-        ----------
-        images
-            RGB, (N, H, W, 3) uint8.
-
-        Returns
-        -------
-        Tensor
-            Logits (N, ceil(H/8), ceil(W/8), num_classes), dtype of the weights.
-
-        """
+        """Compute logits at 1/8 of the input size; see `FoldedNetwork`."""
         pooled = pool_bytes(images).permute(0, 3, 1, 2).to(self.scale.dtype)
-        return self.scores(self.prepare(images), pooled).permute(0, 2, 3, 1)
-
-    def scores(self, x: Tensor, pooled: Tensor) -> Tensor:
-        """
-        Class scores of images that are prepared elsewhere.
-
-        Parameters
-        ----------
-        x
-            Normalized images, (N, 3, H, W), floating point.
-        pooled
-            Largest byte of each color in squares of two by two pixels, (N, 3, ceil(H/2),
-            ceil(W/2)), dtype of `x`.
-
-        Returns
-        -------
-        Tensor
-            Logits (N, num_classes, ceil(H/8), ceil(W/8)).
-
-        """
-        tensors = self.initial.join(x, pooled)
+        tensors = self.initial.join(self.prepare(images), pooled)
         for layer in self.layers:
             tensors = layer(tensors)
-        out: Tensor = self.pyramid(torch.cat(tensors, dim=1))
-        return out[:, : self.num_classes]
+        scores: Tensor = self.pyramid(torch.cat(tensors, dim=1))
+        return scores[:, : self.num_classes].permute(0, 2, 3, 1)
 
 
 def pool_bytes(images: Tensor) -> Tensor:
     """
     Take the largest value of each color in squares of two by two pixels.
 
-    Bytes are pooled rather than what they become, because normalization keeps their order and
-    they are small.
+    Normalization keeps the order of values, so the bytes can be pooled before it; they are small.
 
     Parameters
     ----------
@@ -228,12 +186,12 @@ def pool_bytes(images: Tensor) -> Tensor:
 
 
 def _group(channels: int) -> tuple[Layout, list[Place]]:
-    """Place the channels of a map by the halves in which the next two units have them."""
+    """Place the channels of a map by the halves that they are in for the next two units."""
     layout = Layout()
     if channels <= NARROW:
         return layout, layout.add(channels)
     half = channels // 2
-    # Whose shuffles put them into the other unit's left half.
+    # Channels that are in the left half after one shuffle.
     left = {position for _, position in shuffle([(0, p) for p in range(channels)])[:half]}
     places: dict[int, Place] = {}
     for halves in itertools.product((True, False), repeat=2):
@@ -249,16 +207,16 @@ def _joined(places: Sequence[Place]) -> list[int]:
 
 class _Downsampling(nn.Module):
     """
-    Convolution beside pooling: the tensors of the stage that begins.
+    Convolution beside pooling, which computes the first tensors of a stage.
 
     Parameters
     ----------
     unit
         The trained unit.
     order
-        Which channel of the unit's input each channel of the joined tensors is.
+        For each channel of the joined tensors, its position in the unit's input.
     places, layout
-        Of the result.
+        Places of the outputs.
 
     """
 
@@ -282,7 +240,7 @@ class _Downsampling(nn.Module):
         self.projections = Writer(projection, places[convolved:], layout)
 
     def take_raw_pooling(self, scale: Tensor, shift: Tensor) -> None:
-        """Let the projections take pooled bytes, which are normalized by scale and shift."""
+        """Merge the normalization of bytes into the projections, which then take pooled bytes."""
         for projection in self.projections.parts:
             assert isinstance(projection, nn.Conv2d)
             assert projection.bias is not None
@@ -313,12 +271,12 @@ class _Regrouping(nn.Module):
         self.parts = parts
 
     def forward(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Map tensors to as many others."""
+        """Map the tensors to as many others."""
         return list(torch.cat(tensors, dim=1)[:, self.order].chunk(self.parts, dim=1))
 
 
 class _Branch(nn.Module):
-    """The four convolutions of one half, whose channels are in several places."""
+    """The four convolutions of one half of the channels, which are in several places."""
 
     def __init__(
         self, convs: Sequence[nn.Conv2d], places: Sequence[Place], layout: Layout
@@ -329,16 +287,15 @@ class _Branch(nn.Module):
         self.last = Writer(convs[3], places, layout)
 
     def forward(self, tensors: Sequence[Tensor]) -> dict[int, Tensor]:
-        """Map tensors to what is added to each."""
+        """Map the tensors to the residuals of some of them, by number."""
         x = functional.relu(self.first(tensors))
         x = functional.relu(self.second(x))
-        x = functional.relu(self.third(x))
-        added: dict[int, Tensor] = self.last(x)
-        return added
+        residuals: dict[int, Tensor] = self.last(functional.relu(self.third(x)))
+        return residuals
 
 
 class _Unit(nn.Module):
-    """An SS-nbt unit of channels in several places; its shuffle needs no doing."""
+    """`SSnbtUnit` of channels in several places; its shuffle needs no operation."""
 
     def __init__(self, unit: SSnbtUnit, places: Sequence[Place], layout: Layout) -> None:
         super().__init__()
@@ -349,9 +306,9 @@ class _Unit(nn.Module):
         self.right = _Branch(right, places[half:], layout)
 
     def forward(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Map tensors to as many others."""
+        """Map the tensors to as many others."""
         sums = list(tensors)
         for branch in (self.left, self.right):
-            for tensor, added in branch(tensors).items():
-                sums[tensor] = sums[tensor] + added
+            for tensor, residual in branch(tensors).items():
+                sums[tensor] = sums[tensor] + residual
         return [functional.relu(total) for total in sums]

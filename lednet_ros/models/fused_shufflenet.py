@@ -15,20 +15,19 @@
 """
 ShuffleNet V2 for inference, without splits, shuffles and concatenations of features.
 
-The same function of the same weights, but for rounding. A unit replaces half of the channels and
-passes the others on, so each channel is computed once and read once: by the unit that replaces
-it, or by what comes after the stage. Which unit that is follows from the shuffles. So channels
-can stay where they are:
+It computes the same function of the same weights, up to rounding. A unit replaces half of the
+channels and passes the others on, so each channel is computed once and read once: by the unit that
+replaces it, or after the stage. The shuffles determine which unit that is. So channels can stay
+where they are:
 
-- What a unit computes becomes a few tensors: the channels that the next unit reads, those of the
-  one after it, and so on (`GROUPS`).
-- What reads channels of several tensors is a sum of convolutions, with zeros for channels that
-  others read, or one depthwise convolution for each tensor.
+- The outputs of a unit form a few tensors: the channels that the next unit reads, those that the
+  unit after it reads, and so on (`GROUPS`).
+- A layer that reads channels of several tensors is a sum of convolutions, with zeros for other
+  channels, or one depthwise convolution per tensor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from lednet_ros.models.network import convolution
 from lednet_ros.models.places import Layout, Place, Reader, shuffle, Writer
 from lednet_ros.models.shufflenet_v2 import (
     DeepLabHead,
@@ -43,7 +42,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 GROUPS = 4
-"""Tensors that a unit's channels are put into, at most: more are narrower, fewer have zeros."""
+"""Largest number of tensors per branch: more would be narrower, fewer would hold more zeros."""
 
 
 class FusedShuffleNetV2(nn.Module):
@@ -77,61 +76,50 @@ class FusedShuffleNetV2(nn.Module):
 
     def scores(self, x: Tensor) -> Tensor:
         """Compute logits; see `SegmentationNetwork`."""
-        tensors = [self.stem(x)]
+        tensors = {0: self.stem(x)}
         for unit in self.units:
-            tensors += unit(tensors)
+            tensors |= unit(tensors)
         x = self.classifier(self.head(tensors))
         return x
 
 
-class _FirstUnit(nn.Module):
-    """The first unit of a stage: both branches take all channels."""
+class _FusedUnit(nn.Module):
+    """
+    `Unit` of channels in several places; channels that pass need no operation.
+
+    Parameters
+    ----------
+    unit
+        The unit after `fold_batch_norm`.
+    read, written, layout
+        Places of its inputs, and of the outputs of each branch that computes.
+
+    """
 
     def __init__(
-        self,
-        unit: Unit,
-        places: Sequence[Place],
-        groups: Sequence[Sequence[Sequence[int]]],
-        layout: Layout,
-    ) -> None:
-        super().__init__()
-        depthwise, last = _convolutions(unit.branch1)
-        self.depthwise = Writer(depthwise, places, layout, depthwise=True)
-        self.first_outputs = nn.ModuleList(
-            Reader(_rows(last, group), places, layout) for group in groups[0]
-        )
-        first, self.second, last = _convolutions(unit.branch2)
-        self.first = Reader(first, places, layout)
-        self.second_outputs = nn.ModuleList(_rows(last, group) for group in groups[1])
-
-    def forward(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Return the tensors of this unit."""
-        filtered = self.depthwise(tensors)
-        x = self.second(functional.relu(self.first(tensors)))
-        results = [output(filtered) for output in self.first_outputs]
-        results += [output(x) for output in self.second_outputs]
-        return [functional.relu(result) for result in results]
-
-
-class _NextUnit(nn.Module):
-    """Another unit of a stage: half of the channels pass, which needs no doing."""
-
-    def __init__(
-        self,
-        unit: Unit,
-        places: Sequence[Place],
-        groups: Sequence[Sequence[int]],
-        layout: Layout,
+        self, unit: Unit, read: Sequence[Place], written: Sequence[Sequence[Place]], layout: Layout
     ) -> None:
         super().__init__()
         first, self.second, last = _convolutions(unit.branch2)
-        self.first = Reader(first, places, layout)
-        self.outputs = nn.ModuleList(_rows(last, group) for group in groups)
+        self.first = Reader(first, read, layout)
+        self.last = Writer(last, written[-1], layout)
+        self.splits = unit.splits
+        if not self.splits:
+            depthwise, last = _convolutions(unit.branch1)
+            self.depthwise = Writer(depthwise, read, layout)
+            self.pointwise = Writer(last, written[0], layout)
+            # Each of its convolutions reads several tensors, too.
+            self.pointwise.parts = nn.ModuleList(
+                Reader(part, read, layout)
+                for part in self.pointwise.parts
+                if isinstance(part, nn.Conv2d)
+            )
 
-    def forward(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Return the tensors of this unit."""
-        x = self.second(functional.relu(self.first(tensors)))
-        return [functional.relu(output(x)) for output in self.outputs]
+    def forward(self, tensors: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """Map all tensors so far to those of this unit."""
+        outputs = {} if self.splits else self.pointwise(self.depthwise(tensors))
+        outputs |= self.last(self.second(functional.relu(self.first(tensors))))
+        return {tensor: functional.relu(x) for tensor, x in outputs.items()}
 
 
 class _FusedDeepLabHead(nn.Module):
@@ -145,7 +133,7 @@ class _FusedDeepLabHead(nn.Module):
         assert head.split is not None
         self.of_mean, self.of_features = head.split
 
-    def forward(self, tensors: Sequence[Tensor]) -> Tensor:
+    def forward(self, tensors: Mapping[int, Tensor]) -> Tensor:
         """Map the encoder's tensors to (N, 256, H, W)."""
         means = {
             tensor: tensors[tensor].mean((2, 3), keepdim=True) for tensor in self.pooling.tensors
@@ -163,12 +151,12 @@ class _FusedCell(nn.Module):
     ) -> None:
         super().__init__()
         depthwise, pointwise = _convolutions(cell.branches[0])
-        self.depthwise = Writer(depthwise, places, layout, depthwise=True)
+        self.depthwise = Writer(depthwise, places, layout)
         self.pointwise = Reader(pointwise, places, layout)
         self.branches = cell.branches[1:]
         self.projection = cell.projection
 
-    def forward(self, tensors: Sequence[Tensor]) -> Tensor:
+    def forward(self, tensors: Mapping[int, Tensor]) -> Tensor:
         """Map the encoder's tensors to (N, 256, H, W)."""
         filtered = {
             tensor: functional.relu(x) for tensor, x in self.depthwise(tensors).items()
@@ -182,7 +170,7 @@ class _FusedCell(nn.Module):
 
 
 def _fuse_stage(
-    stage: nn.Sequential, places: Sequence[Place], layout: Layout
+    stage: nn.Sequential, read: Sequence[Place], layout: Layout
 ) -> tuple[list[nn.Module], list[Place]]:
     """
     Rearrange a stage.
@@ -191,58 +179,44 @@ def _fuse_stage(
     ----------
     stage
         Its units.
-    places
-        Where its input's channels are.
+    read
+        Places of its input channels.
     layout
         All tensors so far; those of the stage are added.
 
     Returns
     -------
     tuple
-        The units, and where the stage's output's channels are.
+        The rearranged units, and the places of the output channels.
 
     """
     units = [unit for unit in stage if isinstance(unit, Unit)]
     half = _convolutions(units[0].branch1)[-1].out_channels
-    # Channels are named by who computes them (the first unit's branches are 0 and 1) and their
-    # number there. `reads` has those that each unit but the first reads, in its order.
-    computed = [[(source, channel) for channel in range(half)] for source in range(len(units) + 1)]
-    order = shuffle([*computed[0], *computed[1]])
+    # A channel is named by the branch that computes it (0 and 1 are those of the first unit, then
+    # one of each unit) and its number there. `reads` holds the inputs of each unit but the first.
+    names = [[(branch, channel) for channel in range(half)] for branch in range(len(units) + 1)]
+    order = shuffle([*names[0], *names[1]])
     reads = []
-    for results in computed[2:]:
+    for computed in names[2:]:
         reads.append(order[half:])
-        order = shuffle([*order[:half], *results])
-    reader = {name: number for number, names in enumerate(reads) for name in names}
+        order = shuffle([*order[:half], *computed])
+    reader = {name: number for number, inputs in enumerate(reads) for name in inputs}
     found: dict[tuple[int, int], Place] = {}
-
-    def groups_of(source: int) -> list[list[int]]:
-        """Group the channels that are computed there by how long they wait, and place them."""
-        groups: list[list[int]] = [[] for _ in range(GROUPS)]
-        following = max(source - 1, 0)
-        for name in computed[source]:
-            wait = reader.get(name, len(reads) + GROUPS) - following
-            groups[min(wait, GROUPS - 1)].append(name[1])
-        groups = [group for group in groups if group]
-        for group in groups:
-            for channel, place in zip(group, layout.add(len(group)), strict=True):
-                found[source, channel] = place
-        return groups
-
-    first = [groups_of(0), groups_of(1)]
-    fused: list[nn.Module] = [_FirstUnit(units[0], places, first, layout)]
-    for number, (unit, names) in enumerate(zip(units[1:], reads, strict=True)):
-        read = [found[name] for name in names]
-        fused.append(_NextUnit(unit, read, groups_of(number + 2), layout))
+    for branch, computed in enumerate(names):
+        # Channels that wait for the same number of units share a tensor.
+        groups: list[list[tuple[int, int]]] = [[] for _ in range(GROUPS)]
+        for name in computed:
+            wait = reader.get(name, len(reads) + GROUPS) - max(branch - 1, 0)
+            groups[min(wait, GROUPS - 1)].append(name)
+        for group in filter(None, groups):
+            found.update(zip(group, layout.add(len(group)), strict=True))
+    written = [[found[name] for name in computed] for computed in names]
+    fused: list[nn.Module] = [_FusedUnit(units[0], read, written[:2], layout)]
+    for unit, inputs, outputs in zip(units[1:], reads, written[2:], strict=True):
+        fused.append(_FusedUnit(unit, [found[name] for name in inputs], [outputs], layout))
     return fused, [found[name] for name in order]
 
 
 def _convolutions(part: nn.Module) -> list[nn.Conv2d]:
     """List the convolutions of a branch."""
     return [module for module in part.modules() if isinstance(module, nn.Conv2d)]
-
-
-def _rows(whole: nn.Conv2d, rows: Sequence[int]) -> nn.Conv2d:
-    """Return the 1x1 convolution that computes some of another one's outputs."""
-    assert whole.bias is not None
-    rows = list(rows)
-    return convolution(whole, whole.weight[rows], whole.bias[rows])

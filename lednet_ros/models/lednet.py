@@ -20,7 +20,7 @@ ICIP 2019 (arXiv 1905.02423), and its companion, Zhou et al., Sci China Inf Sci 
 heavy pyramid. Module names follow the authors' release, so that its state dicts load unchanged.
 """
 
-from lednet_ros.models.network import check_size, SegmentationNetwork, upsample
+from lednet_ros.models.network import fold_batch_norms, SegmentationNetwork, upsample
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -51,11 +51,7 @@ class ConvBNReLU(nn.Module):
 
     def fold_batch_norm(self) -> None:
         """Merge the normalization into the convolution."""
-        convolution, normalization, _ = self.conv
-        assert isinstance(convolution, nn.Conv2d)
-        assert isinstance(normalization, nn.BatchNorm2d)
-        self.conv[0] = fuse_conv_bn_eval(convolution, normalization)
-        self.conv[1] = nn.Identity()
+        fold_batch_norms(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, ceil(H/stride), ceil(W/stride))."""
@@ -173,9 +169,9 @@ class AttentionPyramid(nn.Module):
     """
     Attention pyramid network (paper, figure 1): the decoder.
 
-    A pyramid of stride-2 convolutions makes an attention map that multiplies the class maps; a
-    global-average-pooling branch is added. Class maps pass BatchNorm and ReLU before that, as in
-    the authors' release.
+    A pyramid of stride-2 convolutions computes an attention map that multiplies the class maps; a
+    global-average-pooling branch is added. Before that, the class maps pass BatchNorm and ReLU, as
+    in the authors' release.
 
     Parameters
     ----------
@@ -190,7 +186,7 @@ class AttentionPyramid(nn.Module):
         super().__init__()
         heavy = width > 1
         # The light release filters its one-channel maps with the kernel of their level; the heavy
-        # one projects its wide maps onto the classes.
+        # one projects its wide maps to the classes.
         sizes = (1, 1, 1) if heavy else (7, 5, 3)
         lateral = num_classes if heavy else 1
         self.branch1 = nn.Sequential(
@@ -218,7 +214,7 @@ class AttentionPyramid(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Holds the pyramid under the authors' name for it."""
+    """The pyramid, under the name that the authors gave it."""
 
     def __init__(self, num_classes: int, width: int) -> None:
         super().__init__()
@@ -232,7 +228,7 @@ class Decoder(nn.Module):
 
 class LEDNet(SegmentationNetwork):
     """
-    LEDNet for any number of classes and any input size from 64x64 on.
+    LEDNet for any number of classes and any input size of at least 64x64.
 
     Parameters
     ----------
@@ -244,7 +240,7 @@ class LEDNet(SegmentationNetwork):
     """
 
     HEADS = ('decoder.', 'encoder.output_conv.')
-    # Red, green and blue of ImageNet, which every dataset here is close to.
+    # Red, green and blue of ImageNet, to which all data sets here are close.
     MEAN = (0.485, 0.456, 0.406)
     STD = (0.229, 0.224, 0.225)
     encoder: Encoder
@@ -261,50 +257,17 @@ class LEDNet(SegmentationNetwork):
         """Return the encoder's last convolution."""
         return self.encoder.output_conv
 
-    def scores(self, x: Tensor) -> Tensor:
-        """
-        Class scores at 1/8 of the input size.
-
-        Parameters
-        ----------
-        x
-            Normalized RGB images (N, 3, H, W), H and W at least 64, floating point. In training
-            mode the global-average-pooling branch needs N of 2 or more.
-
-        Returns
-        -------
-        Tensor
-            Logits (N, num_classes, ceil(H/8), ceil(W/8)), dtype of the weights.
-
-        Raises
-        ------
-        ValueError
-            The input is smaller than 64x64.
-
-        """
-        check_size(x)
-        x = self.decoder(self.encoder(x))
-        return x
+    def decode(self, features: Tensor) -> Tensor:
+        """Map the encoder's features to logits at 1/8 of the input size."""
+        logits: Tensor = self.decoder(features)
+        return logits
 
     def fold_batch_norm(self) -> None:
-        """
-        Merge normalizations into the convolutions before them, for inference, in place.
-
-        Those after a concatenation stay. The network must be in evaluation mode and float32; the
-        results are the same but for rounding.
-        """
-        for module in list(self.modules()):
-            if isinstance(module, (ConvBNReLU, SSnbtUnit)):
-                module.fold_batch_norm()
-
-    def both_scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """
-        Class scores of the network and of its encoder alone, with one pass of the encoder.
-
-        Parameters and results are those of `scores` and `encoder_scores`.
-        """
-        features = self.encoder(x)
-        return self.decoder(features), self.encoder.output_conv(features)
+        """Merge normalizations, except those after a concatenation; see `SegmentationNetwork`."""
+        super().fold_batch_norm()
+        for layer in self.encoder.layers:
+            if isinstance(layer, SSnbtUnit):
+                layer.fold_batch_norm()
 
 
 def _size(x: Tensor) -> tuple[int, int]:

@@ -12,9 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the rest of the package asks of a network."""
+"""The interface of a network, and operations that networks share."""
 
-from abc import ABC, abstractmethod
 import itertools
 
 from lednet_ros.limits import MIN_SIZE
@@ -25,7 +24,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
     """
-    Resize feature maps bilinearly with aligned corners, as the authors of all networks do.
+    Resize feature maps bilinearly with aligned corners, as in the code of all networks' authors.
 
     Parameters
     ----------
@@ -43,17 +42,10 @@ def upsample(x: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(x, size=size, mode='bilinear', align_corners=True)
 
 
-def check_size(x: Tensor) -> None:
-    """Raise ValueError where images (N, 3, H, W) are smaller than networks take."""
-    height, width = x.shape[2:]
-    if height < MIN_SIZE or width < MIN_SIZE:
-        raise ValueError(f'input is {height}x{width}; it must be {MIN_SIZE}x{MIN_SIZE} or more')
-
-
 def convolution(
     like: nn.Conv2d, weight: Tensor, bias: Tensor | None, groups: int = 1
 ) -> nn.Conv2d:
-    """Make a convolution with the geometry of another one and a copy of these weights."""
+    """Create a convolution with the geometry of another one and a copy of the given weights."""
     conv = nn.Conv2d(
         weight.shape[1] * groups,
         weight.shape[0],
@@ -83,9 +75,9 @@ def fold_batch_norms(module: nn.Module) -> None:
                 part._modules[second] = nn.Identity()
 
 
-class SegmentationNetwork(nn.Module, ABC):
+class SegmentationNetwork(nn.Module):
     """
-    A network that gives logits at a fraction of its input's size.
+    A network that computes logits at a fraction of its input's size.
 
     Attributes
     ----------
@@ -96,9 +88,9 @@ class SegmentationNetwork(nn.Module, ABC):
     encoder_channels : int
         Channels of these features.
     HEADS : tuple of str
-        How the names of the tensors begin that depend on the classes.
+        Prefixes of the names of the tensors that depend on the classes.
     MEAN, STD : tuple of float
-        Normalization (red, green, blue) of images in 0..1 that it is trained with.
+        Normalization (red, green, blue) of images in 0..1 that the network is trained with.
 
     """
 
@@ -111,10 +103,13 @@ class SegmentationNetwork(nn.Module, ABC):
 
     @property
     def encoder_classifier(self) -> nn.Module | None:
-        """Return the head that computes the encoder's logits; None where there is none."""
+        """Return the layer that computes the encoder's logits, or None."""
         return None
 
-    @abstractmethod
+    def decode(self, features: Tensor) -> Tensor:
+        """Map the encoder's features to logits (N, num_classes, h, w)."""
+        raise NotImplementedError
+
     def scores(self, x: Tensor) -> Tensor:
         """
         Compute logits at a fraction of the input size.
@@ -122,7 +117,8 @@ class SegmentationNetwork(nn.Module, ABC):
         Parameters
         ----------
         x
-            Normalized RGB images (N, 3, H, W), H and W at least 64, floating point.
+            Normalized RGB images (N, 3, H, W), H and W at least 64, floating point. In training
+            mode, networks with global pooling need N of at least 2.
 
         Returns
         -------
@@ -132,20 +128,23 @@ class SegmentationNetwork(nn.Module, ABC):
         Raises
         ------
         ValueError
-            The input is too small.
+            The input is smaller than 64x64.
 
         """
+        height, width = x.shape[2:]
+        if height < MIN_SIZE or width < MIN_SIZE:
+            raise ValueError(
+                f'input is {height}x{width}; it must be {MIN_SIZE}x{MIN_SIZE} or more'
+            )
+        return self.decode(self.encoder(x))
 
     def encoder_scores(self, x: Tensor) -> Tensor:
         """
         Compute logits of the encoder alone, for training it separately.
 
-        Parameters and result are those of `scores`; ValueError where the network has none.
+        Parameters and result are those of `scores`; ValueError if `encoder_classifier` is None.
         """
-        if self.encoder_classifier is None:
-            raise ValueError(f'{type(self).__name__} has no class scores of its encoder')
-        scores: Tensor = self.encoder_classifier(self.encoder(x))
-        return scores
+        return self._classify(self.encoder(x))
 
     def both_scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """
@@ -153,16 +152,23 @@ class SegmentationNetwork(nn.Module, ABC):
 
         Parameters, results and errors are those of `scores` and `encoder_scores`.
         """
-        raise ValueError(f'{type(self).__name__} has no class scores of its encoder')
+        features = self.encoder(x)
+        return self.decode(features), self._classify(features)
 
-    @abstractmethod
+    def _classify(self, features: Tensor) -> Tensor:
+        if self.encoder_classifier is None:
+            raise ValueError(f'{type(self).__name__} has no class scores of its encoder')
+        scores: Tensor = self.encoder_classifier(features)
+        return scores
+
     def fold_batch_norm(self) -> None:
         """
         Merge normalizations into the convolutions before them, for inference, in place.
 
-        The network must be in evaluation mode and float32; the results are the same but for
+        The network must be in evaluation mode and float32; the results are the same up to
         rounding.
         """
+        fold_batch_norms(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """

@@ -15,22 +15,21 @@
 """
 Channels that stay where they are, in several tensors, while a network splits and shuffles them.
 
-A place is a tensor and a channel in it. What a network does to the order of its channels happens
-to a list of places, once, and the weights of its convolutions are put into that order.
+A place is a tensor and a channel in it. Reordering channels reorders a list of places, once, and
+the weights of the convolutions follow that order.
 """
 
 from collections.abc import Mapping, Sequence
-import itertools
 
 from lednet_ros.models.network import convolution
 from torch import nn, Tensor
 
 Place = tuple[int, int]
-"""A tensor by its number, and a channel in it."""
+"""Number of a tensor, and a channel in it."""
 
 
 class Layout:
-    """Widths of all tensors, which are numbered as they come."""
+    """Widths of all tensors, by number."""
 
     def __init__(self) -> None:
         self.widths: list[int] = []
@@ -40,36 +39,37 @@ class Layout:
         self.widths.append(width)
         return [(len(self.widths) - 1, channel) for channel in range(width)]
 
-    def columns(self, places: Sequence[Place]) -> dict[int, tuple[list[int], list[int]]]:
-        """Map each tensor of some places to their positions and the channels there."""
-        found: dict[int, tuple[list[int], list[int]]] = {}
-        for position, (tensor, channel) in enumerate(places):
-            positions, channels = found.setdefault(tensor, ([], []))
-            positions.append(position)
-            channels.append(channel)
-        return found
-
 
 def shuffle(order: Sequence[Place]) -> list[Place]:
-    """Put the channels of two halves into the order that `channel_shuffle(x, 2)` makes."""
+    """Reorder places as `channel_shuffle(x, 2)` reorders channels."""
     half = len(order) // 2
-    return list(itertools.chain.from_iterable(zip(order[:half], order[half:], strict=True)))
+    return [place for pair in zip(order[:half], order[half:], strict=True) for place in pair]
+
+
+def _by_tensor(places: Sequence[Place]) -> dict[int, tuple[list[int], list[int]]]:
+    """Map each tensor to the positions in the list that are in it, and to their channels."""
+    found: dict[int, tuple[list[int], list[int]]] = {}
+    for position, (tensor, channel) in enumerate(places):
+        positions, channels = found.setdefault(tensor, ([], []))
+        positions.append(position)
+        channels.append(channel)
+    return found
 
 
 class Reader(nn.Module):
-    """A convolution of channels in several places: a sum of one for each tensor."""
+    """A convolution whose inputs are in several tensors: the sum of one convolution for each."""
 
     def __init__(self, whole: nn.Conv2d, places: Sequence[Place], layout: Layout) -> None:
         super().__init__()
         self.tensors: list[int] = []
         self.parts = nn.ModuleList()
-        for tensor, (positions, channels) in layout.columns(places).items():
-            # Zeros for the channels that others read.
+        for tensor, (positions, channels) in _by_tensor(places).items():
+            # Zeros for channels that are not inputs.
             weight = whole.weight.new_zeros(
                 whole.out_channels, layout.widths[tensor], *whole.kernel_size
             )
             weight[:, channels] = whole.weight.detach()[:, positions]
-            # The bias belongs to the sum of all, so to one of them.
+            # The bias is added once.
             bias = None if self.tensors else whole.bias
             self.parts.append(convolution(whole, weight, bias))
             self.tensors.append(tensor)
@@ -84,38 +84,36 @@ class Reader(nn.Module):
 
 class Writer(nn.Module):
     """
-    A convolution whose outputs belong into several places: one for each tensor.
+    A convolution whose outputs belong into several tensors: one convolution for each.
 
     Parameters
     ----------
     whole
-        The convolution.
+        The convolution, with bias. If it is depthwise, its inputs are in the same places.
     places, layout
-        Where its outputs belong. Channels that others write are 0.
-    depthwise
-        Its inputs are in the same places, and each output takes its own input alone.
+        Places of the outputs. The other channels of their tensors are 0.
 
     """
 
-    def __init__(
-        self, whole: nn.Conv2d, places: Sequence[Place], layout: Layout, depthwise: bool = False
-    ) -> None:
+    def __init__(self, whole: nn.Conv2d, places: Sequence[Place], layout: Layout) -> None:
         super().__init__()
         assert whole.bias is not None
-        self.depthwise = depthwise
+        self.depthwise = whole.groups > 1
         self.tensors: list[int] = []
         self.parts = nn.ModuleList()
-        for tensor, (positions, channels) in layout.columns(places).items():
+        for tensor, (positions, channels) in _by_tensor(places).items():
             width = layout.widths[tensor]
             weight = whole.weight.new_zeros(width, *whole.weight.shape[1:])
             weight[channels] = whole.weight.detach()[positions]
             bias = whole.bias.new_zeros(width)
             bias[channels] = whole.bias.detach()[positions]
-            self.parts.append(convolution(whole, weight, bias, width if depthwise else 1))
+            self.parts.append(convolution(whole, weight, bias, width if self.depthwise else 1))
             self.tensors.append(tensor)
 
-    def forward(self, x: Tensor | Sequence[Tensor]) -> dict[int, Tensor]:
-        """Map (N, in_channels, H, W), or tensors if depthwise, to what each tensor gets."""
+    def forward(
+        self, x: Tensor | Sequence[Tensor] | Mapping[int, Tensor]
+    ) -> dict[int, Tensor]:
+        """Map (N, in_channels, H, W), or tensors if depthwise, to the outputs by tensor."""
         return {
             tensor: part(x[tensor] if self.depthwise else x)
             for part, tensor in zip(self.parts, self.tensors, strict=True)

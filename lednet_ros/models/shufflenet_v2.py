@@ -17,20 +17,15 @@ ShuffleNet V2 with atrous separable convolutions, for semantic segmentation.
 
 Türkmen and Heikkilä, "An efficient solution for semantic segmentation: ShuffleNet V2 with atrous
 separable convolutions", SCIA 2019 (the network: section 3, table 1). The encoder is ShuffleNet V2
-x1.0 (Ma et al., ECCV 2018) without its last convolution. Its modules are named as torchvision's,
-so that those weights fit. Heads: DeepLab V3 without atrous rates (Chen et al., 2017), and the
-dense prediction cell (Chen et al., NeurIPS 2018).
+x1.0 (Ma et al., ECCV 2018) without its last convolution. Its modules have torchvision's names, so
+that those weights fit. Heads: DeepLab V3 without atrous rates (Chen et al., 2017), and the dense
+prediction cell (Chen et al., NeurIPS 2018).
 
 Where the paper and the authors' release differ, this is the paper's network: in the release, the
 last stage has no dilation.
 """
 
-from lednet_ros.models.network import (
-    check_size,
-    convolution,
-    fold_batch_norms,
-    SegmentationNetwork,
-)
+from lednet_ros.models.network import convolution, fold_batch_norms, SegmentationNetwork
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -69,9 +64,9 @@ class Unit(nn.Module):
     Parameters
     ----------
     in_channels, out_channels
-        Where they differ, all channels go through both branches.
+        If they differ, all channels go through both branches.
     stride, dilation
-        Of the depthwise convolutions.
+        Stride and dilation of the depthwise convolutions.
 
     """
 
@@ -103,8 +98,8 @@ class Encoder(nn.Module):
     Parameters
     ----------
     output_stride
-        16, or 8 for finer features: where a stage keeps its input's size, the convolutions after
-        its first unit are dilated instead (paper, section 3).
+        16, or 8 for finer features: if a stage keeps its input's size, the convolutions after its
+        first unit are dilated instead (paper, section 3).
 
     """
 
@@ -153,14 +148,14 @@ class DeepLabHead(nn.Module):
         """Map features (N, in_channels, H, W) to (N, 256, H, W)."""
         mean, features = self.pooling(x.mean((2, 3), keepdim=True)), self.features(x)
         if self.split is not None:
-            # The same sum, without 256 channels that hold one value each.
+            # The same sum, without 256 channels of one value each.
             return functional.relu(self.split[0](mean) + self.split[1](features))
         mean = mean.expand(-1, -1, *x.shape[2:])
         x = self.projection(torch.cat((mean, features), dim=1))
         return x
 
     def fold_batch_norm(self) -> None:
-        """Fold all normalizations, and split the projection by its two inputs."""
+        """Merge all normalizations, and split the projection by its two inputs."""
         fold_batch_norms(self)
         whole = self.projection[0]
         assert isinstance(whole, nn.Conv2d)
@@ -172,14 +167,14 @@ class DeepLabHead(nn.Module):
 
 class DensePredictionCell(nn.Module):
     """
-    Five separable 3x3 convolutions with the rates found by search (Chen et al., 2018, figure 5).
+    Five separable 3x3 convolutions with rates found by search (Chen et al., 2018, figure 5).
 
     Parameters
     ----------
     in_channels
         Channels of the features.
     output_stride
-        Of the features; the rates are those for 16.
+        Stride of the features; the published rates are for 16.
 
     """
 
@@ -212,7 +207,7 @@ class DensePredictionCell(nn.Module):
 
 class ShuffleNetV2(SegmentationNetwork):
     """
-    ShuffleNet V2 with a segmentation head, for any number of classes and any size from 64x64 on.
+    ShuffleNet V2 with a segmentation head, for any number of classes and sizes of 64x64 and more.
 
     Parameters
     ----------
@@ -221,7 +216,7 @@ class ShuffleNetV2(SegmentationNetwork):
     head
         'deeplab' or 'dpc'.
     output_stride
-        16, or 8 for finer and slower scores.
+        16, or 8 for finer logits at more cost.
 
     """
 
@@ -244,17 +239,16 @@ class ShuffleNetV2(SegmentationNetwork):
         self.dropout = nn.Dropout2d(DROPOUT)
         self.classifier = nn.Conv2d(HEAD_CHANNELS, num_classes, 1)
 
-    def scores(self, x: Tensor) -> Tensor:
-        """Compute logits at 1/16 (1/8) of the input size; see `SegmentationNetwork`."""
-        check_size(x)
-        x = self.classifier(self.dropout(self.head(self.encoder(x))))
-        return x
+    def decode(self, features: Tensor) -> Tensor:
+        """Map the encoder's features to logits at 1/16 (or 1/8) of the input size."""
+        logits: Tensor = self.classifier(self.dropout(self.head(features)))
+        return logits
 
     def fold_batch_norm(self) -> None:
         """Merge normalizations into convolutions; see `SegmentationNetwork`."""
         if isinstance(self.head, DeepLabHead):
             self.head.fold_batch_norm()
-        fold_batch_norms(self)
+        super().fold_batch_norm()
 
 
 def shufflenet_v2_deeplab(num_classes: int) -> ShuffleNetV2:

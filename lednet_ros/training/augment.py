@@ -15,8 +15,8 @@
 """
 Random scale, crop, flip and color for training.
 
-One affine warp does scale, crop and flip, one table lookup most of the color: faster than the same
-steps by albumentations (docs/training.md has the figures), and without a further dependency.
+One affine warp scales, crops and flips; one table lookup does most of the color changes. This is
+faster than the same steps in albumentations (docs/training.md), and needs no further dependency.
 """
 
 import cv2
@@ -26,16 +26,13 @@ from lednet_ros.training.recipe import Augmentation
 import numpy as np
 from numpy.typing import NDArray
 
-# Sides of crops for classification differ by this factor at most (Szegedy et al., "Going Deeper
-# with Convolutions", section 6).
+# Aspect ratios of crops for classification (Szegedy et al., "Going Deeper with Convolutions",
+# section 6).
 ASPECT_RANGE = (3 / 4, 4 / 3)
 
 
 def augment(
-    frame: LabeledFrame,
-    crop: tuple[int, int],
-    options: Augmentation,
-    rng: np.random.Generator,
+    frame: LabeledFrame, crop: tuple[int, int], options: Augmentation, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """
     Scale, crop, flip and tint a frame at random.
@@ -46,10 +43,8 @@ def augment(
         The frame.
     crop
         Height and width of the result.
-    options
-        Ranges to draw from.
-    rng
-        Source of randomness.
+    options, rng
+        Ranges to draw from, and the random generator.
 
     Returns
     -------
@@ -61,14 +56,18 @@ def augment(
     scale = rng.uniform(*options.scale)
     flip = -1.0 if rng.random() < options.flip else 1.0
     source_height, source_width = frame.labels.shape
-    # Place a random point of the scaled frame so that the crop lies inside it where it can.
+    # The crop is inside the scaled frame, or the frame inside the crop, in each direction.
     room_x = source_width * scale - width
     room_y = source_height * scale - height
     left = rng.uniform(min(room_x, 0), max(room_x, 0))
     top = rng.uniform(min(room_y, 0), max(room_y, 0))
     offset = -left if flip > 0 else source_width * scale - 1 - left
     warp = np.array([[flip * scale, 0, offset], [0, scale, -top]])
-    pixels = cv2.warpAffine(_smooth(frame.pixels, scale), warp, (width, height))
+    pixels = frame.pixels
+    if scale <= 0.6:
+        # Fine texture would alias in such a reduction.
+        pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), 0.35 / scale), np.uint8)
+    pixels = np.asarray(cv2.warpAffine(pixels, warp, (width, height)), np.uint8)
     labels = cv2.warpAffine(
         frame.labels,
         warp,
@@ -77,34 +76,17 @@ def augment(
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=UNLABELED,
     )
-    return _tint(np.asarray(pixels, np.uint8), options, rng), np.asarray(labels, np.uint8)
+    return _tint(pixels, options, rng), np.asarray(labels, np.uint8)
 
 
 def augment_image(
-    image: ClassifiedImage,
-    crop: tuple[int, int],
-    options: Augmentation,
-    rng: np.random.Generator,
+    image: ClassifiedImage, crop: tuple[int, int], options: Augmentation, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """
     Cut a random part of an image, of random area and aspect, and resize, flip and tint it.
 
-    Parameters
-    ----------
-    image
-        The image.
-    crop
-        Height and width of the result.
-    options
-        Ranges to draw from; `scale` is the fraction of the image's area.
-    rng
-        Source of randomness.
-
-    Returns
-    -------
-    ndarray
-        (*crop, 3) uint8 RGB.
-
+    Parameters are those of `augment`, but `options.scale` is a fraction of the image's area; the
+    result is (*crop, 3) uint8 RGB.
     """
     height, width = image.pixels.shape[:2]
     area = rng.uniform(*options.scale) * height * width
@@ -127,20 +109,9 @@ def augment_image(
 
 def center_crop(pixels: NDArray[np.uint8], crop: tuple[int, int]) -> NDArray[np.uint8]:
     """
-    Cut the largest centered part with the crop's aspect, an eighth smaller, and resize it.
+    Cut the centered part with 7/8 of the largest size that has the crop's aspect, and resize it.
 
-    Parameters
-    ----------
-    pixels
-        (H, W, 3) uint8.
-    crop
-        Height and width of the result.
-
-    Returns
-    -------
-    ndarray
-        (*crop, 3) uint8.
-
+    Maps (H, W, 3) uint8 to (*crop, 3) uint8.
     """
     height, width = pixels.shape[:2]
     scale = min(height / crop[0], width / crop[1]) * 7 / 8
@@ -149,13 +120,6 @@ def center_crop(pixels: NDArray[np.uint8], crop: tuple[int, int]) -> NDArray[np.
     cut = np.ascontiguousarray(pixels[top:top + cut_height, left:left + cut_width])
     resized = cv2.resize(cut, (crop[1], crop[0]), interpolation=cv2.INTER_AREA)
     return np.asarray(resized, np.uint8)
-
-
-def _smooth(pixels: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
-    """Blur before a strong reduction, so that fine texture doesn't alias."""
-    if scale > 0.6:
-        return pixels
-    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), 0.35 / scale), np.uint8)
 
 
 def _tint(
@@ -167,9 +131,7 @@ def _tint(
     pixels = np.asarray(cv2.LUT(pixels, levels[None]), np.uint8)
     saturation = rng.uniform(*options.saturation)
     if saturation != 1:
-        gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-        gray_pixels = cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
-        pixels = np.asarray(
-            cv2.addWeighted(pixels, saturation, gray_pixels, 1 - saturation, 0), np.uint8
-        )
+        gray = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        mixed = cv2.addWeighted(pixels, saturation, gray, 1 - saturation, 0)
+        pixels = np.asarray(mixed, np.uint8)
     return pixels

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From a recipe's sources to batches of crops, the same ones for any number of processes."""
+"""Batches of crops from a recipe's sources, the same ones for any number of processes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 Picked = tuple[int, int, int]
-"""Place in the epoch's order, number of the source, index in it."""
+"""Position in the epoch's order, number of the source, index in it."""
 
 Example = tuple[NDArray[np.uint8], Any]
 """Pixels (H, W, 3) uint8 RGB, and labels (H, W) uint8 or a class id."""
@@ -52,7 +52,7 @@ class Batch(NamedTuple):
     targets
         Labels (N, H, W) uint8, or class ids (N,) int64.
     picked
-        Where the examples are from, for messages.
+        Origins of the examples, for messages.
 
     """
 
@@ -62,16 +62,12 @@ class Batch(NamedTuple):
 
 
 class CachedDataset:
-    """Keeps all frames of a data set in memory, decoded."""
+    """A data set with all decoded frames in memory."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
+        self.label_map = dataset.label_map
+        self.source = dataset.source
         self._frames = [dataset[index] for index in range(len(dataset))]
-
-    @property
-    def label_map(self) -> LabelMap:
-        """Return the classes."""
-        return self._dataset.label_map
 
     def __len__(self) -> int:
         """Count the frames."""
@@ -80,10 +76,6 @@ class CachedDataset:
     def __getitem__(self, index: int) -> LabeledFrame:
         """Return a frame."""
         return self._frames[index]
-
-    def source(self, index: int) -> str:
-        """Name a frame's origin."""
-        return self._dataset.source(index)
 
 
 def open_frames(
@@ -94,19 +86,17 @@ def open_frames(
 
     Parameters
     ----------
-    source
-        What to open.
+    source, label_map
+        The source and its classes.
     root
-        Folder of sources that don't name their own.
-    label_map
-        The classes.
+        Folder of sources that don't name one.
     size
         Height and width of synthetic frames.
 
     Raises
     ------
     DatasetError
-        The folder isn't given, or isn't what the source says.
+        The folder is missing or has another layout.
 
     """
     if source.layout == 'synthetic':
@@ -130,7 +120,7 @@ def open_images(source: Source, root: Path | None) -> ImageFolder:
     Raises
     ------
     DatasetError
-        The folder isn't given, or isn't what the source says.
+        The folder is missing or has another layout.
 
     """
     if source.layout != 'image_folder':
@@ -165,56 +155,51 @@ def epoch_order(
     lengths, sources
         Number of frames of each source, and the source.
     seed, epoch
-        They decide the order.
+        They determine the order.
 
     Returns
     -------
     list of tuple
-        Number of the source, and index in it. A source with more `per_epoch` than frames is gone
-        through as often as needed.
+        Number of the source, and index in it. A source with more `per_epoch` than frames is
+        repeated as often as needed.
 
     """
     rng = np.random.default_rng((seed, epoch))
     picked = []
     for number, (length, source) in enumerate(zip(lengths, sources, strict=True)):
         wanted = source.per_epoch or length
-        rounds = -(-wanted // length)
-        indices = np.concatenate([rng.permutation(length) for _ in range(rounds)])[:wanted]
+        rounds = [rng.permutation(length) for _ in range(0, wanted, length)]
+        indices = np.concatenate(rounds)[:wanted]
         picked += [(number, int(index)) for index in indices]
     return [picked[i] for i in rng.permutation(len(picked))]
 
 
 class Crops(torch.utils.data.Dataset[tuple[Picked, Example]]):
     """
-    Augmented examples by their place in the epoch.
+    Augmented examples of an epoch.
 
-    Each has a random generator of its own, so that neither the number of worker processes nor
-    that of training processes changes what is drawn.
+    Each example has a random generator that depends on seed, epoch and position alone, so neither
+    the number of worker processes nor that of training processes changes the result.
 
     Parameters
     ----------
     read
-        Returns the augmented example of a source and an index, given a random generator.
+        Returns the augmented example of a source and an index, with a random generator.
     seed, epoch
-        They decide what is drawn.
+        They determine the augmentation.
 
     """
 
     def __init__(
-        self,
-        read: Callable[[int, int, np.random.Generator], Example],
-        seed: int,
-        epoch: int,
+        self, read: Callable[[int, int, np.random.Generator], Example], seed: int, epoch: int
     ) -> None:
         self._read = read
-        self._seed = seed
-        self._epoch = epoch
+        self._seed = seed, epoch
 
     def __getitem__(self, picked: Picked) -> tuple[Picked, Example]:
-        """Return the example of a place in the order."""
-        place, number, index = picked
-        rng = np.random.default_rng((self._seed, self._epoch, place))
-        return picked, self._read(number, index, rng)
+        """Return the example at a position of the order."""
+        position, number, index = picked
+        return picked, self._read(number, index, np.random.default_rng((*self._seed, position)))
 
 
 def batches(
@@ -226,35 +211,35 @@ def batches(
     workers: int,
 ) -> Iterator[Batch]:
     """
-    Yield the part of each batch that belongs to this process.
+    Yield this process's part of each batch.
 
     Parameters
     ----------
     crops
-        Makes the examples.
+        The examples.
     order
         The epoch's order, of all processes.
     batch_size
-        Examples in a batch, of all processes; what doesn't fill a batch is left out.
+        Examples in a batch, of all processes; examples that don't fill a batch are left out.
     rank, processes
-        Place of this process.
+        Number of this process, and number of processes.
     workers
-        Processes that prepare examples; 0 prepares them here.
+        Processes that prepare examples; 0 prepares them in this process.
 
-    Returns
-    -------
-    iterator of Batch
+    Yields
+    ------
+    Batch
         `len(order) // batch_size` batches of `batch_size / processes` examples.
 
     """
-    share = batch_size // processes
-    places = []
+    size = batch_size // processes
+    picked = []
     for start in range(0, len(order) - batch_size + 1, batch_size):
-        mine = range(start + rank * share, start + (rank + 1) * share)
-        places.append([(place, *order[place]) for place in mine])
+        mine = range(start + rank * size, start + (rank + 1) * size)
+        picked.append([(position, *order[position]) for position in mine])
     loader = DataLoader(
         crops,
-        batch_sampler=places,
+        batch_sampler=picked,
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
@@ -263,9 +248,8 @@ def batches(
 
 
 def _collate(examples: list[tuple[Picked, Example]]) -> Batch:
-    targets = np.stack([target for _, (_, target) in examples])
     return Batch(
         torch.from_numpy(np.stack([pixels for _, (pixels, _) in examples])),
-        torch.from_numpy(targets),
+        torch.from_numpy(np.stack([target for _, (_, target) in examples])),
         [picked for picked, _ in examples],
     )

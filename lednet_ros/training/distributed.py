@@ -31,14 +31,14 @@ T = TypeVar('T')
 @dataclass(frozen=True)
 class Processes:
     """
-    The place of this process among all that train together.
+    This process among all that train together.
 
     Attributes
     ----------
     rank, count
-        Number of this process from 0 on, and how many there are.
+        Number of this process, from 0, and number of processes.
     device
-        Where it computes.
+        Device of this process.
 
     """
 
@@ -52,14 +52,14 @@ class Processes:
         return self.rank == 0
 
     def sum(self, tensor: Tensor) -> Tensor:  # noqa: A003
-        """Sum a tensor over all processes; the given one is left as it is."""
+        """Return the sum of a tensor over all processes."""
         total = tensor.clone()
         if self.count > 1:
             distributed.all_reduce(total)
         return total
 
     def sum_counts(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Sum integer counts over all processes."""
+        """Return the sum of integer counts over all processes."""
         total: NDArray[np.int64] = self.sum(torch.from_numpy(counts).to(self.device)).cpu().numpy()
         return total
 
@@ -75,15 +75,9 @@ class Processes:
 @contextlib.contextmanager
 def join_processes() -> Iterator[Processes]:
     """
-    Join the other processes that `torchrun` started; without it there is this one alone.
+    Join the other processes that `torchrun` started, if any.
 
-    Uses nccl with CUDA devices, gloo without.
-
-    Yields
-    ------
-    Processes
-        This process's place.
-
+    The backend is nccl with CUDA devices, gloo without.
     """
     if 'RANK' not in os.environ:
         yield Processes(0, 1, torch.device('cuda' if torch.cuda.is_available() else 'cpu'))
@@ -109,10 +103,8 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(_context: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].clone()
-        distributed.all_reduce(total)
-        return total
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        return _Sum.forward(context, gradients[0])
 
 
 class JointBatchNorm(nn.BatchNorm2d):
@@ -146,30 +138,20 @@ class JointBatchNorm(nn.BatchNorm2d):
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         self.num_batches_tracked += 1
-        share = self.momentum
-        if share is None:
-            share = 1 / float(self.num_batches_tracked)
-        self.running_mean.lerp_(mean, share)
-        self.running_var.lerp_(variance, share)
+        rate = self.momentum
+        if rate is None:
+            rate = 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, rate)
+        self.running_var.lerp_(variance, rate)
 
 
 def synchronize_batch_norm(module: nn.Module, device: torch.device) -> None:
-    """
-    Let all batch normalization of a network use the joint batch of all processes.
-
-    Parameters
-    ----------
-    module
-        The network, changed in place; its parameters are kept.
-    device
-        Where it will run.
-
-    """
+    """Let all batch normalizations of a network use the joint batch of all processes."""
     if device.type != 'cpu':
         convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
         convert(module)
         return
     for child in module.modules():
         if type(child) is nn.BatchNorm2d:
-            # Same parameters, buffers and options; only the forward pass differs.
+            # Parameters, buffers and options are the same; only the forward pass differs.
             child.__class__ = JointBatchNorm

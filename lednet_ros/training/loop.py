@@ -15,14 +15,15 @@
 """
 The training loop: stages, epochs, steps; averaged weights; a state to resume from.
 
-What a run computes is a function of its recipe, its data and the number of processes: each epoch
-draws from generators seeded by the recipe's seed and the epoch's number, so that a resumed run
-repeats what an unbroken one does.
+The result of a run is a function of its recipe, its data and the number of processes: the random
+generators of each epoch are seeded by the recipe's seed and the epoch's number, so that a resumed
+run repeats an uninterrupted one.
 """
 
 from collections.abc import Iterator
 import copy
 import itertools
+import math
 from pathlib import Path
 import pickle
 import time
@@ -37,9 +38,8 @@ from lednet_ros.machine import describe_processor
 from lednet_ros.training.classification import ClassificationTask
 from lednet_ros.training.data import Batch, batches, Crops, epoch_order, epoch_size
 from lednet_ros.training.distributed import join_processes, Processes, synchronize_batch_norm
-from lednet_ros.training.optimization import build_optimizer, rate_factor
-from lednet_ros.training.recipe import Recipe, Stage
-from lednet_ros.training.run_log import RunLog
+from lednet_ros.training.recipe import Optimizer, Recipe, Schedule, Stage
+from lednet_ros.training.run_log import Row, RunLog
 from lednet_ros.training.segmentation import SegmentationTask
 from lednet_ros.training.task import Task, Validation
 import numpy as np
@@ -53,14 +53,14 @@ import yaml
 
 STATE_NAME = 'state.pt'
 REPORT_NAME = 'report.html'
-# Statistics of averaged weights are estimated from this many batches.
+# Number of batches from which BatchNorm statistics of averaged weights are estimated.
 STATISTICS_BATCHES = 40
-# What may differ between a run and its continuation: none of it changes what is computed.
+# Options that may differ between a run and its continuation: they don't change the result.
 FREE_OPTIONS = {'workers'}
 
 
 class TrainingError(RuntimeError):
-    """Training can't continue; the message says where it was and which files it had."""
+    """Training can't continue; the message names the step and the files of its batch."""
 
 
 def train(
@@ -76,18 +76,18 @@ def train(
     Parameters
     ----------
     recipe
-        What to do.
+        The recipe.
     root
-        Folder of sources that don't name their own; None when all do.
+        Folder of sources that don't name one; None if all do.
     output
         Folder for the results.
     resume
-        Go on from the state in `output` if there is one.
+        Continue from the state in `output` if there is one.
 
     Returns
     -------
     dict
-        Figures by the name of the validation source.
+        Metrics by the name of the validation source.
 
     Raises
     ------
@@ -101,15 +101,51 @@ def train(
     TrainingError
         The loss is not finite.
     ValueError
-        The recipe asks for what can't be done.
+        Parts of the recipe contradict each other or the data.
 
     """
     with join_processes() as processes:
         return _Run(recipe, root, output, processes).run(resume)
 
 
+def build_optimizer(network: nn.Module, options: Optimizer) -> torch.optim.Optimizer:
+    """
+    Create the optimizer of the parameters that need gradients.
+
+    Except for Adam, it has two groups of parameters: those that decay, and biases and
+    normalizations.
+    """
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    if options.name == 'adam':
+        return torch.optim.Adam(parameters, options.rate, weight_decay=options.weight_decay)
+    groups = [
+        {'params': [p for p in parameters if p.ndim > 1], 'weight_decay': options.weight_decay},
+        {'params': [p for p in parameters if p.ndim <= 1], 'weight_decay': 0.0},
+    ]
+    if options.name == 'adamw':
+        return torch.optim.AdamW(groups, options.rate)
+    return torch.optim.SGD(
+        groups, options.rate, momentum=options.momentum, nesterov=options.momentum > 0
+    )
+
+
+def rate_factor(options: Schedule, step: int, steps: int) -> float:
+    """Compute the learning rate of a step (0 to `steps` - 1) as a fraction of the highest one."""
+    if step < options.slow_steps:
+        return options.slow_factor
+    rising = int(options.warm_up * steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    left = 1 - (step - rising) / (steps - rising)
+    if options.name == 'poly':
+        return float(left**options.power)
+    if options.name == 'cosine':
+        return 0.5 - 0.5 * math.cos(math.pi * left)
+    return 1.0
+
+
 class _Run:
-    """One training run in one of its processes."""
+    """One process of a training run."""
 
     def __init__(
         self, recipe: Recipe, root: Path | None, output: Path, processes: Processes
@@ -123,16 +159,16 @@ class _Run:
         self.recipe = recipe
         self.output = output
         self.processes = processes
+        device = processes.device
+        name = describe_processor() if device.type == 'cpu' else torch.cuda.get_device_name(device)
+        self.hardware = f'{processes.count} x {name}'
         torch.manual_seed(recipe.seed)
-        self.task: Task
-        if recipe.task == 'segmentation':
-            self.task = SegmentationTask(recipe, root, processes)
-        else:
-            self.task = ClassificationTask(recipe, root, processes)
-        if self.task.redrawn and processes.leads:
+        task = SegmentationTask if recipe.task == 'segmentation' else ClassificationTask
+        self.task: Task = task(recipe, root, processes)
+        if self.task.reinitialized and processes.leads:
             print(
-                f'{recipe.initial}: {len(self.task.redrawn)} tensors are of another shape or '
-                f"missing and start anew: {', '.join(self.task.redrawn)}"
+                f'{recipe.initial}: {len(self.task.reinitialized)} tensors are missing or have '
+                f"another shape and are reinitialized: {', '.join(self.task.reinitialized)}"
             )
         model = self.task.model
         if processes.count > 1:
@@ -149,7 +185,7 @@ class _Run:
             )
 
     def run(self, resume: bool) -> dict[str, Any]:
-        """Go through all stages."""
+        """Run all stages that are left."""
         # Fails now rather than after the first epoch.
         make_folder(self.output)
         state: dict[str, Any] = {'epoch': 0, 'rows': [], 'counts': None, 'optimizer': None}
@@ -160,7 +196,6 @@ class _Run:
                 text = yaml.safe_dump(self.recipe.model_dump(mode='json'), sort_keys=False)
                 temporary.write_text(text, encoding='utf-8')
         self.log = RunLog(self.output, state['rows']) if self.processes.leads else None
-        self.rows = list(state['rows'])
         found: dict[str, Validation] = {}
         try:
             first = 0
@@ -174,7 +209,7 @@ class _Run:
                 self._prepare(next(s for s in reversed(self.recipe.stages) if s.epochs), None)
                 found = self._validate(self.recipe.epochs - 1)
             if self.log is not None:
-                self._report(found)
+                self._report(self.log.rows, found)
         finally:
             if self.log is not None:
                 self.log.close()
@@ -183,7 +218,7 @@ class _Run:
     def _run_stage(
         self, number: int, stage: Stage, first: int, state: dict[str, Any]
     ) -> dict[str, Validation]:
-        """Run the epochs of a stage that are left; give the last validation."""
+        """Run the epochs of a stage that are left; return the last validation."""
         counts = self._prepare(stage, state['counts'])
         steps = epoch_size(self.task.lengths(), self.sources) // stage.batch_size
         if not steps:
@@ -204,7 +239,7 @@ class _Run:
             start = time.monotonic()
             loss, rate = self._run_epoch(model, optimizer, epoch, epoch - first, steps)
             seconds = time.monotonic() - start
-            row: dict[str, float | str | None] = {
+            row: Row = {
                 'epoch': epoch + 1,
                 'stage': number,
                 'loss': loss,
@@ -216,10 +251,11 @@ class _Run:
             if done % stage.validate_every == 0 or epoch + 1 == self.recipe.epochs:
                 found = self._validate(epoch)
                 for name, validation in found.items():
-                    row[f'{name}_{self.task.figure}'] = validation.metrics[self.task.figure]
-            self.rows.append(row)
+                    row[f'{name}_{self.task.metric}'] = validation.metrics[self.task.metric]
             if self.log is not None:
-                self._save_state(epoch + 1, optimizer if done < stage.epochs else None, counts)
+                rows = [*self.log.rows, row]
+                unfinished = optimizer if done < stage.epochs else None
+                self._save_state(epoch + 1, rows, unfinished, counts)
                 self.log.add(row)
         return found
 
@@ -236,7 +272,7 @@ class _Run:
         epoch_of_stage: int,
         steps: int,
     ) -> tuple[float, float]:
-        """Run an epoch; give its mean loss and last learning rate."""
+        """Run an epoch; return its mean loss and last learning rate."""
         stage, processes = self.stage, self.processes
         # Dropout differs between processes, and is the same when an epoch is run again.
         torch.manual_seed((self.recipe.seed * 10007 + epoch) * 1009 + processes.rank)
@@ -265,7 +301,7 @@ class _Run:
                 optimizer.step()
                 if self.average is not None:
                     self.average.update_parameters(self.task.model)
-                # The loss of the step before: waiting for this one would idle a GPU.
+                # Check the previous step's loss: waiting for this one would idle a GPU.
                 if waiting is not None:
                     losses.append(self._finite(*waiting, epoch, step - 1))
                 waiting = (loss.detach(), batch)
@@ -326,15 +362,23 @@ class _Run:
         )
 
     def _validate(self, epoch: int) -> dict[str, Validation]:
-        """Measure the weights as they would be saved, and save them."""
+        """Measure and save the weights."""
         model = self.task.model if self.average is None else self._averaged()
         found = self.task.validate(model)
         metrics = {name: validation.metrics for name, validation in found.items()}
-        if self.processes.leads:
-            self.task.save(
-                model, self.output / self.task.output_name, self._training(epoch), metrics
-            )
         if self.log is not None:
+            training = {
+                'data': self.task.description(),
+                'recipe': self.recipe.model_dump(mode='json'),
+                'epochs': epoch + 1,
+                'hardware': self.hardware,
+                'threads': torch.get_num_threads(),
+                'seconds': round(sum(float(row['seconds'] or 0) for row in self.log.rows)),
+                'lednet_ros': __version__,
+                'torch': torch.__version__,
+                'initial': self.task.started_from,
+            }
+            self.task.save(model, self.output / self.task.output_name, training, metrics)
             for name, validation in found.items():
                 if validation.confusion is not None:
                     label_map = validation.confusion.label_map
@@ -343,11 +387,11 @@ class _Run:
         return found
 
     def _averaged(self) -> nn.Module:
-        """Return the averaged weights with BatchNorm statistics recomputed: theirs are stale."""
+        """Return the averaged weights with BatchNorm statistics estimated for them."""
         assert self.average is not None
         model = copy.deepcopy(self.average.module)
         torch.manual_seed(self.recipe.seed)
-        # The crops of the epoch after the last, which training doesn't use.
+        # Crops of the epoch after the last one, which training doesn't use.
         crops = itertools.islice(self._batches(self.recipe.epochs), STATISTICS_BATCHES)
         with torch.autocast(
             self.processes.device.type, torch.bfloat16, self.recipe.precision == 'bf16'
@@ -355,28 +399,17 @@ class _Run:
             update_bn((self._images(batch) for batch in crops), model)
         return model
 
-    def _training(self, epoch: int) -> dict[str, Any]:
-        device = self.processes.device
-        name = describe_processor() if device.type == 'cpu' else torch.cuda.get_device_name(device)
-        return {
-            'data': self.task.description(),
-            'recipe': self.recipe.model_dump(mode='json'),
-            'epochs': epoch + 1,
-            'hardware': f'{self.processes.count} x {name}',
-            'threads': torch.get_num_threads(),
-            'seconds': round(sum(float(row['seconds'] or 0) for row in self.rows)),
-            'lednet_ros': __version__,
-            'torch': torch.__version__,
-            'initial': self.task.started_from,
-        }
-
     def _save_state(
-        self, epoch: int, optimizer: torch.optim.Optimizer | None, counts: NDArray[np.float64]
+        self,
+        epoch: int,
+        rows: list[Row],
+        optimizer: torch.optim.Optimizer | None,
+        counts: NDArray[np.float64],
     ) -> None:
         state = {
             'recipe': self._fixed_options(),
             'epoch': epoch,
-            'rows': self.rows,
+            'rows': rows,
             'counts': counts.tolist() if optimizer is not None else None,
             'optimizer': None if optimizer is None else optimizer.state_dict(),
             'model': self.task.model.state_dict(),
@@ -413,18 +446,18 @@ class _Run:
     def _fixed_options(self) -> dict[str, Any]:
         return self.recipe.model_dump(mode='json', exclude=FREE_OPTIONS)
 
-    def _report(self, found: dict[str, Validation]) -> None:
+    def _report(self, rows: list[Row], found: dict[str, Validation]) -> None:
         details = {
             'data': self.task.description(),
             'recipe': yaml.safe_dump(self.recipe.model_dump(mode='json'), sort_keys=False),
-            'hardware': str(self._training(self.recipe.epochs - 1)['hardware']),
+            'hardware': self.hardware,
             'lednet_ros': __version__,
             'torch': torch.__version__,
         }
         write_report(
             self.output / REPORT_NAME,
             f'Training of {self.recipe.network}',
-            self.rows,
+            rows,
             {n: v.confusion for n, v in found.items() if v.confusion is not None},
             {n: v.frames for n, v in found.items()},
             details,

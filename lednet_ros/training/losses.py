@@ -15,8 +15,8 @@
 """
 Losses of segmentation.
 
-Every loss is a sum and what to divide it by, kept apart until the divisors of all processes are
-added up: so the gradient of several processes is that of one process on the joint batch.
+Every loss is a sum and a divisor. They are kept apart until the divisors of all processes are
+added up, so that the gradient of several processes is that of one process on the joint batch.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Term:
     total
         Sum over the pixels, a scalar with gradient.
     count
-        What to divide by, a scalar without gradient.
+        Divisor, a scalar without gradient.
     factor
         Weight among the losses.
 
@@ -61,7 +61,7 @@ def class_weights(pixels: NDArray[np.float64], offset: float) -> Tensor:
     pixels
         (num_classes,) labeled pixels of each class.
     offset
-        Above 1; the smaller, the more rare classes count.
+        Above 1; the smaller it is, the more rare classes count.
 
     Returns
     -------
@@ -69,8 +69,7 @@ def class_weights(pixels: NDArray[np.float64], offset: float) -> Tensor:
         (num_classes,) float32.
 
     """
-    share = pixels / pixels.sum()
-    return torch.from_numpy(1 / np.log(offset + share)).float()
+    return torch.from_numpy(1 / np.log(offset + pixels / pixels.sum())).float()
 
 
 def cross_entropy(
@@ -81,10 +80,10 @@ def cross_entropy(
     smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """
-    Weighted cross-entropy, of all labeled pixels or of the hardest ones.
+    Compute the weighted cross-entropy of all labeled pixels or of the hardest ones.
 
-    Online hard example mining (Shrivastava et al., CVPR 2016) as segmentation uses it: the given
-    fraction of the labeled pixels, those of the largest loss.
+    The hardest ones are a fraction of the labeled pixels, those with the largest loss: online hard
+    example mining (Shrivastava et al., CVPR 2016) for segmentation.
 
     Parameters
     ----------
@@ -93,16 +92,16 @@ def cross_entropy(
     labels
         (N, H, W) int64; 255 is ignored.
     weights
-        (C,) float32; None weighs all classes alike.
+        (C,) float32; None gives all classes the same weight.
     hardest
-        Fraction of the labeled pixels to take, above 0 to 1.
+        Fraction of the labeled pixels to use, above 0 to 1.
     smoothing
-        Fraction of the target that goes to all classes evenly.
+        Fraction of the target that is spread evenly over all classes.
 
     Returns
     -------
     tuple of Tensor
-        Sum of the losses, and sum of the weights of the pixels taken.
+        Sum of the losses, and sum of the weights of the pixels used.
 
     """
     loss = functional.cross_entropy(
@@ -123,7 +122,7 @@ def cross_entropy(
 
 def dice(scores: Tensor, labels: Tensor) -> Tensor:
     """
-    Soft Dice loss, the mean over the classes that occur in the batch.
+    Compute the soft Dice loss, the mean over the classes that occur in the batch.
 
     Milletari et al., "V-Net", 3DV 2016, section 3, without squares.
 
@@ -154,22 +153,10 @@ def dice(scores: Tensor, labels: Tensor) -> Tensor:
 
 def lovasz_softmax(scores: Tensor, labels: Tensor) -> Tensor:
     """
-    Lovász-Softmax, a surrogate of IoU, the mean over the classes that occur in the batch.
+    Compute the Lovász-Softmax, a surrogate of IoU, as the mean over the classes that occur.
 
-    Berman et al., "The Lovász-Softmax loss", CVPR 2018, equations 8, 9 and 11.
-
-    Parameters
-    ----------
-    scores
-        Logits (N, C, H, W), float32.
-    labels
-        (N, H, W) int64; 255 is ignored.
-
-    Returns
-    -------
-    Tensor
-        Scalar, 0 (perfect) to 1.
-
+    Berman et al., "The Lovász-Softmax loss", CVPR 2018, equations 8, 9 and 11. Parameters and
+    result are those of `dice`.
     """
     labeled = labels != UNLABELED
     probability = scores.softmax(1).permute(0, 2, 3, 1)[labeled]
@@ -185,7 +172,7 @@ def lovasz_softmax(scores: Tensor, labels: Tensor) -> Tensor:
         intersection = total - member.cumsum(0)
         union = total + (1 - member).cumsum(0)
         jaccard = 1 - intersection / union
-        # The extension's gradient: what each further pixel adds to the Jaccard loss.
+        # The extension's gradient: the increase of the Jaccard loss by each further pixel.
         steps = torch.diff(jaccard, prepend=jaccard.new_zeros(1))
         losses.append(errors @ steps)
     return torch.stack(losses).mean() if losses else scores.sum() * 0

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Recipes: everything that decides what a training run computes, read from one YAML file.
+Recipes: everything that determines the result of a training run, read from one YAML file.
 
 The classes below are the schema; `config/train/` holds the recipes that ship with the package.
 """
@@ -29,10 +29,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator, ValidationEr
 import yaml
 
 Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
-# Smallest side that the networks take.
 Side = Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE)]
 Size = tuple[Side, Side]
 Range = tuple[PositiveFloat, PositiveFloat]
@@ -63,19 +62,19 @@ class Source(_Part):
         `cityscapes`, `coco` (the official folders), `image_folder` (SPLIT/CLASS/images); or
         `synthetic` (drawn).
     root
-        Folder of the data set; None takes `--data`.
+        Folder of the data set; None means `--data`.
     split
         Part of the data set.
     annotations
-        Of Cityscapes: the fine or the coarse ones.
+        For Cityscapes: the fine or the coarse annotations.
     min_pixels
-        Of COCO: images whose objects have no more pixels are left out.
+        For COCO: images whose objects have no more pixels are left out.
     include, exclude
-        Take only, or leave out, frames whose names match a shell pattern such as `0001TP*`.
+        Use only, or leave out, frames whose names match a shell pattern such as `0001TP*`.
     frames, seed
-        Of synthetic streets: how many to draw, and the seed that decides them.
+        For synthetic streets: their number, and the seed of the random generator.
     per_epoch
-        Frames per epoch, drawn at random each time; None takes all once.
+        Frames per epoch, drawn at random each time; None uses all once.
     cache
         Keep all decoded frames in memory.
 
@@ -96,7 +95,7 @@ class Source(_Part):
 
 class Augmentation(_Part):
     """
-    Random changes of frames; each range is drawn from uniformly.
+    Random changes of frames, drawn uniformly from ranges.
 
     Attributes
     ----------
@@ -135,16 +134,16 @@ class Loss(_Part):
     Attributes
     ----------
     cross_entropy, dice, lovasz
-        Weights of the losses. Lovász looks at every second row and column.
+        Weights of the losses. Lovász uses every second row and column.
     weight_offset
         Softness of the class weights of the cross-entropy, `1 / log(offset + fraction of pixels)`;
-        the nearer to 1, the more rare classes count. None weighs all classes alike.
+        the nearer to 1, the more rare classes count. None gives all classes the same weight.
     ohem
-        Fraction of the pixels, those of the largest loss, that the cross-entropy is taken of.
+        Fraction of the pixels, those with the largest loss, that the cross-entropy uses.
     label_smoothing
-        Fraction of the target that goes to the other classes.
+        Fraction of the target that is spread evenly over all classes.
     auxiliary
-        Weight of the cross-entropy of the encoder's own logits, at 1/8.
+        Weight of the cross-entropy of the encoder's logits, at 1/8.
 
     """
 
@@ -152,7 +151,7 @@ class Loss(_Part):
     dice: Weight = 0.0
     lovasz: Weight = 0.0
     weight_offset: Annotated[float, Field(gt=1)] | None = None
-    ohem: Share = 1.0
+    ohem: Fraction = 1.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     auxiliary: Weight = 0.0
 
@@ -164,12 +163,12 @@ class Optimizer(_Part):
     Attributes
     ----------
     name
-        `adam` (decay as a part of the gradient), `adamw` (decoupled decay; biases and
-        normalization do not decay) or `sgd` (with Nesterov momentum; the same).
+        `adam` (decay as a part of the gradient), `adamw` (decoupled decay) or `sgd` (with Nesterov
+        momentum). With `adamw` and `sgd`, biases and normalizations do not decay.
     rate
         Highest learning rate.
     weight_decay, momentum
-        As usual; momentum is SGD's.
+        As usual; momentum is for SGD.
     clip
         Largest norm of the gradient; None doesn't clip.
 
@@ -184,7 +183,7 @@ class Optimizer(_Part):
 
 class Schedule(_Part):
     """
-    The learning rate over the steps of a stage.
+    The learning rate during a stage.
 
     Attributes
     ----------
@@ -193,10 +192,10 @@ class Schedule(_Part):
     power
         Exponent of `poly`.
     warm_up
-        Fraction of the steps in which the rate first rises linearly.
+        Fraction of the steps during which the rate first rises linearly.
     slow_steps, slow_factor
-        Steps at the start with a fixed rate, and its fraction of the highest one; they count as
-        steps of the schedule (DeepLab's slow start).
+        Number of steps at the start with a fixed rate, and this rate as a fraction of the highest
+        one; they count as steps of the schedule (DeepLab's slow start).
 
     """
 
@@ -204,7 +203,7 @@ class Schedule(_Part):
     power: PositiveFloat = 0.9
     warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.0
     slow_steps: Annotated[int, Field(ge=0)] = 0
-    slow_factor: Share = 0.1
+    slow_factor: Fraction = 0.1
 
 
 class Stage(_Part):
@@ -216,15 +215,13 @@ class Stage(_Part):
     epochs
         Passes through the training frames; 0 leaves the stage out.
     batch_size
-        Crops in a step, of all processes together.
+        Crops per step, in all processes together.
     crop
         Height and width of the crops.
     part
-        Train `all` of the network, or its `encoder` with logits of its own at 1/8.
+        Train `all` of the network, or its `encoder` by its logits at 1/8.
     train
-        Sources of this stage; None takes the recipe's.
-    augmentation, loss, optimizer, schedule
-        See there.
+        Sources of this stage; None uses the recipe's.
     validate_every
         Epochs from one validation to the next; the last epoch of a run is always validated.
 
@@ -253,18 +250,18 @@ class Recipe(_Part):
     network
         A key of `lednet_ros.models.NETWORKS`.
     label_map
-        File or name of the classes; classification takes them from the folders.
+        File or name of the classes; for classification, they are the folders.
     input_size
-        Height and width of the network's input in use.
+        Height and width of the network's input after training.
     initial
         Weights to start from: a checkpoint, the name of a shipped one, or a pretrained encoder.
         Parts of another shape are reinitialized, and that is logged.
     seed
-        Decides weights, order, augmentation and dropout.
+        Seed of weights, order, augmentation and dropout.
     precision
-        Of the network's activations; weights are fp32.
+        Precision of the network's activations; weights are fp32.
     channels_last, compile
-        Memory layout; `torch.compile`. They change speed, and results by rounding only.
+        Memory layout; `torch.compile`. They change the speed, and results by rounding only.
     ema
         Decay of the averaged weights, which are validated and saved; None saves the last ones.
     dropout
@@ -274,9 +271,9 @@ class Recipe(_Part):
     train
         Sources of the training frames.
     validation
-        Sources that accuracy is measured on, by the name that the figures get.
+        Sources on which accuracy is measured, by the name of their metrics.
     stages
-        What happens, in order.
+        Stages, in order.
 
     """
 
@@ -304,7 +301,7 @@ class Recipe(_Part):
 
     @property
     def epochs(self) -> int:
-        """Epochs of all stages."""
+        """Return the number of epochs of all stages."""
         return sum(stage.epochs for stage in self.stages)
 
 
@@ -317,33 +314,28 @@ def load_recipe(name_or_path: str | Path, settings: Sequence[str] = ()) -> Recip
     name_or_path
         A YAML file, or the name of one in `config/train`.
     settings
-        Changes like `stages.0.epochs=5`: a path of keys and list positions, and a YAML value. The
-        position after a list's last entry adds one.
-
-    Returns
-    -------
-    Recipe
-        The checked recipe.
+        Changes like `stages.0.epochs=5`: a path of keys and list indices, and a YAML value. The
+        index after a list's last entry adds one.
 
     Raises
     ------
     RecipeError
-        There is no such file, it isn't a recipe, or a setting doesn't fit.
+        The file is missing or isn't a recipe, or a setting doesn't fit.
 
     """
+    shipped = share_directory() / 'config' / 'train'
     path = Path(name_or_path)
     if not path.suffix:
-        path = share_directory() / 'config' / 'train' / f'{name_or_path}.yaml'
+        path = shipped / f'{name_or_path}.yaml'
     try:
         content = parse_yaml(path.read_text(encoding='utf-8'))
     except FileNotFoundError:
-        shipped = share_directory() / 'config' / 'train'
         known = sorted(file.stem for file in shipped.glob('*.yaml'))
         raise RecipeError(
             f"no recipe '{name_or_path}': {path} does not exist; shipped: {', '.join(known)}"
         ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        # YAML's messages span lines.
+        # YAML's messages have several lines.
         raise RecipeError(f"{path}: {' '.join(str(error).split())}") from error
     for setting in settings:
         _apply(content, setting)

@@ -25,24 +25,19 @@ from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
 Row = dict[str, float | str | None]
-"""Figures of an epoch by name; `epoch` is its number from 1 on."""
+"""Values of an epoch by name, None for an empty cell; `epoch` is its number, from 1."""
 
 
 class RunLog:
     """
-    Writes the figures of each epoch.
+    The rows of all epochs, written into a folder after each epoch.
 
     Parameters
     ----------
     folder
-        Gets `history.csv` and `tensorboard/`.
+        Folder for `history.csv` and `tensorboard/`.
     history
-        Rows of the epochs before a resumed run continues.
-
-    Attributes
-    ----------
-    rows
-        All rows.
+        Rows of the epochs before those of a resumed run.
 
     Raises
     ------
@@ -55,21 +50,11 @@ class RunLog:
         self._path = folder / 'history.csv'
         self.rows = list(history)
         self._write()
-        # A resumed run replaces what a killed one wrote past its last whole epoch.
-        self._events = SummaryWriter(
-            str(folder / 'tensorboard'), purge_step=len(self.rows) + 1
-        )
+        # A resumed run replaces the events after the last complete epoch.
+        self._events = SummaryWriter(str(folder / 'tensorboard'), purge_step=len(self.rows) + 1)
 
     def add(self, row: Row) -> None:
-        """
-        Add an epoch.
-
-        Parameters
-        ----------
-        row
-            Its figures; None is an empty cell.
-
-        """
+        """Add an epoch."""
         self.rows.append(row)
         self._write()
         epoch = row['epoch']
@@ -79,26 +64,12 @@ class RunLog:
         self._events.flush()
 
     def images(self, tag: str, epoch: int, images: Sequence[NDArray[np.uint8]]) -> None:
-        """
-        Show images in TensorBoard.
-
-        Parameters
-        ----------
-        tag
-            Name of the group.
-        epoch
-            Number of the epoch.
-        images
-            (H, W, 3) uint8 RGB each.
-
-        """
+        """Show images, (H, W, 3) uint8 RGB each, as a group of TensorBoard."""
         for index, image in enumerate(images):
-            self._events.add_image(
-                f'{tag}/{index}', image, epoch, dataformats='HWC'
-            )
+            self._events.add_image(f'{tag}/{index}', image, epoch, dataformats='HWC')
 
     def close(self) -> None:
-        """Finish the event files."""
+        """Close the event files."""
         self._events.close()
 
     def _write(self) -> None:

@@ -25,29 +25,27 @@ from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.evaluation.report import FrameResult
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap
-from lednet_ros.models import build_network, SegmentationNetwork
+from lednet_ros.models import SegmentationNetwork
 from lednet_ros.training.augment import augment
 from lednet_ros.training.data import CachedDataset, Example, open_frames
 from lednet_ros.training.distributed import Processes
 from lednet_ros.training.losses import class_weights, cross_entropy, dice, lovasz_softmax, Term
 from lednet_ros.training.recipe import Recipe, Source, Stage
-from lednet_ros.training.start import start_from
-from lednet_ros.training.task import Validation
+from lednet_ros.training.task import half_precision, Task, Validation
 import numpy as np
 from numpy.typing import NDArray
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 FRAMES_SHOWN = 3
-# The Lovász loss sorts pixels, which costs as much as the network; scores are at 1/8 anyway.
+# The Lovász loss sorts pixels, which costs as much as the network; logits are at 1/8 anyway.
 LOVASZ_STRIDE = 2
 
 
 class SegmentationModel(nn.Module):
     """
-    The trained part of a network, with the logits that the losses need.
+    A network with the outputs that the losses of a stage need.
 
     Attributes
     ----------
@@ -56,7 +54,7 @@ class SegmentationModel(nn.Module):
     part
         `all` or `encoder`.
     auxiliary
-        Whether the encoder's own scores are wanted beside the network's.
+        Whether to compute the encoder's logits in addition to the network's.
 
     """
 
@@ -67,7 +65,7 @@ class SegmentationModel(nn.Module):
         self.auxiliary = False
 
     def choose(self, part: str, auxiliary: bool) -> None:
-        """Choose what `forward` gives; parameters that it doesn't use need no gradient."""
+        """Choose the outputs; parameters that don't contribute to them get no gradient."""
         self.part = part
         self.auxiliary = auxiliary and part == 'all'
         unused: list[nn.Parameter] = []
@@ -81,7 +79,7 @@ class SegmentationModel(nn.Module):
             parameter.requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Map images (N, 3, H, W) to logits: the trained part's, the auxiliary."""
+        """Map images (N, 3, H, W) to logits: those of the trained part, and the auxiliary ones."""
         if self.part == 'encoder':
             return (self.network.encoder_scores(images),)
         if self.auxiliary:
@@ -90,7 +88,7 @@ class SegmentationModel(nn.Module):
 
 
 def _refuse_encoder_losses(recipe: Recipe) -> None:
-    """Raise ValueError where a stage needs logits of the encoder."""
+    """Raise ValueError if a stage needs logits of the encoder."""
     for number, stage in enumerate(recipe.stages):
         for key, value, allowed in (
             ('part', stage.part, 'all'), ('loss.auxiliary', stage.loss.auxiliary, 0.0)
@@ -102,84 +100,31 @@ def _refuse_encoder_losses(recipe: Recipe) -> None:
                 )
 
 
-class SegmentationTask:
-    """
-    Segmentation as a recipe describes it.
-
-    Parameters
-    ----------
-    recipe
-        The recipe.
-    root
-        Folder of sources that don't name their own.
-    processes
-        Place of this process.
-
-    Attributes
-    ----------
-    model
-        What is trained.
-    started_from
-        What the weights to start from say of their training; None when they were drawn.
-    redrawn
-        Tensors that the weights to start from did not fill.
-
-    Raises
-    ------
-    CheckpointError, DatasetError, LabelMapError, ValueError
-        A part of the recipe can't be used.
-
-    """
+class SegmentationTask(Task):
+    """Segmentation; parameters and errors are those of `Task`."""
 
     output_name = 'checkpoint.safetensors'
-    figure = 'miou'
+    metric = 'miou'
+    model: SegmentationModel
+    _training: list[Dataset]
 
     def __init__(self, recipe: Recipe, root: Path | None, processes: Processes) -> None:
-        self._recipe = recipe
-        self._root = root
-        self._processes = processes
+        super().__init__(recipe, root, processes)
         self.label_map = LabelMap.load(recipe.label_map)
-        network = build_network(recipe.network, self.label_map.num_classes)
-        self.mean, self.std = network.MEAN, network.STD
+        network = self._build_network(self.label_map.num_classes)
         for module in network.modules():
             if isinstance(module, nn.Dropout2d):
                 module.p *= recipe.dropout
-        self.started_from: dict[str, Any] | None = None
-        self.redrawn: list[str] = []
-        if recipe.initial is not None:
-            self.started_from, self.redrawn = start_from(network, recipe.initial)
         if network.encoder_classifier is None:
             _refuse_encoder_losses(recipe)
         self.model = SegmentationModel(network)
         self._opened: dict[Source, Dataset] = {}
-        # Opened now: a missing folder must not wait for the first validation.
+        # Opened now, so that a missing folder is reported before training.
         self._validation = {name: self._open(s) for name, s in recipe.validation.items()}
-        self._training: list[Dataset] = []
-        self._stage = recipe.stages[0]
         self._weights: Tensor | None = None
 
     def prepare(self, stage: Stage, counts: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        """
-        Open a stage's frames and set up its losses.
-
-        Parameters
-        ----------
-        stage
-            The stage.
-        counts
-            What an earlier call for this stage returned; None reads all frames to count.
-
-        Returns
-        -------
-        ndarray
-            (num_classes,) pixels of each class in an epoch.
-
-        Raises
-        ------
-        DatasetError
-            Files are missing, damaged or don't belong together; the message lists them.
-
-        """
+        """Open a stage's frames, count their pixels and set up the losses."""
         sources = stage.train or self._recipe.train
         self._stage = stage
         self._training = [self._open(source) for source in sources]
@@ -192,36 +137,13 @@ class SegmentationTask:
         self.model.choose(stage.part, stage.loss.auxiliary > 0)
         return counts
 
-    def lengths(self) -> list[int]:
-        """Count the frames of the stage's sources."""
-        return [len(dataset) for dataset in self._training]
-
     def read(self, number: int, index: int, rng: np.random.Generator) -> Example:
         """Read and augment a frame."""
         frame = self._training[number][index]
         return augment(frame, self._stage.crop, self._stage.augmentation, rng)
 
-    def source(self, number: int, index: int) -> str:
-        """Name a frame's origin."""
-        return self._training[number].source(index)
-
     def losses(self, outputs: Sequence[Tensor], targets: Tensor) -> list[Term]:
-        """
-        Compare the model's output with the labels.
-
-        Parameters
-        ----------
-        outputs
-            What the model gives.
-        targets
-            Labels (N, H, W) uint8.
-
-        Returns
-        -------
-        list of Term
-            The losses of the recipe that have a weight.
-
-        """
+        """Compute the losses of logits (N, num_classes, h, w) and labels (N, H, W) uint8."""
         options = self._stage.loss
         labels = targets.long()
         scores = outputs[0].float()
@@ -257,21 +179,15 @@ class SegmentationTask:
     def save(
         self, model: nn.Module, path: Path, training: dict[str, Any], metrics: dict[str, Any]
     ) -> None:
-        """Write a model's weights in half precision, with all that is needed to use them."""
+        """Write a checkpoint in half precision."""
         save_checkpoint(self._checkpoint(model, training, metrics), path)
 
     def validate(self, model: nn.Module) -> dict[str, Validation]:
         """
         Measure a model as it would be saved, with the code that users run.
 
-        The decoder is measured even while the encoder is trained alone: figures are then those
-        of an untrained decoder, so the last stage of a recipe should train `all`.
-
-        Returns
-        -------
-        dict
-            What was found, by the name of the source; the same in all processes.
-
+        While the encoder is trained alone, the untrained decoder is measured, so the last stage of
+        a recipe should train `all`.
         """
         checkpoint = self._checkpoint(model, {}, {})
         segmenter = Segmenter(
@@ -290,16 +206,12 @@ class SegmentationTask:
         sources = self._stage.train or self._recipe.train
         parts = []
         for source, dataset in zip(sources, self._training, strict=True):
-            what = f'{source.layout} {source.split}'
+            origin = f'{source.layout if self._root is None else self._root.name} {source.split}'
             if source.layout == 'synthetic':
-                what = 'synthetic streets'
-            elif self._root is not None:
-                what = f'{self._root.name} {source.split}'
-            number = f'{len(dataset)}'
-            if source.per_epoch:
-                number = f'{source.per_epoch} an epoch of {len(dataset)}'
+                origin = 'synthetic streets'
+            number = f'{source.per_epoch} an epoch of ' if source.per_epoch else ''
             without = f' without {source.exclude}' if source.exclude else ''
-            parts.append(f'{number} frames of {what}{without}')
+            parts.append(f'{number}{len(dataset)} frames of {origin}{without}')
         return ', '.join(parts)
 
     def _open(self, source: Source) -> Dataset:
@@ -315,7 +227,7 @@ class SegmentationTask:
             found = survey(dataset)
             problems += found.problems
             counts += found.pixels * ((source.per_epoch or len(dataset)) / len(dataset))
-        # A damaged file must not wait for the first validation either.
+        # Damaged files are reported before training, too.
         for dataset in self._validation.values():
             problems += survey(dataset).problems
         if problems:
@@ -332,11 +244,7 @@ class SegmentationTask:
             input_size=self._recipe.input_size,
             mean=model.network.MEAN,
             std=model.network.STD,
-            state_dict={
-                # Counters of BatchNorm stay integers.
-                key: (tensor.half() if tensor.is_floating_point() else tensor).cpu()
-                for key, tensor in model.network.state_dict().items()
-            },
+            state_dict=half_precision(model.network),
             training=training,
             metrics=metrics,
         )
@@ -345,8 +253,7 @@ class SegmentationTask:
         processes = self._processes
         confusion = ConfusionMatrix(self.label_map)
         results: list[FrameResult] = []
-        mine = range(processes.rank, len(dataset), processes.count)
-        for index in tqdm(mine, desc=f'validate {name}', leave=False, disable=not processes.leads):
+        for index in self._progress(dataset, name):
             frame = dataset[index]
             labels = segmenter.segment([frame.pixels], confidence=False, overlay=False).labels[0]
             one = ConfusionMatrix(self.label_map)
@@ -359,20 +266,19 @@ class SegmentationTask:
                 results = _extremes(results)
         confusion.counts = processes.sum_counts(confusion.counts)
         results = _extremes([r for part in processes.gather(_extremes(results)) for r in part])
-        names = self.label_map.names
         iou = [None if np.isnan(value) else float(value) for value in confusion.iou()]
         metrics = {
             'miou': confusion.miou(),
             'category_miou': confusion.category_miou(),
             'pixel_accuracy': confusion.pixel_accuracy(),
-            'iou': dict(zip(names, iou, strict=True)),
+            'iou': dict(zip(self.label_map.names, iou, strict=True)),
             'frames': len(dataset),
         }
         return Validation(metrics, confusion, results)
 
 
 def _at_stride(labels: Tensor, scores: Tensor) -> Tensor:
-    """Take the label in the middle of each score's cell."""
+    """Take the label in the middle of each logit's cell."""
     height, width = scores.shape[2:]
     rows = torch.arange(height, device=labels.device) * 2 + 1
     columns = torch.arange(width, device=labels.device) * 2 + 1

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Weights to start from, and pretrained encoders, which are such weights."""
+"""Weights to start from: checkpoints and pretrained encoders."""
 
 from collections.abc import Mapping
 import json
@@ -34,10 +34,10 @@ from torch import Tensor
 
 ENCODER_KEY = 'lednet_ros_encoder'
 ENCODER = 'encoder.'
-# In torchvision's files of ShuffleNet V2, and what has no use here of them.
+# A tensor by which torchvision's ShuffleNet V2 is recognized, and layers that are not used here.
 TORCHVISION_SIGN = 'stage2.0.branch1.0.weight'
 TORCHVISION_REST = ('conv5.', 'fc.')
-# What torchvision's weights expect of images in 0..1.
+# Normalization of images in 0..1 that torchvision's weights expect.
 TORCHVISION_MEAN = (0.485, 0.456, 0.406)
 TORCHVISION_STD = (0.229, 0.224, 0.225)
 
@@ -54,15 +54,15 @@ def start_from(
     Parameters
     ----------
     network
-        The network to fill. Its heads (`network.HEADS`) stay as they are where the file has none
-        or has them for another number of classes.
+        The network to fill. Its heads (`network.HEADS`) stay as they are if the file has none or
+        has them for another number of classes.
     name_or_path
         A file, or the name of a shipped checkpoint.
 
     Returns
     -------
     tuple
-        What the file says of its own training, and the names of the tensors that stayed.
+        The file's training metadata, and the names of the tensors that stayed as they were.
 
     Raises
     ------
@@ -78,44 +78,39 @@ def start_from(
         tensors, training = checkpoint.state_dict, checkpoint.training
     else:
         tensors, training = encoder
-    own = network.state_dict()
-    fitting: Mapping[str, Tensor] = {
-        key: tensor
-        for key, tensor in tensors.items()
-        if key in own and tensor.shape == own[key].shape
+    state = network.state_dict()
+    fitting = {
+        key: tensors[key]
+        for key in state
+        if key in tensors and tensors[key].shape == state[key].shape
     }
-    drawn = [key for key in own if key not in fitting]
-    misfits = [key for key in drawn if not key.startswith(network.HEADS)]
+    remaining = [key for key in state if key not in fitting]
+    misfits = [key for key in remaining if not key.startswith(network.HEADS)]
     if misfits:
         raise CheckpointError(
             f'{path}: not weights to start {type(network).__name__} from: {len(misfits)} tensors '
             f'outside of its heads are missing or of another shape, first: {misfits[0]}'
         )
-    network.load_state_dict(dict(fitting), strict=False)
+    network.load_state_dict(fitting, strict=False)
     if encoder is not None and not ours:
         _renormalize(network)
-    return dict(training), drawn
+    return dict(training), remaining
 
 
 def save_encoder(
     path: Path, state_dict: Mapping[str, Tensor], metadata: Mapping[str, Any]
 ) -> None:
     """
-    Write a pretrained encoder.
+    Write a pretrained encoder; OSError if the file can't be written.
 
     Parameters
     ----------
     path
-        The file, replaced in one step.
+        The file, replaced atomically.
     state_dict
-        Tensors by the names that they have in the network (`encoder. ...`).
+        Tensors by their names in the network (`encoder. ...`).
     metadata
-        `network`, `training` and `metrics`, for people and for `start_from`.
-
-    Raises
-    ------
-    OSError
-        The file can't be written.
+        `network`, `training` and `metrics`, for readers and for `start_from`.
 
     """
     tensors = {name: tensor.contiguous() for name, tensor in state_dict.items()}
@@ -125,7 +120,7 @@ def save_encoder(
 
 
 def _read_encoder(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Read a pretrained encoder; None when the file is something else."""
+    """Read a pretrained encoder; None if the file is something else."""
     try:
         with safe_open(path, framework='pt') as file:
             metadata = file.metadata() or {}
@@ -138,7 +133,7 @@ def _read_encoder(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None
 
 
 def _read_torchvision(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Read torchvision's ShuffleNet V2; None when the file is something else."""
+    """Read torchvision's ShuffleNet V2; None if the file is something else."""
     tensors = load_foreign_weights(path)
     if TORCHVISION_SIGN not in tensors:
         return None
@@ -151,7 +146,7 @@ def _read_torchvision(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
 
 
 def _renormalize(network: SegmentationNetwork) -> None:
-    """Rewrite torchvision's first convolution, and its normalization, for the network's input."""
+    """Adapt torchvision's first convolution and its normalization to the network's input."""
     weight = network.encoder.get_parameter('conv1.0.weight')
     running_mean = network.encoder.get_buffer('conv1.1.running_mean')
     mean, std, their_mean, their_std = (

@@ -12,21 +12,27 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the training loop needs of a task, and what tasks share."""
+"""The base of the tasks that the training loop runs."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from lednet_ros.datasets import Dataset, ImageFolder
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.evaluation.report import FrameResult
+from lednet_ros.models import build_network, SegmentationNetwork
 from lednet_ros.training.data import Example
+from lednet_ros.training.distributed import Processes
 from lednet_ros.training.losses import Term
-from lednet_ros.training.recipe import Stage
+from lednet_ros.training.recipe import Recipe, Stage
+from lednet_ros.training.start import start_from
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn, Tensor
+from tqdm import tqdm
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class Validation:
     Attributes
     ----------
     metrics
-        Figures, fractions of 1, for the file's metadata.
+        Fractions of 1 and counts, for the file's metadata.
     confusion
         Pixel counts; None for classification.
     frames
@@ -50,56 +56,144 @@ class Validation:
     frames: list[FrameResult] = field(default_factory=list)
 
 
-class Task(Protocol):
+class Task(ABC):
     """
-    A task of the training loop.
+    A model, its examples, losses and validation, as a recipe describes them.
+
+    Parameters
+    ----------
+    recipe
+        The recipe.
+    root
+        Folder of sources that don't name one.
+    processes
+        Place of this process.
 
     Attributes
     ----------
     output_name
         Name of the file with the result.
-    figure
-        Key of the figure in metrics that the history shows.
+    metric
+        Key of the metric that the history shows.
+    model
+        The module to train; it maps images (N, 3, H, W) to a tuple of tensors.
     mean, std
         Normalization (red, green, blue) of images in 0..1.
-    started_from, redrawn
-        What the weights to start from say of themselves; tensors that they did not fill.
+    started_from
+        Metadata on the training of the weights to start from; None without such weights.
+    reinitialized
+        Names of the tensors that these weights did not fill.
+
+    Raises
+    ------
+    CheckpointError, DatasetError, LabelMapError, ValueError
+        A part of the recipe can't be used.
 
     """
 
     output_name: str
-    figure: str
+    metric: str
+    model: nn.Module
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    started_from: dict[str, Any] | None
-    redrawn: list[str]
+    _training: Sequence[Dataset | ImageFolder]
 
-    @property
-    def model(self) -> nn.Module:
-        """Return the module to train; it maps images (N, 3, H, W) to a tuple of tensors."""
+    def __init__(self, recipe: Recipe, root: Path | None, processes: Processes) -> None:
+        self._recipe = recipe
+        self._root = root
+        self._processes = processes
+        self._stage = recipe.stages[0]
+        self.started_from: dict[str, Any] | None = None
+        self.reinitialized: list[str] = []
 
+    def _build_network(self, num_classes: int) -> SegmentationNetwork:
+        """Build the recipe's network with the weights to start from."""
+        network = build_network(self._recipe.network, num_classes)
+        self.mean, self.std = network.MEAN, network.STD
+        if self._recipe.initial is not None:
+            self.started_from, self.reinitialized = start_from(network, self._recipe.initial)
+        return network
+
+    @abstractmethod
     def prepare(self, stage: Stage, counts: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        """Open a stage's examples and set up its losses; returns the pixels of each class."""
+        """
+        Open a stage's examples and set up its losses.
+
+        Parameters
+        ----------
+        stage
+            The stage.
+        counts
+            Result of an earlier call for this stage; None reads all frames to count.
+
+        Returns
+        -------
+        ndarray
+            (num_classes,) pixels of each class in an epoch.
+
+        Raises
+        ------
+        DatasetError
+            Files are missing, damaged or don't belong together; the message lists them.
+
+        """
 
     def lengths(self) -> list[int]:
-        """Count the examples of the stage's sources."""
+        """Count the examples of each of the stage's sources."""
+        return [len(examples) for examples in self._training]
 
+    def source(self, number: int, index: int) -> str:
+        """Return the file, or other origin, of an example."""
+        return self._training[number].source(index)
+
+    @abstractmethod
     def read(self, number: int, index: int, rng: np.random.Generator) -> Example:
         """Read and augment an example."""
 
-    def source(self, number: int, index: int) -> str:
-        """Name an example's origin."""
-
+    @abstractmethod
     def losses(self, outputs: Sequence[Tensor], targets: Tensor) -> list[Term]:
-        """Compare the model's output with what was wanted."""
+        """
+        Compare the model's outputs with the targets.
 
+        Parameters
+        ----------
+        outputs
+            Logits, (N, num_classes, h, w) or (N, num_classes).
+        targets
+            Labels (N, H, W) uint8, or class ids (N,) int64.
+
+        Returns
+        -------
+        list of Term
+            The losses of the stage that have a weight.
+
+        """
+
+    @abstractmethod
     def save(
         self, model: nn.Module, path: Path, training: dict[str, Any], metrics: dict[str, Any]
     ) -> None:
-        """Write a model's weights."""
+        """Write a model's weights in half precision, with metadata."""
 
+    @abstractmethod
     def validate(self, model: nn.Module) -> dict[str, Validation]:
-        """Measure a model on the recipe's validation sources."""
+        """Measure a model on each validation source; return the same in all processes."""
 
+    @abstractmethod
     def description(self) -> str:
-        """Describe the examples of the stage."""
+        """Describe the examples of the stage, for metadata."""
+
+    def _progress(self, examples: Dataset | ImageFolder, name: str) -> Iterable[int]:
+        """Yield the indices of the examples that this process validates."""
+        mine = range(self._processes.rank, len(examples), self._processes.count)
+        hidden = not self._processes.leads
+        progress: Iterable[int] = tqdm(mine, f'validate {name}', leave=False, disable=hidden)
+        return progress
+
+
+def half_precision(module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's state on the CPU, in half precision except for integer counters."""
+    return {
+        key: (tensor.half() if tensor.is_floating_point() else tensor).cpu()
+        for key, tensor in module.state_dict().items()
+    }

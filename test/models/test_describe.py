@@ -78,7 +78,7 @@ def test_weights_must_fit(small_content: Checkpoint, tmp_path: Path) -> None:
         ('lednet', 20, (32, 1024), 'input is 32x1024'),
     ],
 )
-def test_wrong_arguments_are_named(
+def test_wrong_arguments_are_rejected(
     name: str, classes: int, size: tuple[int, int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

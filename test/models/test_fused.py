@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The rearranged network computes what the network computes."""
+"""Rearranged networks compute the same logits as the original ones."""
 
 from collections.abc import Callable
 
@@ -46,7 +46,7 @@ def test_places_are_shuffled_like_channels(channels: int) -> None:
 
 @pytest.mark.parametrize('name', NETWORKS)
 @pytest.mark.parametrize('size', [(64, 96), (65, 97), (77, 131)])
-def test_scores_are_those_of_the_network(
+def test_logits_are_those_of_the_network(
     make_weights: MakeWeights, name: str, size: tuple[int, int]
 ) -> None:
     network = build_network(name, 12)
@@ -82,7 +82,7 @@ def test_bytes_are_pooled_like_the_maps(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize('name', NETWORKS)
-def test_nothing_is_split_or_shuffled(name: str) -> None:
+def test_channels_are_neither_split_nor_shuffled(name: str) -> None:
     fused = fuse(build_network(name, 11).eval(), SCALE, SHIFT, 11)
     with torch.no_grad():
         traced = torch.jit.trace(fused, images(1, 64, 96))

@@ -49,14 +49,14 @@ def test_outputs_equal_the_authors_network_at_512x1024(
     make_weights: MakeWeights, name: str
 ) -> None:
     """
-    Outputs are within 1e-5 of what the authors' code gives for the same weights and image.
+    Compare outputs with those of the authors' code for the same weights and image, to 1e-5.
 
     lednet_golden.json was made by running `Net(20)` of `train/lednet.py` (here: `lednet`) and
     `train/lednet_1.py` (`lednet_heavy`) of the authors' repository xiaoyufenfei/LEDNet, in eval
-    mode and float64, with the weights that the rule `make_weights` gives for seed 3000 and
-    gain 3.5, on the image that this test makes. It holds, for each of the 20 outputs, the mean
+    mode and float64, with the weights by the rule `make_weights` for seed 3000 and gain 3.5, on
+    the image of this test. It holds, for each of the 20 outputs, the mean
     and standard deviation over all pixels and the values at 38 pixels (the four corners and 34
-    random ones), rounded to 7 decimals. Rounding in float32 alone makes up 3e-6.
+    random ones), rounded to 7 decimals. Rounding in float32 alone causes 3e-6.
     """
     golden = json.loads(GOLDEN.read_text(encoding='utf-8'))
     blocks = np.random.RandomState(1).uniform(0, 1, (1, 3, 16, 32))
@@ -253,7 +253,7 @@ def test_cuda_equals_the_cpu(
 
 
 @pytest.mark.parametrize(('height', 'width'), [(63, 64), (64, 63), (8, 8)])
-def test_too_small_an_input_is_named(height: int, width: int) -> None:
+def test_small_input_is_rejected(height: int, width: int) -> None:
     network = build_network('lednet', 11).eval()
     with pytest.raises(ValueError, match=f'input is {height}x{width}; it must be 64x64 or more'):
         network(torch.zeros(1, 3, height, width))
@@ -275,7 +275,7 @@ def test_every_parameter_of_the_outputs_is_trained(name: str) -> None:
 # --- The builder ----------------------------------------------------------------------------
 
 
-def test_unknown_network_is_named() -> None:
+def test_unknown_network_is_reported() -> None:
     with pytest.raises(ValueError, match="unknown network 'lednt'; allowed: lednet, "):
         build_network('lednt', 11)
 

@@ -21,7 +21,7 @@ import torch
 from torch import nn, Tensor
 
 NAMES = ['shufflenet_v2_deeplab', 'shufflenet_v2_dpc']
-# Table 1: what comes out of each row at 224x224 and output stride 16.
+# Table 1: channels and side of the output of each row, at 224x224 and output stride 16.
 TABLE_1 = {
     'encoder.conv1': (24, 112),
     'encoder.maxpool': (24, 56),
@@ -35,7 +35,7 @@ UNITS = {'stage2': 4, 'stage3': 8, 'stage4': 4}
 
 
 def shapes(network: nn.Module, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-    """Return the shape that leaves each part of the network."""
+    """Return the output shape of each part of the network."""
     found = {}
     for name, module in network.named_modules():
         module.register_forward_hook(
@@ -106,8 +106,8 @@ def test_output_stride_8(head: str) -> None:
         ShuffleNetV2(19, head, output_stride=4)
 
 
-def test_output_stride_8_sees_as_far() -> None:
-    """Where strides are replaced by dilations, the same weights give the same features."""
+def test_output_stride_8_has_the_same_receptive_field() -> None:
+    """With dilations in place of strides, the same weights compute the same features."""
     torch.manual_seed(0)
     coarse, fine = ShuffleNetV2(5, 'deeplab').eval(), ShuffleNetV2(5, 'deeplab', 8).eval()
     fine.load_state_dict(coarse.state_dict())
@@ -122,7 +122,7 @@ def test_output_stride_8_sees_as_far() -> None:
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_folding_changes_nothing(name: str) -> None:
+def test_folding_keeps_the_logits(name: str) -> None:
     torch.manual_seed(0)
     network = build_network(name, 7)
     for module in network.modules():
@@ -147,7 +147,7 @@ def test_every_parameter_is_trained(name: str) -> None:
     assert not [key for key, value in network.named_parameters() if value.grad is None]
 
 
-def test_there_are_no_scores_of_the_encoder() -> None:
+def test_encoder_has_no_logits() -> None:
     network = build_network('shufflenet_v2_dpc', 3)
     image: Tensor = torch.randn(2, 3, 64, 64)
     for scores in (network.encoder_scores, network.both_scores):

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of the augmentation: whatever it does, labels stay on their pixels."""
+"""Tests of the augmentation."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ CROP = (64, 96)
 SEEDS = range(12)
 
 
-# Colors that stay as they are can be read back.
+# Without color changes, pixels can be compared.
 NO_TINT: dict[str, Any] = {
     'gain': (1, 1), 'channel_gain': (1, 1), 'offset': (0, 0), 'gamma': (1, 1),
     'saturation': (1, 1),
@@ -140,7 +140,7 @@ def test_colors_vary_and_labels_do_not() -> None:
     assert any(len(set(color)) > 1 for color in colors)
 
 
-def test_the_generator_decides_everything() -> None:
+def test_random_generator_determines_everything() -> None:
     frame = make_frame(120, 160)
     one = cut(frame, Augmentation(), 5)
     two = cut(frame, Augmentation(), 5)
@@ -187,7 +187,7 @@ def test_each_change_of_color(
     assert np.abs(changed.astype(int) - expected).max() <= 1
 
 
-def test_small_frames_of_strong_reductions_do_not_alias() -> None:
+def test_strong_reductions_do_not_alias() -> None:
     """A checkerboard of single pixels is gray from afar."""
     board = (np.indices((200, 200)).sum(0) % 2 * 255).astype(np.uint8)
     frame = LabeledFrame('board', np.stack([board] * 3, -1), np.zeros((200, 200), np.uint8))
@@ -209,14 +209,14 @@ def make_image(height: int, width: int) -> ClassifiedImage:
 
 
 @pytest.mark.parametrize('size', [(100, 160), (300, 90), (20, 30)])
-def test_parts_of_images_have_the_area_and_aspect_asked_for(size: tuple[int, int]) -> None:
+def test_parts_of_images_have_the_requested_area(size: tuple[int, int]) -> None:
     image = make_image(*size)
     options = Augmentation(scale=(0.25, 0.25), flip=0, **NO_TINT)
     for seed in SEEDS:
         pixels = augment_image(image, (64, 64), options, np.random.default_rng(seed))
         assert pixels.shape == (64, 64, 3)
         assert pixels.dtype == np.uint8
-        # The ramps tell how much of the image is seen.
+        # The ramps show how much of the image is visible.
         seen = [np.ptp(pixels[..., channel].astype(float)) / 250 for channel in (0, 1)]
         assert 0.15 < seen[0] * seen[1] < 0.3
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of the way from a recipe's sources to batches."""
+"""Tests of the batches of a recipe's sources."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -76,7 +76,7 @@ def test_source_can_name_its_folder(
         open_frames(source('folder'), None, CAMVID, SIZE)
 
 
-def test_sources_of_the_other_task_are_refused(tmp_path: Path) -> None:
+def test_sources_of_the_other_task_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="'image_folder'; labeled frames have: folder"):
         open_frames(source('image_folder'), tmp_path, CAMVID, SIZE)
     with pytest.raises(DatasetError, match="'folder'; classification needs 'image_folder'"):
@@ -109,7 +109,7 @@ def test_an_epoch_takes_every_frame_once() -> None:
     assert order != sorted(order)
 
 
-def test_the_order_follows_from_seed_and_epoch() -> None:
+def test_order_depends_on_seed_and_epoch() -> None:
     sources = [source('folder')]
     order = epoch_order([20], sources, 0, 0)
     assert epoch_order([20], sources, 0, 0) == order
@@ -123,7 +123,7 @@ def test_source_yields_the_requested_frames(wanted: int) -> None:
     order = epoch_order([5], sources, 0, 0)
     assert epoch_size([5], sources) == len(order) == wanted
     times = Counter(index for _, index in order)
-    # No frame a second time before all had their turn.
+    # No frame is repeated before all frames were used.
     assert max(times.values()) - min(times[index] for index in range(5)) <= 1
 
 
@@ -145,7 +145,7 @@ def all_images(rank: int = 0, processes: int = 1, workers: int = 0, epoch: int =
     return torch.stack([batch.images for batch in made])
 
 
-def test_batches_hold_the_order_and_leave_the_rest() -> None:
+def test_batches_keep_the_order_and_drop_the_rest() -> None:
     made = list(batches(Crops(read, 0, 0), ORDER, 4, 0, 1, 0))
     assert len(made) == 2
     assert made[1].images.shape == (4, 4, 6, 3)
@@ -162,7 +162,7 @@ def test_processes_share_each_batch() -> None:
     torch.testing.assert_close(torch.cat(shares, 1), whole, rtol=0, atol=0)
 
 
-def test_workers_change_nothing() -> None:
+def test_workers_do_not_change_the_batches() -> None:
     torch.testing.assert_close(all_images(workers=1), all_images(), rtol=0, atol=0)
 
 

@@ -80,7 +80,7 @@ with join_processes() as processes:
 
 
 def start_two(*arguments: str | Path) -> None:
-    """Start two processes as users do; the port is any that is free."""
+    """Start two processes as users do, with any free port."""
     launcher = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
     environment = os.environ | {'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
     subprocess.run(
@@ -90,7 +90,7 @@ def start_two(*arguments: str | Path) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path, make_folder_dataset: Callable[..., Path]) -> Path:
-    """Return frames of which two have few labels, so that the processes' shares differ."""
+    """Return frames of which two have few labels, so that the processes' parts differ."""
     folder = make_folder_dataset(tmp_path / 'data', {'train': 4, 'val': 3})
     for file in sorted((folder / 'train' / 'labels').iterdir())[:2]:
         labels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
@@ -100,7 +100,7 @@ def root(tmp_path: Path, make_folder_dataset: Callable[..., Path]) -> Path:
 
 
 @pytest.mark.slow
-def test_two_processes_get_the_gradient_of_one(root: Path, tmp_path: Path) -> None:
+def test_two_processes_compute_the_gradient_of_one(root: Path, tmp_path: Path) -> None:
     recipe, script = tmp_path / 'recipe.yaml', tmp_path / 'gradient.py'
     recipe.write_text(yaml.safe_dump(CONTENT), encoding='utf-8')
     script.write_text(GRADIENT, encoding='utf-8')
@@ -113,7 +113,7 @@ def test_two_processes_get_the_gradient_of_one(root: Path, tmp_path: Path) -> No
     one, two = (torch.load(tmp_path / name, weights_only=True) for name in ('one.pt', 'two.pt'))
     assert one.keys() == two.keys()
     for name, gradient in one.items():
-        # Biases before normalization have no gradient but rounding.
+        # Gradients of biases before normalization are rounding errors.
         torch.testing.assert_close(two[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
     assert sum(gradient.abs().max() > 1e-3 for gradient in one.values()) > 100
 
@@ -151,7 +151,7 @@ def test_a_batch_must_be_divisible(tmp_path: Path) -> None:
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Any:
-    """Make a process group of this process alone."""
+    """Create a process group of this process alone."""
     store = f'file://{tmp_path}/store'
     torch.distributed.init_process_group('gloo', init_method=store, rank=0, world_size=1)
     yield

@@ -46,7 +46,7 @@ STAGE: dict[str, Any] = {
     'optimizer': {'name': 'adamw', 'rate': 1e-3},
     'validate_every': 10,
 }
-# What `augmentation` must be for crops of a frame's size to be the frame.
+# With this `augmentation`, crops of a frame's size are the frame.
 UNCHANGED: dict[str, Any] = {
     'scale': [1, 1], 'flip': 0, 'gain': [1, 1], 'channel_gain': [1, 1], 'offset': [0, 0],
     'gamma': [1, 1], 'saturation': [1, 1],
@@ -89,19 +89,19 @@ def same_weights(one: Path, two: Path) -> bool:
 
 
 def command(recipe: Recipe, output: Path, *options: str) -> list[str]:
-    """Write the recipe beside the output, and give the command that runs it."""
+    """Write the recipe beside the output, and return the command that runs it."""
     path = output.parent / f'{output.name}.yaml'
     path.write_text(yaml.safe_dump(recipe.model_dump(mode='json')), encoding='utf-8')
     arguments = ['train', str(path), '--output', str(output), *options]
     return [sys.executable, tiny_network.__file__, *arguments]
 
 
-# --- what a run computes --------------------------------------------------------------------
+# --- results of a run -----------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_training_from_nothing_fits_twenty_images(camvid: Path, tmp_path: Path) -> None:
-    """Overfits 20 real frames at half size to 90 % of the pixels."""
+    """Overfit 20 real frames at half size to 90 % of the pixels."""
     few = {'layout': 'folder', 'split': 'train', 'include': '0016E5_00[4-9]*', 'cache': True}
     stage = {
         'epochs': 80,
@@ -159,7 +159,7 @@ def test_encoder_loss_without_encoder_logits_is_rejected_at_start(
         train(make_recipe(stage, network='shufflenet_v2_deeplab'), None, tmp_path / 'run')
 
 
-def test_the_seed_decides_everything(tmp_path: Path) -> None:
+def test_seed_determines_everything(tmp_path: Path) -> None:
     one = train(make_recipe(), None, tmp_path / 'one')
     two = train(make_recipe(), None, tmp_path / 'two')
     train(make_recipe(seed=1), None, tmp_path / 'other')
@@ -169,7 +169,7 @@ def test_the_seed_decides_everything(tmp_path: Path) -> None:
     assert not same_weights(tmp_path / 'one', tmp_path / 'other')
 
 
-def test_worker_processes_change_nothing(tmp_path: Path) -> None:
+def test_worker_processes_do_not_change_the_result(tmp_path: Path) -> None:
     train(make_recipe({'epochs': 1}), None, tmp_path / 'here')
     train(make_recipe({'epochs': 1}, workers=1), None, tmp_path / 'there')
     assert same_weights(tmp_path / 'here', tmp_path / 'there')
@@ -186,7 +186,7 @@ def test_stages_follow_each_other(tmp_path: Path) -> None:
     assert [row['same_miou'] == '' for row in history] == [True, True, False]
 
 
-def test_an_encoder_stage_leaves_the_decoder(tmp_path: Path) -> None:
+def test_encoder_stage_does_not_change_the_decoder(tmp_path: Path) -> None:
     torch.manual_seed(0)
     run = make_recipe({'epochs': 1, 'part': 'encoder'}, network='lednet', ema=None)
     train(run, None, tmp_path)
@@ -222,10 +222,10 @@ def test_every_optimizer_trains(name: str, tmp_path: Path) -> None:
     assert np.isfinite(float(read_losses(tmp_path)[0]))
 
 
-# --- what a run writes ----------------------------------------------------------------------
+# --- files of a run -------------------------------------------------------------------------
 
 
-def test_a_run_leaves_these_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, 'write_report', write_report)
     train(make_recipe(), None, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -256,7 +256,7 @@ def test_checkpoint_metadata_is_complete(tmp_path: Path) -> None:
     assert kinds == {torch.float16, torch.int64}
 
 
-def test_the_metrics_are_those_of_the_file(
+def test_metrics_are_those_of_the_checkpoint(
     tmp_path: Path, make_folder_dataset: Callable[..., Path]
 ) -> None:
     root = make_folder_dataset(tmp_path / 'data', {'train': 4, 'val': 3})
@@ -266,12 +266,12 @@ def test_the_metrics_are_those_of_the_file(
         validation={'val': {'layout': 'folder', 'split': 'val'}},
     )
     metrics = train(recipe, root, tmp_path / 'out')['val']
-    figures = tmp_path / 'figures.json'
+    results = tmp_path / 'results.json'
     checkpoint = tmp_path / 'out' / 'checkpoint.safetensors'
     arguments = ['evaluate', root, '--checkpoint', checkpoint]
-    arguments += ['--backend', 'torch_eager', '--precision', 'fp32', '--json', figures]
+    arguments += ['--backend', 'torch_eager', '--precision', 'fp32', '--json', results]
     assert main([str(argument) for argument in arguments]) == 0
-    assert yaml.safe_load(figures.read_text(encoding='utf-8'))['miou'] == metrics['miou']
+    assert yaml.safe_load(results.read_text(encoding='utf-8'))['miou'] == metrics['miou']
 
 
 # --- interruptions --------------------------------------------------------------------------
@@ -287,7 +287,7 @@ def test_killed_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     for epochs in (1, 2):
         process = subprocess.Popen(command(recipe, broken, '--resume'))
         deadline = time.monotonic() + 120
-        # Killed in the middle of an epoch, or of writing, as it happens.
+        # Killed at any point of an epoch or of writing.
         while not history.is_file() or len(read_history(broken)) < epochs:
             assert process.poll() is None
             assert time.monotonic() < deadline
@@ -300,7 +300,7 @@ def test_killed_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     assert same_weights(broken, tmp_path / 'unbroken')
 
 
-def test_an_epoch_that_was_interrupted_is_run_again(
+def test_interrupted_epoch_is_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = make_recipe()
@@ -325,7 +325,7 @@ def test_an_epoch_that_was_interrupted_is_run_again(
     assert same_weights(tmp_path / 'broken', tmp_path / 'unbroken')
 
 
-def test_resume_at_the_border_of_stages(
+def test_resume_between_stages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = make_recipe(stages=[STAGE | {'epochs': 1}, STAGE | {'epochs': 1, 'crop': [64, 96]}])
@@ -350,20 +350,20 @@ def test_resume_of_a_finished_run_measures_again(tmp_path: Path) -> None:
     assert len(read_history(tmp_path)) == 3
 
 
-def test_without_resume_a_run_starts_anew(tmp_path: Path) -> None:
+def test_without_resume_a_run_starts_from_scratch(tmp_path: Path) -> None:
     train(make_recipe({'epochs': 1}), None, tmp_path)
     first = read_losses(tmp_path)
     train(make_recipe({'epochs': 1}), None, tmp_path)
     assert read_losses(tmp_path) == first
 
 
-def test_a_state_of_another_recipe_is_refused(tmp_path: Path) -> None:
+def test_state_of_another_recipe_is_rejected(tmp_path: Path) -> None:
     train(make_recipe({'epochs': 1}), None, tmp_path)
     with pytest.raises(CheckpointError, match=r'another recipe \(differs in: seed, stages\)'):
         train(make_recipe({'epochs': 2}, seed=3), None, tmp_path, resume=True)
 
 
-def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+def test_damaged_state_is_reported(tmp_path: Path) -> None:
     train(make_recipe({'epochs': 1}), None, tmp_path)
     state = tmp_path / 'state.pt'
     state.write_bytes(state.read_bytes()[:1000])
@@ -371,7 +371,7 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
         train(make_recipe({'epochs': 1}), None, tmp_path, resume=True)
 
 
-def test_a_full_disk_leaves_the_last_good_files(tmp_path: Path) -> None:
+def test_full_disk_keeps_the_last_good_files(tmp_path: Path) -> None:
     output = tmp_path / 'out'
     # TensorBoard's file holds the images of a validation.
     recipe = make_recipe({'epochs': 2, 'validate_every': 1}, validation={})
@@ -397,7 +397,7 @@ def test_a_full_disk_leaves_the_last_good_files(tmp_path: Path) -> None:
     assert same_weights(output, tmp_path / 'unbroken')
 
 
-def test_a_loss_that_is_not_finite_stops_with_its_files(
+def test_loss_that_is_not_finite_stops_and_names_the_files(
     tmp_path: Path, make_folder_dataset: Callable[..., Path]
 ) -> None:
     root = make_folder_dataset(tmp_path / 'data', {'train': 4})
@@ -412,7 +412,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_files(
     assert all(Path(file).is_file() for file in files)
 
 
-# --- what can't work ------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------
 
 
 def test_too_few_frames_for_a_batch(tmp_path: Path) -> None:
@@ -420,13 +420,13 @@ def test_too_few_frames_for_a_batch(tmp_path: Path) -> None:
         train(make_recipe({'batch_size': 5}), None, tmp_path)
 
 
-def test_an_output_below_a_file_fails_before_training(tmp_path: Path) -> None:
+def test_output_below_a_file_fails_before_training(tmp_path: Path) -> None:
     (tmp_path / 'file').touch()
     with pytest.raises(OSError, match='file/output'):
         train(make_recipe(), None, tmp_path / 'file' / 'output')
 
 
-def test_damaged_frames_are_named_before_training(
+def test_damaged_frames_are_reported_before_training(
     tmp_path: Path, make_folder_dataset: Callable[..., Path]
 ) -> None:
     root = make_folder_dataset(tmp_path / 'data', {'train': 4, 'val': 2})
@@ -442,7 +442,7 @@ def test_damaged_frames_are_named_before_training(
     assert not (tmp_path / 'out' / 'state.pt').exists()
 
 
-def test_sources_without_a_folder_are_named(tmp_path: Path) -> None:
+def test_sources_without_a_folder_are_reported(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"layout 'folder' .* give --data"):
         train(make_recipe(train=[{'layout': 'folder'}]), None, tmp_path)
 
@@ -477,16 +477,16 @@ def test_other_classes_start_from_the_shipped_weights(
         validation={'same': {'layout': 'folder'}},
     )
     train(recipe, root, tmp_path / 'out')
-    said = capsys.readouterr().out
-    assert 'start anew' in said
-    assert 'encoder.output_conv.weight' in said
-    assert 'encoder.layers.0' not in said
+    printed = capsys.readouterr().out
+    assert 'reinitialized' in printed
+    assert 'encoder.output_conv.weight' in printed
+    assert 'encoder.layers.0' not in printed
     loaded = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors')
     assert loaded.label_map.names == tuple(f'c{i}' for i in range(6))
     assert loaded.training['initial'] == {'data': 'none: weights by rule'}
 
 
-def test_a_start_lowers_the_first_loss(tmp_path: Path) -> None:
+def test_pretrained_weights_lower_the_first_loss(tmp_path: Path) -> None:
     train(
         make_recipe({'epochs': 8, 'optimizer': {'name': 'adamw', 'rate': 1e-2}}),
         None,
@@ -497,7 +497,7 @@ def test_a_start_lowers_the_first_loss(tmp_path: Path) -> None:
     assert float(read_losses(tmp_path / 'second')[0]) < float(read_losses(tmp_path / 'first')[0])
 
 
-def test_a_start_of_another_network_is_refused(tmp_path: Path, small_content: Any) -> None:
+def test_weights_of_another_network_are_rejected(tmp_path: Path, small_content: Any) -> None:
     tensors = dict(small_content.state_dict)
     del tensors['encoder.initial_block.conv.weight']
     path = tmp_path / 'other.safetensors'
@@ -511,7 +511,7 @@ def test_a_start_of_another_network_is_refused(tmp_path: Path, small_content: An
 # --- classification -------------------------------------------------------------------------
 
 
-def test_an_encoder_is_pretrained_and_used(
+def test_encoder_is_pretrained_and_used(
     tmp_path: Path, make_image_folder: Callable[..., Path]
 ) -> None:
     root = make_image_folder(tmp_path / 'images')
@@ -539,7 +539,7 @@ def test_training_runs_on_a_gpu(tmp_path: Path) -> None:
     assert torch.cuda.get_device_name() in hardware
 
 
-def test_a_missing_recipe_is_one_line(
+def test_missing_recipe_is_reported_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(['train', 'none', '--output', str(tmp_path)]) == 1

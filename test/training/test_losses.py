@@ -52,7 +52,7 @@ def test_class_weights_are_those_of_enet() -> None:
     assert weights.tolist() == pytest.approx(
         [1 / np.log(1.92), 1 / np.log(1.12), 1 / np.log(1.02)]
     )
-    # The softer, the nearer to each other.
+    # A larger offset makes them more alike.
     softer = class_weights(np.array([90.0, 10.0, 0.0]), 1.2)
     assert softer[2] / softer[0] < weights[2] / weights[0]
 
@@ -63,12 +63,12 @@ def test_cross_entropy(scores: Tensor, labels: Tensor) -> None:
     expected = pixel_losses(scores, labels, weights)
     assert total.item() == pytest.approx(sum(loss for loss, _ in expected), rel=1e-5)
     assert count.item() == pytest.approx(sum(weight for _, weight in expected))
-    # The same as torch's own mean.
+    # The same as torch's mean.
     mean = torch.nn.functional.cross_entropy(scores, labels, weights, ignore_index=255)
     assert (total / count).item() == pytest.approx(mean.item(), rel=1e-5)
 
 
-def test_without_weights_all_labeled_pixels_count_alike(scores: Tensor, labels: Tensor) -> None:
+def test_without_weights_all_labeled_pixels_count_the_same(scores: Tensor, labels: Tensor) -> None:
     total, count = cross_entropy(scores, labels)
     expected = pixel_losses(scores, labels, torch.ones(CLASSES))
     assert count.item() == len(expected) == 56
@@ -90,7 +90,7 @@ def test_only_the_hardest_pixels_have_a_gradient(scores: Tensor, labels: Tensor)
     assert int((scores.grad.abs().sum(1) > 0).sum()) == 14
 
 
-def test_smoothing_moves_a_share_of_the_target(scores: Tensor, labels: Tensor) -> None:
+def test_smoothing_spreads_a_fraction_of_the_target(scores: Tensor, labels: Tensor) -> None:
     total, _ = cross_entropy(scores, labels, smoothing=0.2)
     logs = scores.double().log_softmax(1)
     expected = 0.0
@@ -101,7 +101,7 @@ def test_smoothing_moves_a_share_of_the_target(scores: Tensor, labels: Tensor) -
     assert total.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_nothing_labeled_is_a_loss_of_zero(scores: Tensor) -> None:
+def test_loss_without_labels_is_zero(scores: Tensor) -> None:
     labels = torch.full((2, 5, 6), 255)
     scores.requires_grad_()
     for hardest in (1.0, 0.5):

@@ -14,7 +14,7 @@
 
 """Tests of optimizers and schedules."""
 
-from lednet_ros.training.optimization import build_optimizer, rate_factor
+from lednet_ros.training.loop import build_optimizer, rate_factor
 from lednet_ros.training.recipe import Optimizer, Schedule
 import pytest
 import torch
@@ -53,7 +53,7 @@ def test_constant() -> None:
 def test_the_rate_first_rises(name: str) -> None:
     rates = factors(name=name, warm_up=0.1)
     assert rates[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
-    # From there on the schedule of the steps that are left.
+    # The schedule covers the remaining steps.
     assert rates[10:] == pytest.approx(factors(90, name=name))
     assert max(rates) == rates[10] == 1
 

@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_issue_names_these_recipes() -> None:
+def test_promised_recipes_are_shipped() -> None:
     assert {'cityscapes', 'camvid', 'synthetic', 'finetune', 'imagenet_encoder'} <= set(SHIPPED)
 
 
@@ -50,7 +50,7 @@ def test_the_issue_names_these_recipes() -> None:
 def test_shipped_recipes_are_recipes(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.epochs > 0
-    # What a run writes into its folder is a recipe too, and the same one.
+    # A run writes this into its folder; it is the same recipe.
     again = yaml.safe_load(yaml.safe_dump(recipe.model_dump(mode='json')))
     assert Recipe.model_validate(again) == recipe
 
@@ -108,23 +108,23 @@ def test_settings_change_entries(path: Path) -> None:
         ('train=[]', r'train is \[\]'),
     ],
 )
-def test_wrong_settings_are_named(path: Path, setting: str, message: str) -> None:
+def test_wrong_settings_are_reported(path: Path, setting: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load_recipe(path, [setting])
 
 
-def test_all_problems_are_named_at_once(path: Path) -> None:
+def test_all_problems_are_reported_at_once(path: Path) -> None:
     with pytest.raises(RecipeError, match=r'mine\.yaml: .*seed is .*ema is 7'):
         load_recipe(path, ['seed=x', 'ema=7'])
 
 
-def test_something_must_be_left_to_do(path: Path) -> None:
+def test_recipe_must_have_epochs(path: Path) -> None:
     assert load_recipe(path, ['stages.0.epochs=0']).epochs == 3
     with pytest.raises(RecipeError, match='epochs of all stages are 0'):
         load_recipe(path, ['stages.0.epochs=0', 'stages.1.epochs=0'])
 
 
-def test_files_that_are_no_recipes_are_named(tmp_path: Path) -> None:
+def test_files_that_are_no_recipes_are_reported(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"no recipe 'none': .*shipped: .*camvid, .*cityscapes"):
         load_recipe('none')
     with pytest.raises(RecipeError, match=r'absent\.yaml does not exist'):
@@ -137,7 +137,7 @@ def test_files_that_are_no_recipes_are_named(tmp_path: Path) -> None:
         assert '\n' not in str(caught.value)
 
 
-def test_tags_of_python_are_not_run(tmp_path: Path) -> None:
+def test_python_tags_are_not_run(tmp_path: Path) -> None:
     hostile = tmp_path / 'hostile.yaml'
     hostile.write_text(f'seed: !!python/object/apply:pathlib.Path.touch [{tmp_path}/touched]\n')
     with pytest.raises(RecipeError, match='could not determine a constructor'):

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Every shipped recipe runs, on a miniature data set laid out as the real one."""
+"""Every shipped recipe runs on a miniature data set with the layout of the real one."""
 
 from collections.abc import Callable
 import csv
@@ -44,7 +44,7 @@ def shrink(name: str) -> list[str]:
 def start(
     name: str, settings: list[str], root: Path | None, output: Path
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """Run a recipe; give the figures and the history."""
+    """Run a recipe; return the metrics and the history."""
     metrics = train(load_recipe(name, [*shrink(name), *settings]), root, output)
     with (output / 'history.csv').open(encoding='utf-8', newline='') as file:
         history = list(csv.DictReader(file))
@@ -89,7 +89,7 @@ def test_camvid(
 
 
 def test_camvid_without_a_drive(tmp_path: Path, make_folder_dataset: MakeDataset) -> None:
-    """The change that the recipe's comment gives, to judge on frames of another place."""
+    """Try the change in the recipe's comment, which measures on frames of another place."""
     root = make_folder_dataset(tmp_path / 'camvid', {'train': 4, 'val': 1})
     rename_two(root)
     changes = [
@@ -108,7 +108,7 @@ def test_ablation(tmp_path: Path, make_folder_dataset: MakeDataset) -> None:
     root = make_folder_dataset(tmp_path / 'camvid', {'train': 4, 'val': 1})
     rename_two(root)
     metrics, _ = start('ablation', [], root, tmp_path / 'out')
-    assert {name: figures['frames'] for name, figures in metrics.items()} == {
+    assert {name: found['frames'] for name, found in metrics.items()} == {
         'val': 1, 'unseen_drive': 2
     }
 
@@ -137,12 +137,12 @@ def test_finetune_custom_classes(
     )
     metrics, _ = start('finetune', [f'label_map={label_map}'], root, tmp_path / 'out')
     assert list(metrics['val']['iou']) == ['ground', 'else']
-    said = capsys.readouterr().out
-    assert 'lednet: ' in said
-    assert 'of another shape or missing and start anew: encoder.output_conv.weight' in said
+    printed = capsys.readouterr().out
+    assert 'lednet: ' in printed
+    assert 'are reinitialized: encoder.output_conv.weight' in printed
     checkpoint = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors')
     assert checkpoint.label_map.names == ('ground', 'else')
-    # What the weights to start from were trained on is passed on.
+    # The training metadata of the weights to start from are kept.
     assert checkpoint.training['initial'] == load_checkpoint('lednet').training
 
 
@@ -151,7 +151,7 @@ def test_finetune_the_shipped_classes_keeps_the_heads(
 ) -> None:
     root = make_folder_dataset(tmp_path / 'mine', {'train': 2, 'val': 1})
     start('finetune', [], root, tmp_path / 'out')
-    assert 'start anew' not in capsys.readouterr().out
+    assert 'reinitialized' not in capsys.readouterr().out
 
 
 def test_cityscapes_fine(tmp_path: Path, cityscapes: Path) -> None:
@@ -227,12 +227,12 @@ def test_coco_and_cityscapes_from_it(
     pretrained = tmp_path / 'pretrained' / 'checkpoint.safetensors'
     settings = [f'initial={pretrained}', 'stages.0.epochs=0']
     start('cityscapes_shufflenet', settings, cityscapes, tmp_path / 'out')
-    assert 'start anew: classifier.weight' in capsys.readouterr().out
+    assert 'reinitialized: classifier.weight' in capsys.readouterr().out
     checkpoint = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors')
     assert checkpoint.training['initial']['data'] == '2 frames of coco train2017'
 
 
-def test_damaged_data_are_named_before_a_recipe_starts(tmp_path: Path, cityscapes: Path) -> None:
+def test_damaged_data_is_reported_before_a_recipe_starts(tmp_path: Path, cityscapes: Path) -> None:
     labels = next((cityscapes / 'gtFine').glob('train/*/*.png'))
     assert cv2.imwrite(str(labels), np.full((128, 192), 77, np.uint8))
     with pytest.raises(RuntimeError, match=rf'{labels} has the values \[77\]'):
@@ -240,8 +240,7 @@ def test_damaged_data_are_named_before_a_recipe_starts(tmp_path: Path, cityscape
     assert not (tmp_path / 'out' / 'checkpoint.safetensors').exists()
 
 
-def test_streets_are_not_those_of_validation() -> None:
-    """The synthetic frames that recipes train and validate on are of different streets."""
+def test_training_and_validation_streets_differ() -> None:
     for name in ('camvid', 'synthetic'):
         recipe = load_recipe(name)
         train_seeds = {source.seed for source in recipe.train if source.layout == 'synthetic'}

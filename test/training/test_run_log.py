@@ -37,7 +37,7 @@ def test_rows_are_written_as_they_come(tmp_path: Path) -> None:
     assert path.read_text() == 'epoch,stage,loss,val_miou\n1,0,1.5,\n'
     log.add(SECOND)
     log.close()
-    # Every digit that is there.
+    # All digits are kept.
     assert path.read_text().splitlines()[2] == '2,0,0.30000000000000004,0.25'
     assert log.rows == [FIRST, SECOND]
     scalars = events(tmp_path)

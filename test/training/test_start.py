@@ -33,26 +33,26 @@ def make(classes: int = 11, name: str = 'lednet') -> LEDNet:
 
 def test_a_checkpoint_fills_everything(small_checkpoint: Path, small_content: Checkpoint) -> None:
     network = make()
-    training, drawn = start_from(network, str(small_checkpoint))
+    training, remaining = start_from(network, str(small_checkpoint))
     assert training == {'data': 'none: weights by rule'}
-    assert drawn == []
+    assert remaining == []
     for key, tensor in network.state_dict().items():
         torch.testing.assert_close(tensor, small_content.state_dict[key], rtol=0, atol=0)
 
 
-def test_heads_of_another_size_stay_as_drawn(
+def test_heads_of_another_size_stay_initialized(
     small_checkpoint: Path, small_content: Checkpoint
 ) -> None:
     network, untouched = make(5), make(5).state_dict()
-    _, drawn = start_from(network, str(small_checkpoint))
-    assert drawn
-    assert all(key.startswith(network.HEADS) for key in drawn)
+    _, remaining = start_from(network, str(small_checkpoint))
+    assert remaining
+    assert all(key.startswith(network.HEADS) for key in remaining)
     for key, tensor in network.state_dict().items():
-        expected = untouched if key in drawn else small_content.state_dict
+        expected = untouched if key in remaining else small_content.state_dict
         torch.testing.assert_close(tensor, expected[key], rtol=0, atol=0)
-    # The encoder's body is kept whole.
+    # The encoder's body is filled.
     assert not [
-        key for key in drawn if key.startswith('encoder.') and 'output_conv' not in key
+        key for key in remaining if key.startswith('encoder.') and 'output_conv' not in key
     ]
 
 
@@ -65,21 +65,21 @@ def test_a_pretrained_encoder_fills_the_encoder(tmp_path: Path, small_content: C
     }
     save_encoder(path, tensors, {'network': 'lednet', 'training': {'epochs': 90}, 'metrics': {}})
     network = make(19)
-    training, drawn = start_from(network, str(path))
+    training, remaining = start_from(network, str(path))
     assert training == {'epochs': 90}
-    assert all(key.startswith(HEADS) for key in drawn)
-    assert {*tensors, *drawn} == set(network.state_dict())
+    assert all(key.startswith(HEADS) for key in remaining)
+    assert {*tensors, *remaining} == set(network.state_dict())
     for key, tensor in tensors.items():
         torch.testing.assert_close(network.state_dict()[key], tensor, rtol=0, atol=0)
 
 
 def test_the_heavy_version_takes_the_encoder_of_the_light_one(small_checkpoint: Path) -> None:
     network = make(name='lednet_heavy')
-    _, drawn = start_from(network, str(small_checkpoint))
-    assert all(key.startswith('decoder.') for key in drawn)
+    _, remaining = start_from(network, str(small_checkpoint))
+    assert all(key.startswith('decoder.') for key in remaining)
 
 
-def test_weights_of_another_encoder_are_refused(
+def test_weights_of_another_encoder_are_rejected(
     tmp_path: Path, small_content: Checkpoint
 ) -> None:
     tensors = {
@@ -96,7 +96,7 @@ def test_weights_of_another_encoder_are_refused(
         torch.testing.assert_close(tensor, untouched[key], rtol=0, atol=0)
 
 
-def test_files_that_hold_no_weights_are_named(tmp_path: Path) -> None:
+def test_files_without_weights_are_reported(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match='none'):
         start_from(make(), 'none')
     damaged = tmp_path / 'damaged.safetensors'
@@ -150,18 +150,18 @@ def torchvision_weights() -> dict[str, torch.Tensor]:
     return found
 
 
-def test_the_file_of_torchvision_fills_the_encoder(tmp_path: Path) -> None:
+def test_torchvision_file_fills_the_encoder(tmp_path: Path) -> None:
     tensors = torchvision_weights()
     path = tmp_path / 'shufflenetv2_x1-5666bf0f80.pth'
     torch.save(tensors, path)
     network = make(19, 'shufflenet_v2_dpc')
-    training, drawn = start_from(network, str(path))
+    training, remaining = start_from(network, str(path))
     assert training == {'source': path.name}
-    assert all(key.startswith(('head.', 'classifier.')) for key in drawn)
+    assert all(key.startswith(('head.', 'classifier.')) for key in remaining)
     for key, tensor in network.encoder.state_dict().items():
         if key not in ('conv1.0.weight', 'conv1.1.running_mean'):
             torch.testing.assert_close(tensor, tensors[key], rtol=0, atol=0)
-    # All but what has no use.
+    # Only the last layers are not used.
     unused = set(tensors) - set(network.encoder.state_dict())
     assert {name.partition('.')[0] for name in unused} == {'conv5', 'fc'}
 
@@ -185,14 +185,14 @@ def test_torchvision_weights_see_the_colors_they_were_trained_on(tmp_path: Path)
     assert not torch.allclose(plain(ours), expected, atol=1e-2)
 
 
-def test_another_width_of_torchvision_is_refused(tmp_path: Path) -> None:
+def test_another_width_of_torchvision_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / 'shufflenetv2_x0.5.pth'
     torch.save({k: t[:1] if t.ndim == 4 else t for k, t in torchvision_weights().items()}, path)
     with pytest.raises(CheckpointError, match=r'x0\.5\.pth: not weights to start ShuffleNetV2'):
         start_from(make(19, 'shufflenet_v2_dpc'), str(path))
 
 
-def test_lednet_does_not_take_the_file_of_torchvision(tmp_path: Path) -> None:
+def test_lednet_rejects_the_torchvision_file(tmp_path: Path) -> None:
     path = tmp_path / 'shufflenet.pth'
     torch.save(torchvision_weights(), path)
     with pytest.raises(CheckpointError, match='not weights to start LEDNet'):

@@ -13,10 +13,10 @@
 # limitations under the License.
 
 """
-A network of three layers, for tests of what training does around a network.
+A network of three layers, for tests of the training around a network.
 
-`conftest.py` puts it beside the networks of the package for each test of this folder. Processes
-that such a test starts run this file instead of `lednet`, so that they know it, too:
+`conftest.py` adds it to the networks of the package for each test of this folder. Processes that
+such a test starts run this file instead of `lednet`, so that they know it, too:
 `python test/training/tiny_network.py train ...`.
 """
 
@@ -24,12 +24,11 @@ import sys
 
 from lednet_ros.cli.main import main
 from lednet_ros.models import NETWORKS, SegmentationNetwork
-from lednet_ros.models.network import fold_batch_norms
 from torch import nn, Tensor
 
 
 class Encoder(nn.Module):
-    """Two convolutions down to 16 channels at 1/8, and a classifier, which LEDNet has, too."""
+    """Two convolutions down to 16 channels at 1/8, and a classifier as in LEDNet."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -51,7 +50,7 @@ class Encoder(nn.Module):
 
 
 class TinyNetwork(SegmentationNetwork):
-    """The encoder and a convolution that classifies."""
+    """The encoder and a convolution as decoder."""
 
     HEADS = ('decoder.', 'encoder.output_conv.')
     MEAN = (0.485, 0.456, 0.406)
@@ -70,19 +69,10 @@ class TinyNetwork(SegmentationNetwork):
         """Return the encoder's last convolution."""
         return self.encoder.output_conv
 
-    def scores(self, x: Tensor) -> Tensor:
-        """Compute logits at 1/8 of the input size."""
-        x = self.decoder(self.encoder(x))
-        return x
-
-    def both_scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute logits of the network and of its encoder."""
-        features = self.encoder(x)
-        return self.decoder(features), self.encoder.output_conv(features)
-
-    def fold_batch_norm(self) -> None:
-        """Merge each normalization into the convolution before it."""
-        fold_batch_norms(self)
+    def decode(self, features: Tensor) -> Tensor:
+        """Map the encoder's features to logits at 1/8 of the input size."""
+        logits: Tensor = self.decoder(features)
+        return logits
 
 
 if __name__ == '__main__':
