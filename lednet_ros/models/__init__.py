@@ -65,7 +65,7 @@ def build_network(name: str, num_classes: int) -> SegmentationNetwork:
 
 def load_network(checkpoint: Checkpoint, source: str | Path) -> SegmentationNetwork:
     """
-    Build the network of a checkpoint and load its weights.
+    Build the network of a checkpoint with its weights, in training mode, on the CPU, in float32.
 
     Parameters
     ----------
@@ -73,11 +73,6 @@ def load_network(checkpoint: Checkpoint, source: str | Path) -> SegmentationNetw
         Weights and metadata.
     source
         File of the checkpoint, for messages.
-
-    Returns
-    -------
-    SegmentationNetwork
-        The network, in training mode, on the CPU, in float32.
 
     Raises
     ------

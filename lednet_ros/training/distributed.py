@@ -128,12 +128,6 @@ class JointBatchNorm(nn.BatchNorm2d):
         centered = values - mean[:, None, None]
         squares = centered.square().sum((0, 2, 3))
         variance: Tensor = _Sum.apply(squares) / count  # type: ignore[no-untyped-call]
-        self._follow(mean.detach(), (variance * count / (count - 1)).detach())
-        scaled = centered * (variance + self.eps).rsqrt()[:, None, None]
-        shifted: Tensor = scaled * self.weight[:, None, None] + self.bias[:, None, None]
-        return shifted.to(x.dtype)
-
-    def _follow(self, mean: Tensor, variance: Tensor) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -141,8 +135,11 @@ class JointBatchNorm(nn.BatchNorm2d):
         rate = self.momentum
         if rate is None:
             rate = 1 / float(self.num_batches_tracked)
-        self.running_mean.lerp_(mean, rate)
-        self.running_var.lerp_(variance, rate)
+        self.running_mean.lerp_(mean.detach(), rate)
+        self.running_var.lerp_((variance * count / (count - 1)).detach(), rate)
+        scaled = centered * (variance + self.eps).rsqrt()[:, None, None]
+        shifted: Tensor = scaled * self.weight[:, None, None] + self.bias[:, None, None]
+        return shifted.to(x.dtype)
 
 
 def synchronize_batch_norm(module: nn.Module, device: torch.device) -> None:

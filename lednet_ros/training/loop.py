@@ -353,12 +353,11 @@ class _Run:
         value = float(loss)
         if np.isfinite(value):
             return value
-        files = [self.task.source(number, index) for _, number, index in batch.picked]
-        listed = '\n  '.join(files)
+        files = '\n  '.join(self.task.source(number, index) for _, number, index in batch.picked)
         raise TrainingError(
             f'loss is {value} at step {step + 1} of epoch {epoch + 1}; the last epoch before it '
             f'is in {self.output}; lower stages.N.optimizer.rate, or look at this batch:\n'
-            f'  {listed}'
+            f'  {files}'
         )
 
     def _validate(self, epoch: int) -> dict[str, Validation]:
@@ -424,14 +423,12 @@ class _Run:
             state: dict[str, Any] = torch.load(
                 path, weights_only=True, map_location=self.processes.device
             )
-            if state['recipe'] != self._fixed_options():
-                different = ', '.join(
-                    key
-                    for key, value in self._fixed_options().items()
-                    if state['recipe'].get(key) != value
-                )
+            before, now = state['recipe'], self._fixed_options()
+            different = [key for key in before | now if before.get(key) != now.get(key)]
+            if different:
                 raise CheckpointError(
-                    f'{path}: is of a run with another recipe (differs in: {different}); '
+                    f'{path}: is of a run with another recipe '
+                    f"(differs in: {', '.join(different)}); "
                     f'choose another --output, or the recipe in {self.output}/recipe.yaml'
                 )
             self.task.model.load_state_dict(state['model'])

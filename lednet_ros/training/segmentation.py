@@ -148,7 +148,7 @@ class SegmentationTask(Task):
         labels = targets.long()
         scores = outputs[0].float()
         if self._stage.part == 'encoder':
-            # The encoder learns at its own resolution, as the authors train it.
+            # The encoder learns at the resolution of its logits, as the authors train it.
             labels = _at_stride(labels, scores)
         else:
             size = labels.shape[1:]

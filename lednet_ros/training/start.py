@@ -49,7 +49,7 @@ def start_from(
     Fill a network with the weights of a checkpoint or of a pretrained encoder.
 
     Encoders of ShuffleNet V2 x1.0 may also come from torchvision's file (`.pth`); their first
-    convolution is rewritten for the network's own normalization of images.
+    convolution is rewritten for the network's normalization of images.
 
     Parameters
     ----------
