@@ -51,7 +51,8 @@ def _frame_value(  # type: ignore[no-untyped-def]
     return tl.floor(top + (low - top) * fy + 0.5)
 
 
-@triton.jit
+# Frames of other sizes run what is compiled already.
+@triton.jit(do_not_specialize=['frame_height', 'frame_width', 'height', 'width'])
 def _prepare(  # type: ignore[no-untyped-def]
     frame, out, factors, frame_height, frame_width, height, width,
     SWAP: tl.constexpr, BLOCK: tl.constexpr,
@@ -95,7 +96,13 @@ def prepare(frame: Tensor, swap_colors: bool, factors: Tensor, out: Tensor) -> N
     )
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=[
+        'rows', 'columns', 'frame_height', 'frame_width', 'height', 'width', 'classes'
+    ],
+    # The second frame's logits may start anywhere behind those of the first one.
+    do_not_specialize_on_alignment=['scores'],
+)
 def _finish(  # type: ignore[no-untyped-def]
     scores, stride_class, stride_row, stride_column, frame, palette, visible, settings,
     labels, confidence, overlay, color,

@@ -47,7 +47,7 @@ def _pair(  # type: ignore[no-untyped-def]
     square = k[:, None] * HALF + k[None, :]
     first_bias = tl.load(biases + k)
     second = tl.zeros((BLOCK, HALF), tl.float32)
-    for outer in tl.static_range(3):
+    for outer in range(3):
         shift = (outer - 1) * DILATION
         if VERTICAL_FIRST:
             outer_row = row
@@ -60,7 +60,7 @@ def _pair(  # type: ignore[no-untyped-def]
         inside = mask & (outer_row >= 0) & (outer_row < height)
         inside = inside & (outer_column >= 0) & (outer_column < width)
         first = tl.zeros((BLOCK, HALF), tl.float32)
-        for inner in tl.static_range(3):
+        for inner in range(3):
             step = (inner - 1) * DILATION
             if VERTICAL_FIRST:
                 near = inside & (outer_row + step >= 0) & (outer_row + step < height)
@@ -73,11 +73,11 @@ def _pair(  # type: ignore[no-untyped-def]
                 mask=near[:, None], other=0,
             )
             weight = tl.load(weights + inner * HALF * HALF + square)
-            first = tl.dot(values, weight, first, input_precision='ieee')
+            first = tl.dot(values, weight, first)
         # The second convolution sees zeros, not biases, beyond the edge.
         first = tl.where(inside[:, None], tl.maximum(first + first_bias[None, :], 0.0), 0.0)
         weight = tl.load(weights + (3 + outer) * HALF * HALF + square)
-        second = tl.dot(first.to(weight.dtype), weight, second, input_precision='ieee')
+        second = tl.dot(first.to(weight.dtype), weight, second)
     return second + tl.load(biases + HALF + k)[None, :]
 
 
@@ -144,7 +144,7 @@ class TritonUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, channels, H, W), channels-last in memory, to the same shape and layout."""
         x = x.contiguous(memory_format=torch.channels_last)
-        between, out = torch.empty_like(x), torch.empty_like(x)
+        between, out = _allocate(x, *x.shape[1:]), _allocate(x, *x.shape[1:])
         self._launch(x, x, between, '1', 1)
         self._launch(between, x, out, '2', self.dilation)
         return out
@@ -163,12 +163,55 @@ class TritonUnit(nn.Module):
         )
 
 
+def units_fit(device: torch.device, dtype: torch.dtype) -> bool:
+    """
+    Say whether a device runs these kernels well.
+
+    They need tensor cores that the compiler knows, from Ampere on: in float32 or on Turing a
+    kernel takes minutes to compile and spills its registers.
+
+    Parameters
+    ----------
+    device
+        A CUDA device, or the CPU, which has them in Triton's interpreter only.
+    dtype
+        Of the network.
+
+    """
+    if device.type != 'cuda':
+        return bool(triton.knobs.runtime.interpret)
+    half = dtype in (torch.float16, torch.bfloat16)
+    return half and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def use_triton_units(network: LEDNet) -> None:
     """Replace the units of a network whose normalizations are folded, in place."""
     layers = network.encoder.layers
     for index, layer in enumerate(layers):
         if isinstance(layer, SSnbtUnit):
             layers[index] = TritonUnit(layer)
+
+
+def _allocate(x: Tensor, channels: int, height: int, width: int) -> Tensor:
+    """
+    Allocate (N, channels, height, width), channels-last, with dtype and device of a batch.
+
+    Raises
+    ------
+    ValueError
+        It would have 2^31 elements or more: kernels count them in 32 bits.
+
+    """
+    count = len(x) * channels * height * width
+    if count >= 2**31:
+        raise ValueError(
+            f'{len(x)} feature maps of {channels}x{height}x{width} have {count} elements; '
+            f'Triton kernels take fewer than {2**31}'
+        )
+    return torch.empty(
+        (len(x), channels, height, width), dtype=x.dtype, device=x.device,
+        memory_format=torch.channels_last,
+    )
 
 
 def _taps(convs: Sequence[nn.Conv2d]) -> Tensor:

@@ -21,7 +21,7 @@ rounding); `test/conftest.py` chooses it.
 
 from typing import Any
 
-from lednet_ros.inference.backends.cuda_units import TritonUnit, use_triton_units
+from lednet_ros.inference.backends.cuda_units import TritonUnit, units_fit, use_triton_units
 from lednet_ros.models import build_network, LEDNet
 from lednet_ros.models.lednet import SSnbtUnit
 import pytest
@@ -52,6 +52,38 @@ def test_a_unit_is_that_of_pytorch(
     found = TritonUnit(unit).to(DEVICE)(x.to(DEVICE))
     assert found.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_more_elements_than_32_bits_count_are_refused() -> None:
+    unit = SSnbtUnit(32, 0.1, 1).eval()
+    unit.fold_batch_norm()
+    images = torch.empty((4, 32, 4096, 4096), device='meta')
+    with pytest.raises(ValueError, match='4 feature maps of 32x4096x4096 have 2147483648 elem'):
+        TritonUnit(unit).to('meta')(images)
+
+
+@pytest.mark.parametrize(
+    ('capability', 'dtype', 'fits'),
+    [
+        ((8, 0), torch.float16, True),
+        ((12, 0), torch.bfloat16, True),
+        ((9, 0), torch.float32, False),
+        ((7, 5), torch.float16, False),
+    ],
+)
+def test_devices_that_units_fit(
+    capability: tuple[int, int],
+    dtype: torch.dtype,
+    fits: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
+    assert units_fit(torch.device('cuda', 0), dtype) is fits
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='runs compiled kernels')
+def test_units_fit_the_interpreter() -> None:
+    assert units_fit(torch.device('cpu'), torch.float32)
 
 
 @torch.inference_mode()
