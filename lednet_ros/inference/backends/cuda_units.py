@@ -27,9 +27,10 @@ and shuffle never touch memory.
 from collections.abc import Sequence
 
 from lednet_ros.models import LEDNet
-from lednet_ros.models.lednet import SSnbtUnit
+from lednet_ros.models.lednet import DownsamplingUnit, SSnbtUnit
 import torch
 from torch import nn, Tensor
+from torch.nn import functional
 import triton
 import triton.language as tl
 
@@ -163,6 +164,110 @@ class TritonUnit(nn.Module):
         )
 
 
+@triton.jit
+def _downsample(  # type: ignore[no-untyped-def]
+    x, out, weights, scales, biases, pixels, in_height, in_width, height, width,
+    CHANNELS: tl.constexpr, CONVOLVED: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_N: tl.constexpr,
+    BLOCK_POOLED: tl.constexpr, BLOCK: tl.constexpr,
+):
+    pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = pixel < pixels
+    column = 2 * (pixel % width)
+    row = 2 * ((pixel // width) % height)
+    source = (pixel // (width * height) * in_height + row) * in_width + column
+    n = tl.arange(0, BLOCK_N)
+    total = tl.zeros((BLOCK, BLOCK_N), tl.float32)
+    # Taps and their channels in one row: one product for the three channels of an image.
+    for start in range(0, 9 * CHANNELS, BLOCK_K):
+        k = start + tl.arange(0, BLOCK_K)
+        down, right = k // CHANNELS // 3 - 1, k // CHANNELS % 3 - 1
+        near_row, near_column = row[:, None] + down[None, :], column[:, None] + right[None, :]
+        near = mask[:, None] & (k < 9 * CHANNELS)[None, :] & (near_row >= 0)
+        near = near & (near_row < in_height) & (near_column >= 0) & (near_column < in_width)
+        offset = (down * in_width + right) * CHANNELS + k % CHANNELS
+        values = tl.load(x + source[:, None] * CHANNELS + offset[None, :], mask=near, other=0)
+        weight = tl.load(weights + k[:, None] * BLOCK_N + n[None, :])
+        total = tl.dot(values, weight, total)
+    bias = tl.load(biases + n, mask=n < CONVOLVED, other=0).to(tl.float32)
+    place = pixel[:, None] * (CONVOLVED + CHANNELS)
+    tl.store(
+        out + place + n[None, :],
+        tl.maximum(total + bias[None, :], 0.0).to(out.dtype.element_ty),
+        mask=mask[:, None] & (n < CONVOLVED)[None, :],
+    )
+    p = tl.arange(0, BLOCK_POOLED)
+    own = (p < CHANNELS)[None, :]
+    highest = tl.full((BLOCK, BLOCK_POOLED), float('-inf'), tl.float32)
+    for tap in tl.static_range(4):
+        down, right = tap // 2, tap % 2
+        near = mask & (row + down < in_height) & (column + right < in_width)
+        values = tl.load(
+            x + (source + down * in_width + right)[:, None] * CHANNELS + p[None, :],
+            mask=near[:, None] & own, other=float('-inf'),
+        )
+        highest = tl.maximum(highest, values.to(tl.float32))
+    scale = tl.load(scales + p, mask=p < CHANNELS, other=1).to(tl.float32)
+    bias = tl.load(biases + CONVOLVED + p, mask=p < CHANNELS, other=0).to(tl.float32)
+    pooled = tl.maximum(highest * scale[None, :] + bias[None, :], 0.0)
+    tl.store(
+        out + place + CONVOLVED + p[None, :], pooled.to(out.dtype.element_ty),
+        mask=mask[:, None] & own,
+    )
+
+
+class TritonDownsampling(nn.Module):
+    """
+    A downsampling unit (paper, section 2) in one kernel, for inference.
+
+    Parameters
+    ----------
+    unit
+        The trained unit; its normalization is merged into the convolution and the pooling.
+
+    """
+
+    def __init__(self, unit: DownsamplingUnit) -> None:
+        super().__init__()
+        scale, shift = _affine(unit.bn)
+        self.channels, self.convolved = unit.conv.in_channels, unit.conv.out_channels
+        self.block_k = max(_power_of_2(self.channels), 32)
+        self.block_n = _power_of_2(self.convolved)
+        weight = unit.conv.weight.detach() * scale[: self.convolved, None, None, None]
+        weight = weight.permute(2, 3, 1, 0).flatten(0, 2)
+        rows = -len(weight) % self.block_k
+        weight = functional.pad(weight, (0, self.block_n - self.convolved, 0, rows))
+        self.register_buffer('weights', weight.contiguous())
+        self.register_buffer('scales', scale[self.convolved :].clone())
+        shift[: self.convolved] += _bias(unit.conv) * scale[: self.convolved]
+        self.register_buffer('biases', shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """
+        Map features to half their size.
+
+        Parameters
+        ----------
+        x
+            (N, in_channels, H, W), channels-last in memory.
+
+        Returns
+        -------
+        Tensor
+            (N, out_channels, ceil(H/2), ceil(W/2)), channels-last in memory.
+
+        """
+        x = x.contiguous(memory_format=torch.channels_last)
+        height, width = (x.shape[2] + 1) // 2, (x.shape[3] + 1) // 2
+        out = _allocate(x, self.convolved + self.channels, height, width)
+        pixels = len(x) * height * width
+        _downsample[(triton.cdiv(pixels, BLOCK),)](
+            x, out, self.weights, self.scales, self.biases, pixels, *x.shape[2:], height, width,
+            CHANNELS=self.channels, CONVOLVED=self.convolved, BLOCK_K=self.block_k,
+            BLOCK_N=self.block_n, BLOCK_POOLED=_power_of_2(self.channels), BLOCK=BLOCK,
+        )
+        return out
+
+
 def units_fit(device: torch.device, dtype: torch.dtype) -> bool:
     """
     Say whether a device runs these kernels well.
@@ -185,11 +290,14 @@ def units_fit(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def use_triton_units(network: LEDNet) -> None:
-    """Replace the units of a network whose normalizations are folded, in place."""
-    layers = network.encoder.layers
-    for index, layer in enumerate(layers):
-        if isinstance(layer, SSnbtUnit):
-            layers[index] = TritonUnit(layer)
+    """Replace the parts of a network whose normalizations are folded, in place."""
+    encoder = network.encoder
+    for parent in (encoder, encoder.layers):
+        for name, layer in parent.named_children():
+            if isinstance(layer, DownsamplingUnit):
+                setattr(parent, name, TritonDownsampling(layer))
+            elif isinstance(layer, SSnbtUnit):
+                setattr(parent, name, TritonUnit(layer))
 
 
 def _allocate(x: Tensor, channels: int, height: int, width: int) -> Tensor:
@@ -223,8 +331,22 @@ def _taps(convs: Sequence[nn.Conv2d]) -> Tensor:
 
 def _biases(convs: Sequence[nn.Conv2d]) -> Tensor:
     """Return the biases of two convolutions, (2, outputs)."""
-    biases = []
-    for conv in convs:
-        assert conv.bias is not None
-        biases.append(conv.bias.detach())
-    return torch.stack(biases)
+    return torch.stack([_bias(conv) for conv in convs])
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    assert conv.bias is not None
+    return conv.bias.detach()
+
+
+def _affine(normalization: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return what a normalization multiplies channels by, and what it adds then."""
+    mean, variance = normalization.running_mean, normalization.running_var
+    assert mean is not None
+    assert variance is not None
+    scale = normalization.weight.detach() / (variance + normalization.eps).sqrt()
+    return scale, normalization.bias.detach() - mean * scale
+
+
+def _power_of_2(count: int) -> int:
+    return int(triton.next_power_of_2(count))

@@ -21,13 +21,31 @@ rounding); `test/conftest.py` chooses it.
 
 from typing import Any
 
-from lednet_ros.inference.backends.cuda_units import TritonUnit, units_fit, use_triton_units
+from lednet_ros.inference.backends.cuda_units import (
+    TritonDownsampling,
+    TritonUnit,
+    units_fit,
+    use_triton_units,
+)
 from lednet_ros.models import build_network, LEDNet
-from lednet_ros.models.lednet import SSnbtUnit
+from lednet_ros.models.lednet import DownsamplingUnit, SSnbtUnit
 import pytest
 import torch
+from torch import nn
 
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+def draw_normalizations(module: nn.Module) -> None:
+    """Draw statistics and factors, some of these negative, as a training may find them."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            assert part.running_mean is not None
+            assert part.running_var is not None
+            part.running_mean.uniform_(-0.3, 0.3)
+            part.running_var.uniform_(0.5, 1.5)
+            part.weight.data.uniform_(-0.3, 1.5)
+            part.bias.data.uniform_(-0.3, 0.3)
 
 
 @torch.inference_mode()
@@ -40,11 +58,7 @@ def test_a_unit_is_that_of_pytorch(
 ) -> None:
     torch.manual_seed(0)
     unit = SSnbtUnit(channels, 0.1, dilation).eval()
-    for module in unit.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.3, 0.3)
-            module.running_var.uniform_(0.5, 1.5)
-            module.bias.data.uniform_(-0.3, 0.3)
+    draw_normalizations(unit)
     count, height, width = shape
     x = torch.randn(count, channels, height, width)
     expected = unit(x)
@@ -52,6 +66,30 @@ def test_a_unit_is_that_of_pytorch(
     found = TritonUnit(unit).to(DEVICE)(x.to(DEVICE))
     assert found.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ('channels', 'shape'),
+    [
+        ((3, 32), (1, 24, 36)),
+        ((3, 32), (2, 13, 11)),
+        ((32, 64), (2, 9, 14)),
+        ((64, 128), (1, 6, 5)),
+        ((64, 128), (1, 1, 1)),
+    ],
+)
+def test_downsampling_is_that_of_pytorch(
+    channels: tuple[int, int], shape: tuple[int, int, int]
+) -> None:
+    torch.manual_seed(0)
+    unit = DownsamplingUnit(*channels).eval()
+    draw_normalizations(unit)
+    count, height, width = shape
+    x = torch.randn(count, channels[0], height, width)
+    found = TritonDownsampling(unit).to(DEVICE)(x.to(DEVICE))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found.cpu(), unit(x), atol=1e-4, rtol=1e-4)
 
 
 def test_more_elements_than_32_bits_count_are_refused() -> None:
