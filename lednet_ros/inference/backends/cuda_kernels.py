@@ -29,12 +29,26 @@ BLOCK = 256
 
 
 @triton.jit
-def _corners(place, size):  # type: ignore[no-untyped-def]
+def corners(place, size):  # type: ignore[no-untyped-def]
     """Return the two neighbors of a position and the weight of the second one."""
     place = tl.maximum(place, 0.0)
     low = tl.minimum(place.to(tl.int32), size - 1)
     high = tl.minimum(low + 1, size - 1)
     return low, high, place - low.to(tl.float32)
+
+
+@triton.jit
+def aligned_corners(index, count, size):  # type: ignore[no-untyped-def]
+    """Return the same where an index out of so many is mapped to a size, ends upon ends."""
+    return corners(index.to(tl.float32) * ((size - 1) / tl.maximum(count - 1, 1)), size)
+
+
+@triton.jit
+def interpolate(top0, top1, low0, low1, fy, fx):  # type: ignore[no-untyped-def]
+    """Interpolate between four neighbors."""
+    top = top0 + (top1 - top0) * fx
+    low = low0 + (low1 - low0) * fx
+    return top + (low - top) * fy
 
 
 @triton.jit
@@ -46,9 +60,7 @@ def _frame_value(  # type: ignore[no-untyped-def]
     top1 = tl.load(frame + (y0 * width + x1) * 3 + channel, mask=mask, other=0).to(tl.float32)
     low0 = tl.load(frame + (y1 * width + x0) * 3 + channel, mask=mask, other=0).to(tl.float32)
     low1 = tl.load(frame + (y1 * width + x1) * 3 + channel, mask=mask, other=0).to(tl.float32)
-    top = top0 + (top1 - top0) * fx
-    low = low0 + (low1 - low0) * fx
-    return tl.floor(top + (low - top) * fy + 0.5)
+    return tl.floor(interpolate(top0, top1, low0, low1, fy, fx) + 0.5)
 
 
 # Frames of other sizes run what is compiled already.
@@ -62,8 +74,8 @@ def _prepare(  # type: ignore[no-untyped-def]
     y = pixel // width
     x = pixel % width
     # Half-pixel centers, as `preprocess` has them.
-    y0, y1, fy = _corners((y.to(tl.float32) + 0.5) * (frame_height / height) - 0.5, frame_height)
-    x0, x1, fx = _corners((x.to(tl.float32) + 0.5) * (frame_width / width) - 0.5, frame_width)
+    y0, y1, fy = corners((y.to(tl.float32) + 0.5) * (frame_height / height) - 0.5, frame_height)
+    x0, x1, fx = corners((x.to(tl.float32) + 0.5) * (frame_width / width) - 0.5, frame_width)
     for channel in tl.static_range(3):
         source = 2 - channel if SWAP else channel
         value = _frame_value(frame, y0, y1, fy, x0, x1, fx, frame_width, source, mask)
@@ -115,8 +127,8 @@ def _finish(  # type: ignore[no-untyped-def]
     y = pixel // width
     x = pixel % width
     # Aligned corners, as the network's own upsampling has them.
-    y0, y1, fy = _corners(y.to(tl.float32) * ((rows - 1) / tl.maximum(height - 1, 1)), rows)
-    x0, x1, fx = _corners(x.to(tl.float32) * ((columns - 1) / tl.maximum(width - 1, 1)), columns)
+    y0, y1, fy = corners(y.to(tl.float32) * ((rows - 1) / tl.maximum(height - 1, 1)), rows)
+    x0, x1, fx = corners(x.to(tl.float32) * ((columns - 1) / tl.maximum(width - 1, 1)), columns)
     top0 = scores + y0 * stride_row + x0 * stride_column
     top1 = scores + y0 * stride_row + x1 * stride_column
     low0 = scores + y1 * stride_row + x0 * stride_column
@@ -152,10 +164,10 @@ def _finish(  # type: ignore[no-untyped-def]
         v0, v1, fv = y, y, 0.0
         u0, u1, fu = x, x, 0.0
         if not SAME_SIZE:
-            v0, v1, fv = _corners(
+            v0, v1, fv = corners(
                 (y.to(tl.float32) + 0.5) * (frame_height / height) - 0.5, frame_height
             )
-            u0, u1, fu = _corners(
+            u0, u1, fu = corners(
                 (x.to(tl.float32) + 0.5) * (frame_width / width) - 0.5, frame_width
             )
         for channel in tl.static_range(3):

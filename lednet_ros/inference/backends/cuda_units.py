@@ -26,8 +26,9 @@ and shuffle never touch memory.
 
 from collections.abc import Sequence
 
+from lednet_ros.inference.backends.cuda_kernels import aligned_corners, interpolate
 from lednet_ros.models import LEDNet
-from lednet_ros.models.lednet import DownsamplingUnit, SSnbtUnit
+from lednet_ros.models.lednet import AttentionPyramid, ConvBNReLU, DownsamplingUnit, SSnbtUnit
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -268,6 +269,239 @@ class TritonDownsampling(nn.Module):
         return out
 
 
+@triton.jit
+def _project(  # type: ignore[no-untyped-def]
+    x, products, sums, weights, biases, cells, columns,
+    CHANNELS: tl.constexpr, TAPS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK: tl.constexpr,
+):
+    """Multiply features by the first taps' weights, and by those of the class maps, with ReLU."""
+    image = tl.program_id(2)
+    cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = cell < cells
+    n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    k = tl.arange(0, CHANNELS)
+    values = tl.load(
+        x + (image * cells + cell)[:, None] * CHANNELS + k[None, :], mask=mask[:, None], other=0
+    )
+    weight = tl.load(weights + k[:, None] * (tl.num_programs(1) * BLOCK_N) + n[None, :])
+    total = tl.dot(values, weight)
+    bias = tl.load(biases + n).to(tl.float32)
+    total = tl.where((n < TAPS)[None, :], total, tl.maximum(total + bias[None, :], 0.0))
+    tl.store(
+        products + (image * columns + n)[None, :] * cells + cell[:, None],
+        total.to(products.dtype.element_ty),
+        mask=mask[:, None] & (n < columns)[None, :],
+    )
+    if tl.program_id(1) == 0:
+        block = image * tl.num_programs(0) + tl.program_id(0)
+        tl.store(sums + block * CHANNELS + k, tl.sum(values.to(tl.float32), 0))
+
+
+@triton.jit
+def _sum_taps(  # type: ignore[no-untyped-def]
+    products, maps, filters, height, width, columns, map_stride,
+    SIZE: tl.constexpr, BIAS: tl.constexpr, BLOCK_TAPS: tl.constexpr, BLOCK: tl.constexpr,
+):
+    """Finish the pyramid's first convolution, of stride 2: add the products of its taps."""
+    image = tl.program_id(1)
+    out_width = (width + 1) // 2
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = place < (height + 1) // 2 * out_width
+    tap = tl.arange(0, BLOCK_TAPS)
+    row = (2 * (place // out_width))[None, :] + (tap // SIZE - SIZE // 2)[:, None]
+    column = (2 * (place % out_width))[None, :] + (tap % SIZE - SIZE // 2)[:, None]
+    near = mask[None, :] & (tap < SIZE * SIZE)[:, None]
+    near = near & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    plane = products + (image * columns + tap)[:, None] * (height * width)
+    values = tl.load(plane + row * width + column, mask=near, other=0).to(tl.float32)
+    total = tl.sum(values, 0) + tl.load(filters + BIAS).to(tl.float32)
+    tl.store(maps + image * map_stride + place, tl.maximum(total, 0.0), mask=mask)
+
+
+@triton.jit
+def _upsampled(  # type: ignore[no-untyped-def]
+    source, row, column, mask, height, width, out_height, out_width
+):
+    """Interpolate a map bilinearly with aligned corners."""
+    y0, y1, fy = aligned_corners(row, out_height, height)
+    x0, x1, fx = aligned_corners(column, out_width, width)
+    top0 = tl.load(source + y0 * width + x0, mask=mask, other=0.0)
+    top1 = tl.load(source + y0 * width + x1, mask=mask, other=0.0)
+    low0 = tl.load(source + y1 * width + x0, mask=mask, other=0.0)
+    low1 = tl.load(source + y1 * width + x1, mask=mask, other=0.0)
+    return interpolate(top0, top1, low0, low1, fy, fx)
+
+
+@triton.jit
+def _filter(  # type: ignore[no-untyped-def]
+    source, out, filters, height, width, out_height, out_width, below, below_height, below_width,
+    SIZE: tl.constexpr, STRIDE: tl.constexpr, ADD: tl.constexpr, BLOCK: tl.constexpr,
+):
+    """Convolve a map of one channel, with ReLU; may add the map below, upsampled."""
+    for start in range(0, out_height * out_width, BLOCK):
+        place = start + tl.arange(0, BLOCK)
+        mask = place < out_height * out_width
+        row, column = place // out_width, place % out_width
+        total = tl.zeros((BLOCK,), tl.float32) + tl.load(filters + SIZE * SIZE).to(tl.float32)
+        for tap in tl.static_range(SIZE * SIZE):
+            near_row = row * STRIDE + (tap // SIZE - SIZE // 2)
+            near_column = column * STRIDE + (tap % SIZE - SIZE // 2)
+            near = mask & (near_row >= 0) & (near_row < height)
+            near = near & (near_column >= 0) & (near_column < width)
+            value = tl.load(source + near_row * width + near_column, mask=near, other=0.0)
+            total += value * tl.load(filters + tap).to(tl.float32)
+        total = tl.maximum(total, 0.0)
+        if ADD:
+            total += _upsampled(
+                below, row, column, mask, below_height, below_width, out_height, out_width
+            )
+        tl.store(out + place, total, mask=mask)
+    # All threads of the program see the whole map from here on.
+    tl.debug_barrier()
+
+
+@triton.jit
+def _pyramid(  # type: ignore[no-untyped-def]
+    maps, filters, sums, branch_weights, branch_biases, branch,
+    height, width, map_stride, blocks, classes,
+    CHANNELS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):
+    """Compute, in one program for each image, what is too small for more: see `TritonDecoder`."""
+    image = tl.program_id(0)
+    height_1, width_1 = (height + 1) // 2, (width + 1) // 2
+    height_2, width_2 = (height_1 + 1) // 2, (width_1 + 1) // 2
+    height_3, width_3 = (height_2 + 1) // 2, (width_2 + 1) // 2
+    down1 = maps + image * map_stride
+    attention = down1 + height_1 * width_1
+    down2 = attention + height_1 * width_1
+    attention2 = down2 + height_2 * width_2
+    between = attention2 + height_2 * width_2
+    down3 = between + height_3 * width_3
+    _filter(down1, down2, filters, height_1, width_1, height_2, width_2, down1, 1, 1,
+            5, 2, False, BLOCK)
+    _filter(down2, between, filters + 26, height_2, width_2, height_3, width_3, down1, 1, 1,
+            3, 2, False, BLOCK)
+    _filter(between, down3, filters + 36, height_3, width_3, height_3, width_3, down1, 1, 1,
+            3, 1, False, BLOCK)
+    _filter(down2, attention2, filters + 46, height_2, width_2, height_2, width_2,
+            down3, height_3, width_3, 5, 1, True, BLOCK)
+    _filter(down1, attention, filters + 72, height_1, width_1, height_1, width_1,
+            attention2, height_2, width_2, 7, 1, True, BLOCK)
+    k = tl.arange(0, CHANNELS)
+    total = tl.zeros((CHANNELS,), tl.float32)
+    for start in range(0, blocks, BLOCK_ROWS):
+        block = start + tl.arange(0, BLOCK_ROWS)
+        part = sums + (image * blocks + block)[:, None] * CHANNELS + k[None, :]
+        total += tl.sum(tl.load(part, mask=(block < blocks)[:, None], other=0.0), 0)
+    mean = total / (height * width)
+    for start in range(0, classes, BLOCK_ROWS):
+        c = start + tl.arange(0, BLOCK_ROWS)
+        own = c < classes
+        place = branch_weights + c[:, None] * CHANNELS + k[None, :]
+        weight = tl.load(place, mask=own[:, None], other=0).to(tl.float32)
+        value = tl.sum(weight * mean[None, :], 1)
+        value += tl.load(branch_biases + c, mask=own, other=0).to(tl.float32)
+        tl.store(branch + image * classes + c, tl.maximum(value, 0.0), mask=own)
+
+
+@triton.jit
+def _combine(  # type: ignore[no-untyped-def]
+    products, maps, branch, out, height, width, map_stride, classes,
+    TAPS: tl.constexpr, BLOCK: tl.constexpr,
+):
+    """Multiply class maps by the upsampled attention; add the global branch."""
+    c, image = tl.program_id(1), tl.program_id(2)
+    cells = height * width
+    cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = cell < cells
+    height_1, width_1 = (height + 1) // 2, (width + 1) // 2
+    attention = _upsampled(
+        maps + image * map_stride + height_1 * width_1, cell // width, cell % width, mask,
+        height_1, width_1, height, width,
+    )
+    plane = products + (image * (TAPS + classes) + TAPS + c) * cells
+    value = attention * tl.load(plane + cell, mask=mask, other=0).to(tl.float32)
+    value += tl.load(branch + image * classes + c)
+    tl.store(
+        out + (image * classes + c) * cells + cell, value.to(out.dtype.element_ty), mask=mask
+    )
+
+
+class TritonDecoder(nn.Module):
+    """
+    The light attention pyramid (paper, figure 1) in four kernels, for inference.
+
+    The first one multiplies each cell's features by the weights of the class maps and of the 49
+    taps of the pyramid's first convolution, and adds up features for the global branch. The
+    second one adds those taps where they belong. All other maps are so small that one program for
+    each image computes them one after the other. The last one puts attention, class maps and
+    global branch together.
+
+    Parameters
+    ----------
+    pyramid
+        The trained decoder of width 1 with its normalizations folded.
+
+    """
+
+    TAPS = 49
+    biases: Tensor
+    filters: Tensor
+
+    def __init__(self, pyramid: AttentionPyramid) -> None:
+        super().__init__()
+        parts = (pyramid.mid[0], pyramid.branch1[1], pyramid.down1)
+        mid, branch, down1 = (_convolution(part) for part in parts)
+        self.classes, self.channels = mid.out_channels, mid.in_channels
+        taps = down1.weight.detach().flatten(2).squeeze(0)
+        weights = torch.cat((taps, mid.weight.detach().flatten(1).T), dim=1)
+        biases = functional.pad(_bias(mid), (self.TAPS, 0))
+        padding = (0, -weights.shape[1] % BLOCK)
+        self.register_buffer('weights', functional.pad(weights, padding).contiguous())
+        self.register_buffer('biases', functional.pad(biases, padding))
+        # In the order of `_pyramid`, with its offsets.
+        small = (pyramid.down2, *pyramid.down3, pyramid.conv2, pyramid.conv1)
+        filters = [
+            torch.cat((conv.weight.detach().flatten(), _bias(conv)))
+            for conv in map(_convolution, small)
+        ]
+        self.register_buffer('filters', torch.cat([*filters, _bias(down1)]))
+        self.register_buffer('branch_weights', branch.weight.detach().flatten(1).clone())
+        self.register_buffer('branch_biases', _bias(branch).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, channels, H, W), channels-last, to logits (N, classes, H, W), contiguous."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        count, _, height, width = x.shape
+        cells, columns = height * width, self.TAPS + self.classes
+        sizes = [-(-height // scale) * -(-width // scale) for scale in (2, 4, 8)]
+        stride, blocks = 2 * sum(sizes), triton.cdiv(cells, BLOCK)
+        products = x.new_empty((count, columns, cells))
+        out = x.new_empty((count, self.classes, height, width))
+        sums, maps, branch = (
+            x.new_empty(shape, dtype=torch.float32)
+            for shape in ((count, blocks, self.channels), (count, stride), (count, self.classes))
+        )
+        _project[(blocks, len(self.biases) // BLOCK, count)](
+            x, products, sums, self.weights, self.biases, cells, columns,
+            CHANNELS=self.channels, TAPS=self.TAPS, BLOCK_N=BLOCK, BLOCK=BLOCK,
+        )
+        _sum_taps[(triton.cdiv(sizes[0], 32), count)](
+            products, maps, self.filters, height, width, columns, stride,
+            SIZE=7, BIAS=len(self.filters) - 1, BLOCK_TAPS=64, BLOCK=32,
+        )
+        _pyramid[(count,)](
+            maps, self.filters, sums, self.branch_weights, self.branch_biases, branch,
+            height, width, stride, blocks, self.classes,
+            CHANNELS=self.channels, BLOCK_ROWS=32, BLOCK=512, num_warps=16,
+        )
+        _combine[(triton.cdiv(cells, 256), self.classes, count)](
+            products, maps, branch, out, height, width, stride, self.classes,
+            TAPS=self.TAPS, BLOCK=256,
+        )
+        return out
+
+
 def units_fit(device: torch.device, dtype: torch.dtype) -> bool:
     """
     Say whether a device runs these kernels well.
@@ -298,6 +532,9 @@ def use_triton_units(network: LEDNet) -> None:
                 setattr(parent, name, TritonDownsampling(layer))
             elif isinstance(layer, SSnbtUnit):
                 setattr(parent, name, TritonUnit(layer))
+    pyramid = network.decoder.apn
+    if _convolution(pyramid.down1).out_channels == 1:
+        network.add_module('decoder', TritonDecoder(pyramid))
 
 
 def _allocate(x: Tensor, channels: int, height: int, width: int) -> Tensor:
@@ -337,6 +574,13 @@ def _biases(convs: Sequence[nn.Conv2d]) -> Tensor:
 def _bias(conv: nn.Conv2d) -> Tensor:
     assert conv.bias is not None
     return conv.bias.detach()
+
+
+def _convolution(part: nn.Module) -> nn.Conv2d:
+    assert isinstance(part, ConvBNReLU)
+    convolution = part.conv[0]
+    assert isinstance(convolution, nn.Conv2d)
+    return convolution
 
 
 def _affine(normalization: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:

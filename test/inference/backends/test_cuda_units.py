@@ -22,13 +22,14 @@ rounding); `test/conftest.py` chooses it.
 from typing import Any
 
 from lednet_ros.inference.backends.cuda_units import (
+    TritonDecoder,
     TritonDownsampling,
     TritonUnit,
     units_fit,
     use_triton_units,
 )
 from lednet_ros.models import build_network, LEDNet
-from lednet_ros.models.lednet import DownsamplingUnit, SSnbtUnit
+from lednet_ros.models.lednet import AttentionPyramid, ConvBNReLU, DownsamplingUnit, SSnbtUnit
 import pytest
 import torch
 from torch import nn
@@ -90,6 +91,41 @@ def test_downsampling_is_that_of_pytorch(
     found = TritonDownsampling(unit).to(DEVICE)(x.to(DEVICE))
     assert found.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(found.cpu(), unit(x), atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ('classes', 'shape'),
+    [
+        (20, (1, 8, 8)),
+        (11, (3, 9, 13)),
+        (1, (2, 17, 8)),
+        (15, (1, 40, 70)),
+        (255, (1, 10, 11)),
+    ],
+)
+def test_a_decoder_is_that_of_pytorch(classes: int, shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    pyramid = AttentionPyramid(128, classes, 1).eval()
+    draw_normalizations(pyramid)
+    for part in pyramid.modules():
+        if isinstance(part, nn.Conv2d) and part.in_channels == 1:
+            part.weight.data.uniform_(-0.1, 0.4)
+        elif isinstance(part, nn.BatchNorm2d) and part.num_features == 1:
+            part.reset_running_stats()
+            part.weight.data.uniform_(0.8, 1.5)
+            part.bias.data.uniform_(0.2, 0.5)
+    count, height, width = shape
+    x = torch.randn(count, 128, height, width)
+    # Otherwise nothing of the pyramid would reach the logits.
+    assert pyramid.down3(pyramid.down2(pyramid.down1(x))).max() > 0.1
+    expected = pyramid(x)
+    for module in list(pyramid.modules()):
+        if isinstance(module, ConvBNReLU):
+            module.fold_batch_norm()
+    found = TritonDecoder(pyramid).to(DEVICE)(x.to(DEVICE))
+    assert found.is_contiguous()
+    torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_more_elements_than_32_bits_count_are_refused() -> None:
