@@ -101,9 +101,10 @@ def launch_frame(network: torch.nn.Module, dtype: torch.dtype, size: tuple[int, 
     scores = network.scores(images.permute(0, 3, 1, 2))
     palette = torch.empty((256, 3), dtype=torch.uint8)
     visible = torch.empty(256, dtype=torch.uint8)
-    for wanted in (Wanted(True, True, True), Wanted(overlay=True)):
+    for wanted, threshold in ((Wanted(True, True, True), True), (Wanted(overlay=True), False)):
         cuda_kernels.finish(
-            scores[0], frame, True, palette, visible, torch.empty(2), wanted, Outputs(size)
+            scores[0], frame, True, palette, visible, torch.empty(2), wanted, Outputs(size),
+            threshold=threshold,
         )
 
 

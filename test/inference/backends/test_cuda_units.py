@@ -110,7 +110,7 @@ def test_a_decoder_is_that_of_pytorch(classes: int, shape: tuple[int, int, int])
     draw_normalizations(pyramid)
     for part in pyramid.modules():
         if isinstance(part, nn.Conv2d) and part.in_channels == 1:
-            part.weight.data.uniform_(-0.1, 0.4)
+            part.weight.data.uniform_(0.1, 0.4)
         elif isinstance(part, nn.BatchNorm2d) and part.num_features == 1:
             part.reset_running_stats()
             part.weight.data.uniform_(0.8, 1.5)
