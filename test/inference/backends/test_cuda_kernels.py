@@ -130,3 +130,25 @@ def test_scores_may_lie_channels_last_and_in_half_precision() -> None:
         assert set(out._tensors) == {'labels'}
     np.testing.assert_array_equal(results[0], results[1])
     assert (results[0] == results[2]).mean() > 0.98
+
+
+@pytest.mark.parametrize('size', [(80, 200), (33, 31)])
+def test_areas_of_one_class_need_no_interpolation(size: tuple[int, int]) -> None:
+    scores = torch.randn(9, 5, 6, generator=torch.Generator().manual_seed(0))
+    # The left half is class 4 but for a corner; ties go to the lower class.
+    scores[4, :, :4] = 9
+    scores[7, 2:, :4] = 9
+    scores[2, 0, 0] = 20
+    frame = make_frame(*size)
+    results = []
+    for threshold in (True, False):
+        out = Outputs(size, DEVICE)
+        cuda_kernels.finish(
+            scores.to(DEVICE), on_device(frame), False, on_device(PALETTE), on_device(VISIBLE),
+            torch.tensor([0.5, 0.0], device=DEVICE), Wanted(overlay=True), out,
+            threshold=threshold,
+        )
+        results.append([out.tensor(name).cpu().numpy() for name in ('labels', 'overlay')])
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert {2, 4} < set(np.unique(results[0][0]))

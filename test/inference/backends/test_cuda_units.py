@@ -21,13 +21,32 @@ rounding); `test/conftest.py` chooses it.
 
 from typing import Any
 
-from lednet_ros.inference.backends.cuda_units import TritonUnit, use_triton_units
+from lednet_ros.inference.backends.cuda_units import (
+    TritonDecoder,
+    TritonDownsampling,
+    TritonUnit,
+    units_fit,
+    use_triton_units,
+)
 from lednet_ros.models import build_network, LEDNet
-from lednet_ros.models.lednet import SSnbtUnit
+from lednet_ros.models.lednet import AttentionPyramid, ConvBNReLU, DownsamplingUnit, SSnbtUnit
 import pytest
 import torch
+from torch import nn
 
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+
+
+def draw_normalizations(module: nn.Module) -> None:
+    """Draw statistics and factors, some of these negative, as a training may find them."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            assert part.running_mean is not None
+            assert part.running_var is not None
+            part.running_mean.uniform_(-0.3, 0.3)
+            part.running_var.uniform_(0.5, 1.5)
+            part.weight.data.uniform_(-0.3, 1.5)
+            part.bias.data.uniform_(-0.3, 0.3)
 
 
 @torch.inference_mode()
@@ -40,11 +59,7 @@ def test_a_unit_is_that_of_pytorch(
 ) -> None:
     torch.manual_seed(0)
     unit = SSnbtUnit(channels, 0.1, dilation).eval()
-    for module in unit.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.uniform_(-0.3, 0.3)
-            module.running_var.uniform_(0.5, 1.5)
-            module.bias.data.uniform_(-0.3, 0.3)
+    draw_normalizations(unit)
     count, height, width = shape
     x = torch.randn(count, channels, height, width)
     expected = unit(x)
@@ -52,6 +67,97 @@ def test_a_unit_is_that_of_pytorch(
     found = TritonUnit(unit).to(DEVICE)(x.to(DEVICE))
     assert found.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ('channels', 'shape'),
+    [
+        ((3, 32), (1, 24, 36)),
+        ((3, 32), (2, 13, 11)),
+        ((32, 64), (2, 9, 14)),
+        ((64, 128), (1, 6, 5)),
+        ((64, 128), (1, 1, 1)),
+    ],
+)
+def test_downsampling_is_that_of_pytorch(
+    channels: tuple[int, int], shape: tuple[int, int, int]
+) -> None:
+    torch.manual_seed(0)
+    unit = DownsamplingUnit(*channels).eval()
+    draw_normalizations(unit)
+    count, height, width = shape
+    x = torch.randn(count, channels[0], height, width)
+    found = TritonDownsampling(unit).to(DEVICE)(x.to(DEVICE))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found.cpu(), unit(x), atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ('classes', 'shape'),
+    [
+        (20, (1, 8, 8)),
+        (11, (3, 9, 13)),
+        (1, (2, 17, 8)),
+        (15, (1, 40, 70)),
+        (255, (1, 10, 11)),
+    ],
+)
+def test_a_decoder_is_that_of_pytorch(classes: int, shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    pyramid = AttentionPyramid(128, classes, 1).eval()
+    draw_normalizations(pyramid)
+    for part in pyramid.modules():
+        if isinstance(part, nn.Conv2d) and part.in_channels == 1:
+            part.weight.data.uniform_(0.1, 0.4)
+        elif isinstance(part, nn.BatchNorm2d) and part.num_features == 1:
+            part.reset_running_stats()
+            part.weight.data.uniform_(0.8, 1.5)
+            part.bias.data.uniform_(0.2, 0.5)
+    count, height, width = shape
+    x = torch.randn(count, 128, height, width)
+    # Otherwise nothing of the pyramid would reach the logits.
+    assert pyramid.down3(pyramid.down2(pyramid.down1(x))).max() > 0.1
+    expected = pyramid(x)
+    for module in list(pyramid.modules()):
+        if isinstance(module, ConvBNReLU):
+            module.fold_batch_norm()
+    found = TritonDecoder(pyramid).to(DEVICE)(x.to(DEVICE))
+    assert found.is_contiguous()
+    torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_more_elements_than_32_bits_count_are_refused() -> None:
+    unit = SSnbtUnit(32, 0.1, 1).eval()
+    unit.fold_batch_norm()
+    images = torch.empty((4, 32, 4096, 4096), device='meta')
+    with pytest.raises(ValueError, match='4 feature maps of 32x4096x4096 have 2147483648 elem'):
+        TritonUnit(unit).to('meta')(images)
+
+
+@pytest.mark.parametrize(
+    ('capability', 'dtype', 'fits'),
+    [
+        ((8, 0), torch.float16, True),
+        ((12, 0), torch.bfloat16, True),
+        ((9, 0), torch.float32, False),
+        ((7, 5), torch.float16, False),
+    ],
+)
+def test_devices_that_units_fit(
+    capability: tuple[int, int],
+    dtype: torch.dtype,
+    fits: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
+    assert units_fit(torch.device('cuda', 0), dtype) is fits
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='runs compiled kernels')
+def test_units_fit_the_interpreter() -> None:
+    assert units_fit(torch.device('cpu'), torch.float32)
 
 
 @torch.inference_mode()
