@@ -9,6 +9,7 @@ TOOLS := .venv-tools
 DEMO_SECONDS ?= 20
 FUZZ_EXAMPLES ?= 100000
 SOAK_MINUTES ?= 60
+GPU_FOLDER ?= gpu
 INPUT ?=
 # cpu or cuda; by default what suits the machine.
 TORCH ?=
@@ -30,7 +31,7 @@ INSTALL = $(if $(PYTHON),$(PYTHON),$(error No Python 3.10 to 3.13 that has venv 
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
 .PHONY: help setup develop demo test test-slow test-all fuzz torture soak coverage lint lock audit sbom fresh \
-  parameters clean
+  parameters gpu clean
 
 help:
 	@echo 'make demo       run the node on a synthetic street (INPUT=bag, video or folder; DEMO_SECONDS=20)'
@@ -40,6 +41,7 @@ help:
 	@echo 'make fuzz       try strange input for about an hour (FUZZ_EXAMPLES=100000 of each kind)'
 	@echo 'make torture    inject faults into live nodes, for ten minutes'
 	@echo 'make soak       run the node under load for an hour (SOAK_MINUTES=60)'
+	@echo 'make gpu        test and measure on a GPU, into the folder gpu (GPU_FOLDER=gpu)'
 	@echo 'make lint       check style, types and imports'
 	@echo 'make parameters write config/segment.yaml and the table of docs/node.md'
 	@echo 'make audit      look for known vulnerabilities in what is installed'
@@ -78,6 +80,37 @@ torture: develop
 
 soak: develop
 	$(BIN)/lednet benchmark soak --minutes $(SOAK_MINUTES) --json soak.json --plot soak.png
+
+# Each part writes files of its own, and one that fails keeps none of the others from running.
+gpu: develop
+	@mkdir -p $(GPU_FOLDER); failed=; \
+	part() { \
+	  name=$$1; shift; echo "== $$name"; \
+	  "$$@" > $(GPU_FOLDER)/$$name.log 2>&1 || { failed="$$failed $$name"; tail -n 5 $(GPU_FOLDER)/$$name.log; }; \
+	}; \
+	part device nvidia-smi -q; \
+	part versions $(BIN)/python -m pip list; \
+	part tests $(BIN)/python -m pytest -m gpu; \
+	part tune $(BIN)/lednet tune --device cuda --input-size 512 1024 --json $(GPU_FOLDER)/tune.json; \
+	part pipeline $(BIN)/lednet benchmark pipeline --device cuda --json $(GPU_FOLDER)/pipeline.json; \
+	part models $(BIN)/lednet benchmark models --json $(GPU_FOLDER)/models.json; \
+	part node $(BIN)/lednet benchmark node --json $(GPU_FOLDER)/node.json; \
+	part cameras $(BIN)/lednet benchmark cameras --json $(GPU_FOLDER)/cameras.json; \
+	if command -v compute-sanitizer > /dev/null; then \
+	  part sanitizer compute-sanitizer --error-exitcode 9 $(BIN)/python -c "$$SANITIZED"; \
+	fi; \
+	echo "results: $(GPU_FOLDER)"; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed (see the logs there)"; exit 1; fi
+
+define SANITIZED
+from lednet_ros import Segmenter
+from numpy.random import default_rng
+segmenter = Segmenter.from_checkpoint('lednet', device='cuda', backend='triton', precision='fp16')
+frame = default_rng(0).integers(0, 256, (480, 640, 3), 'uint8')
+for _ in range(1000):
+    segmenter.segment(frame)
+endef
+export SANITIZED
 
 coverage: develop
 	$(TEST) --cov --cov-report=term:skip-covered --cov-fail-under=90 $(PYTEST_OPTIONS)

@@ -81,9 +81,8 @@ setup(
     extras_require={
         # The default on x86 CPUs where it is installed.
         'openvino': ['openvino>=2024.6'],
-        'int8': ['nncf>=2.14', 'openvino>=2024.6'],
         'cuda_graph': ['triton>=3'],
-        'tensorrt': ['onnxruntime>=1.17', 'onnxscript>=0.5', 'tensorrt>=10', 'triton>=3'],
+        'tensorrt': ['onnxscript>=0.5', 'tensorrt>=10', 'triton>=3'],
         'view': ['Flask>=3'],
         # `lednet export --format litert`; wants a place of its own, as it brings jax and older
         # versions of small packages.

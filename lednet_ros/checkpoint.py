@@ -46,6 +46,10 @@ OUTPUTS = ('encoder.output_conv.bias', 'classifier.bias')
 FOREIGN_SUFFIXES = ('.pth', '.tar', '.pt')
 KEYS_SHOWN = 5
 
+METADATA_ERRORS = (
+    AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError,
+)
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint that can't be used; the message names the file and the problem."""
@@ -73,6 +77,9 @@ class Checkpoint:
         Training data and procedure, for people to read.
     metrics
         Measured accuracy, fractions of 1.
+    activation_ranges
+        Lowest and highest input of each convolution, by its name in the networks that backends
+        run, for int8; empty if they were not measured (`lednet quantize`).
 
     """
 
@@ -84,6 +91,7 @@ class Checkpoint:
     state_dict: dict[str, Tensor]
     training: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    activation_ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def resolve_checkpoint(name_or_path: str | Path) -> Path:
@@ -138,6 +146,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path | str) -> None:
         'std': list(checkpoint.std),
         'training': checkpoint.training,
         'metrics': checkpoint.metrics,
+        'activation_ranges': checkpoint.activation_ranges,
     }
     tensors = {name: tensor.contiguous() for name, tensor in checkpoint.state_dict.items()}
     with atomic_path(path) as temporary:
@@ -279,10 +288,11 @@ def _load_safetensors(path: Path, label_map: LabelMap | None) -> Checkpoint:
             state_dict=state_dict,
             training=dict(content['training']),
             metrics=dict(content['metrics']),
+            activation_ranges=_read_ranges(content.get('activation_ranges', {})),
         )
     except LabelMapError as error:
         raise CheckpointError(str(error)) from error
-    except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
+    except METADATA_ERRORS as error:
         raise CheckpointError(f'{path}: damaged metadata: {error!r}') from error
     if min(checkpoint.std) <= 0:
         raise CheckpointError(f'{path}: std is {checkpoint.std}; every value must be above 0')
@@ -391,6 +401,14 @@ def _read_size(values: Any) -> tuple[int, int]:
     if not (0 < height <= MAX_SIZE and 0 < width <= MAX_SIZE):
         raise ValueError(f'input_size is {height}x{width}; allowed: 1 to {MAX_SIZE}')
     return height, width
+
+
+def _read_ranges(values: Any) -> dict[str, tuple[float, float]]:
+    ranges = {str(name): (float(low), float(high)) for name, (low, high) in values.items()}
+    for name, (low, high) in ranges.items():
+        if not -math.inf < low <= 0 <= high < math.inf:
+            raise ValueError(f'activation_ranges of {name} are {low} to {high}')
+    return ranges
 
 
 def _read_triple(values: Any) -> tuple[float, float, float]:

@@ -14,11 +14,13 @@
 
 """Description of the machine, recorded with every measurement."""
 
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 import platform
 
 CPU_INFO = Path('/proc/cpuinfo')
 FEATURES = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8')
+PACKAGES = ('torch', 'numpy', 'numba', 'openvino', 'onnxruntime', 'tensorrt', 'triton')
 
 
 def describe_processor() -> str:
@@ -33,6 +35,17 @@ def processor_features() -> list[str]:
     """List the vector and matrix extensions of the processor that networks use."""
     flags = _cpu_info().split()
     return [name for name in FEATURES if name in flags]
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the installed packages that a network's speed depends on."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
 
 
 def _cpu_info() -> str:

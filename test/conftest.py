@@ -43,6 +43,8 @@ os.environ['OMP_NUM_THREADS'] = '1'
 # Triton's interpreter stands in for a GPU where there is none; Triton reads this when imported.
 if not torch.cuda.is_available():
     os.environ['TRITON_INTERPRET'] = '1'
+# Measuring what is fastest takes half a minute for each network; tests of that turn it on.
+os.environ['LEDNET_ROS_TUNING'] = 'off'
 # What OpenVINO compiles in one test serves the others, in all workers, but not the next run of the
 # tests. Workers of pytest-xdist inherit the folder of the process that started them.
 if 'PYTEST_XDIST_WORKER' not in os.environ:

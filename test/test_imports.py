@@ -117,5 +117,5 @@ def test_a_node_loads_nothing_that_it_does_not_use() -> None:
         [sys.executable, '-c', code], capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout.splitlines() == [
-        'checkpoint files inference labels limits models ros', 'set()'
+        'checkpoint files inference labels limits machine models ros', 'set()'
     ]

@@ -167,7 +167,7 @@ def test_development_packages_are_not_installed_for_the_demo() -> None:
         for path in LOCKS
     }
 
-    assert {'pytest', 'ray', 'triton', 'nncf', 'scikit-learn', 'selenium'} <= names['dev']
+    assert {'pytest', 'ray', 'triton', 'selenium'} <= names['dev']
     assert not names['run'] & names['dev']
     assert not names['run'] & {'torch', 'triton', 'pytest', 'ray'}
     assert 'triton' in names['torch-cuda']

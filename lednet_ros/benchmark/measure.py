@@ -15,8 +15,6 @@
 """Interleaved timing, and the description of the machine that goes with every result."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-import contextlib
-from importlib.metadata import PackageNotFoundError, version
 import os
 import platform
 import time
@@ -24,12 +22,11 @@ from typing import Any, TypeVar
 
 import cv2
 from lednet_ros import __version__
-from lednet_ros.machine import describe_processor, processor_features
+from lednet_ros.machine import describe_processor, package_versions, processor_features
 import numpy as np
 import torch
 from tqdm import tqdm
 
-PACKAGES = ('torch', 'numpy', 'numba', 'openvino', 'onnxruntime', 'tensorrt', 'triton')
 Name = TypeVar('Name', bound=Hashable)
 
 
@@ -86,11 +83,10 @@ def make_report(benchmark: str, rows: list[dict[str, Any]], **setup: Any) -> dic
 
 def describe_machine() -> dict[str, Any]:
     """Describe hardware and versions."""
-    versions = {'lednet_ros': __version__, 'python': platform.python_version()}
-    for package in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    versions['opencv'] = cv2.__version__
+    versions = {
+        'lednet_ros': __version__, 'python': platform.python_version(), **package_versions(),
+        'opencv': cv2.__version__,
+    }
     return {
         'processor': describe_processor(),
         'cores': len(os.sched_getaffinity(0)),

@@ -30,7 +30,7 @@ from lednet_ros.benchmark.baselines import (
 from lednet_ros.benchmark.measure import compare, make_report, time_interleaved
 from lednet_ros.benchmark.workload import draw_frames, FRAMES, make_checkpoint
 from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.inference.backends.base import ConfigurationError, Outputs, Wanted
+from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.postprocess import blend, classify_on_host
 from lednet_ros.inference.segmenter import Segmenter
@@ -54,7 +54,7 @@ VARIANTS = {
     ),
     'cuda': (
         ('torch_eager', 'fp32'), ('torch_eager', 'fp16'), ('cuda_graph', 'fp16'),
-        ('tensorrt', 'fp16'), ('tensorrt', 'int8'),
+        ('triton', 'fp16'), ('tensorrt', 'fp16'), ('tensorrt', 'int8'),
     ),
 }
 
@@ -134,9 +134,10 @@ def run_pipeline(
     -------
     dict
         `rows`, the fastest correct configuration first, and what they were measured on. Each row
-        has `name`, `median_ms`, `p5_ms`, `p95_ms`, `ratio_to_eager`, `precision`, `correct` and
-        `agreement`, the fraction of the clear pixels that have the label of eager fp32. On a GPU
-        also `device_rows`, see `time_on_device`.
+        has `name`, `median_ms`, `p5_ms`, `p95_ms`, `ratio_to_eager`, `precision`, `correct`,
+        `agreement`, the fraction of the clear pixels that have the label of eager fp32, and
+        `default`, true for what `backend: auto` takes. On a GPU also `device_rows`, see
+        `time_on_device`.
 
     """
     if device == 'auto':
@@ -176,7 +177,12 @@ def run_pipeline(
         },
         rounds,
     )
-    rows = [row | quality[row['name']] for row in compare(times, BASELINE, 'ratio_to_eager')]
+    chosen = Segmenter(content, device=device, num_threads=threads)
+    default = f'{chosen.backend} {chosen.precision}'
+    rows = [
+        row | quality[row['name']] | {'default': row['name'] == default}
+        for row in compare(times, BASELINE, 'ratio_to_eager')
+    ]
     device_rows = {}
     if device == 'cuda':
         device_rows['device_rows'], missing = time_on_device(content, frames[0], rounds)
@@ -267,26 +273,15 @@ def time_on_device(
         What can't run here, with the reason.
 
     """
-    from lednet_ros.inference.backends.cuda_graph import DeviceBackend, make_device_network
-
-    device = torch.device('cuda')
     times = {BASELINE: EagerModule(checkpoint, 'cuda').time_on_device(rounds)}
     not_measured = {}
-    for name in ('cuda_graph', 'tensorrt'):
+    for name in ('cuda_graph', 'triton', 'tensorrt'):
         try:
-            network, dtype = make_device_network(
-                name, load_network(checkpoint, 'benchmark'), checkpoint, device, 'fp16', None
-            )
-        except ImportError as error:
-            not_measured[f'{name} fp16 on the device'] = str(error)
+            segmenter = Segmenter(checkpoint, device='cuda', backend=name, precision='fp16')
+            parts = segmenter.time_on_device([Frame(frame, 'bgr')], rounds)
+        except Exception as error:
+            not_measured[f'{name} fp16 on the device'] = f'{type(error).__name__}: {error}'
             continue
-        backend = DeviceBackend(network, checkpoint, device, dtype)
-        parts = backend.time_on_device(
-            [Frame(frame, 'bgr')],
-            [Outputs(frame.shape[:2], pinned=True)],
-            Wanted(confidence=False, overlay=True, color=False),
-            rounds,
-        )
         times |= {f'{name} fp16, {part}': values for part, values in parts.items()}
     return compare(times, BASELINE, 'ratio_to_eager'), not_measured
 

@@ -20,6 +20,7 @@ Each command imports what it needs when it runs, so that `lednet --help` stays f
 
 import argparse
 from collections.abc import Sequence
+import logging
 import sys
 
 from lednet_ros import __version__
@@ -30,13 +31,18 @@ from lednet_ros.cli import (
     evaluate,
     export,
     info,
+    quantize,
     segment,
     torture,
     train,
+    tune,
     view,
 )
 
-COMMANDS = (info, evaluate, segment, view, check_data, train, export, benchmark, torture, demo)
+COMMANDS = (
+    info, evaluate, segment, view, check_data, train, export, quantize, tune, benchmark, torture,
+    demo,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -59,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limit, 130 an interrupt.
     """
     options = build_parser().parse_args(arguments)
+    # Measuring what is fastest takes a while at the first start, and reports what it does.
+    logging.basicConfig(format='%(message)s')
+    logging.getLogger('lednet_ros').setLevel(logging.INFO)
     try:
         return int(options.run(options))
     except KeyboardInterrupt:

@@ -18,18 +18,22 @@ import torch
 from torch import nn, Tensor
 
 
-def export_onnx(network: nn.Module, example: Tensor, input_name: str, output_name: str) -> bytes:
+def export_onnx(
+    network: nn.Module, example: Tensor, input_name: str, output_name: str,
+    opset: int | None = None,
+) -> bytes:
     """
     Export a network in evaluation mode, with one input and one output.
 
-    The shape and dtype of the example become those of the file's input. Raises ImportError if
-    onnxscript is not installed.
+    The shape and dtype of the example become those of the file's input; without an opset version,
+    PyTorch chooses it. Raises ImportError if onnxscript is not installed.
     """
     program = torch.onnx.export(
         network,
         (example,),
         input_names=[input_name],
         output_names=[output_name],
+        opset_version=opset,
         dynamo=True,
         verbose=False,
     )

@@ -22,6 +22,7 @@ PyTorch is imported only to resolve options, so that parsers can be built withou
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib.util import find_spec
+import logging
 from numbers import Integral, Real
 from pathlib import Path
 import platform
@@ -32,6 +33,8 @@ from lednet_ros.limits import MAX_SIZE, MIN_SIZE
 
 DEVICES = ('auto', 'cpu', 'cuda', 'cuda:N')
 PALETTES = ('label_map', 'color_blind')
+
+logger = logging.getLogger(__name__)
 
 Size = tuple[int, int]
 """Height and width."""
@@ -52,29 +55,33 @@ class BackendSpec:
     ----------
     precisions
         The precisions that it knows.
-    device
-        The only type of device that it runs on; empty for any.
+    auto
+        For each type of device that it runs on, the precisions that 'auto' tries, the preferred
+        one first.
     packages
-        What it needs besides PyTorch.
-    int8_packages
-        What int8 needs besides.
+        What it needs in addition to PyTorch.
 
     """
 
     precisions: Names
-    device: str = ''
+    auto: Mapping[str, Names]
     packages: Names = ()
-    int8_packages: Names = ()
 
 
 BACKENDS = {
-    'torch_eager': BackendSpec(('fp32', 'fp16', 'bf16')),
-    'openvino': BackendSpec(('fp32', 'bf16', 'int8'), 'cpu', ('openvino',), ('nncf',)),
-    'cuda_graph': BackendSpec(('fp32', 'fp16', 'bf16'), 'cuda', ('triton',)),
+    'openvino': BackendSpec(
+        ('fp32', 'bf16', 'int8'), {'cpu': ('bf16', 'fp32', 'int8')}, ('openvino',)
+    ),
+    'torch_eager': BackendSpec(
+        ('fp32', 'fp16', 'bf16'), {'cpu': ('fp32', 'bf16'), 'cuda': ('fp16',)}
+    ),
+    'cuda_graph': BackendSpec(('fp32', 'fp16', 'bf16'), {'cuda': ('fp16',)}),
+    'triton': BackendSpec(('fp16', 'bf16'), {'cuda': ('fp16',)}, ('triton',)),
     'tensorrt': BackendSpec(
-        ('fp32', 'fp16', 'int8'), 'cuda', ('tensorrt', 'triton', 'onnxscript'), ('onnxruntime',)
+        ('fp32', 'fp16', 'int8'), {'cuda': ('fp16', 'int8')}, ('tensorrt', 'onnxscript')
     ),
 }
+"""The preferred one of each device first."""
 
 
 @dataclass(frozen=True)
@@ -194,21 +201,20 @@ class SegmenterOptions:
     )
     backend: str = _option(
         'auto',
-        "What runs the network; 'auto' is OpenVINO on an x86 CPU where it is installed, otherwise "
-        "eager PyTorch. 'cuda_graph' and 'tensorrt' are for GPUs",
+        "What runs the network; 'auto' measures all that can run here and takes the fastest that "
+        "is right. 'openvino' is for CPUs; 'cuda_graph', 'triton' and 'tensorrt' are for GPUs",
         choices=('auto', *BACKENDS),
     )
     precision: str = _option(
         'auto',
-        "Arithmetic of the network; 'auto' is fp16 on CUDA, bf16 with OpenVINO on a CPU that has "
-        "it, otherwise fp32. 'fp16' isn't for OpenVINO, 'bf16' not for TensorRT, 'int8' for these "
-        'two alone',
+        "Arithmetic of the network; 'auto' is measured with the backend, or else fp16 on CUDA, "
+        "bf16 with OpenVINO on a CPU that has it, and fp32. 'int8' is for OpenVINO and TensorRT",
         choices=('auto', 'fp32', 'fp16', 'bf16', 'int8'),
     )
     calibration: Path | None = _option(
         None,
         "For 'int8': folder with images like those of the camera",
-        without='synthetic streets',
+        without="the checkpoint's ranges, or synthetic streets",
     )
     input_size: Size | None = _option(
         None,
@@ -265,12 +271,29 @@ class SegmenterOptions:
 
     def resolve(self) -> 'SegmenterOptions':
         """
-        Choose device, backend and precision where they are 'auto'; check that they go together.
+        Choose device, backend and precision where they are 'auto', without measuring.
 
         Returns
         -------
         SegmenterOptions
-            With nothing left to choose: what this machine runs.
+            The first one of `candidates`.
+
+        Raises
+        ------
+        ConfigurationError
+            See `candidates`.
+
+        """
+        return self.candidates()[0]
+
+    def candidates(self) -> list['SegmenterOptions']:
+        """
+        List what device, backend and precision can be on this machine where they are 'auto'.
+
+        Returns
+        -------
+        list of SegmenterOptions
+            With nothing left to choose; the preferred one first.
 
         Raises
         ------
@@ -279,9 +302,28 @@ class SegmenterOptions:
 
         """
         device = resolve_device(self.device)
-        backend = _resolve_backend(self.backend, device)
-        precision = _resolve_precision(self.precision, backend, device)
-        return replace(self, device=device, backend=backend, precision=precision)
+        kind = device.partition(':')[0]
+        if self.backend == 'auto':
+            backends = [name for name, spec in BACKENDS.items() if kind in spec.auto]
+            backends = [name for name in backends if not _missing_packages(name)]
+            if platform.machine() not in ('x86_64', 'AMD64'):
+                # OpenVINO is at home on x86.
+                backends.sort(key=lambda name: name == 'openvino')
+        else:
+            _check_backend(self.backend, device)
+            backends = [self.backend]
+        found = [
+            replace(self, device=device, backend=backend, precision=precision)
+            for backend in backends
+            for precision in _precisions(self.precision, backend, kind)
+        ]
+        if not found:
+            names = ', '.join(BACKENDS[backends[0]].precisions)
+            raise ConfigurationError(
+                f"precision is '{self.precision}'; allowed with backend '{backends[0]}': "
+                f'auto, {names}'
+            )
+        return found
 
 
 def _plain_type(annotation: Any) -> Any:
@@ -308,7 +350,7 @@ def resolve_device(name: str) -> str:
     Returns
     -------
     str
-        'cpu', 'cuda' or 'cuda:N', of a device that is there.
+        'cpu' or 'cuda:N', of a device that is there.
 
     Raises
     ------
@@ -319,59 +361,64 @@ def resolve_device(name: str) -> str:
     import torch
 
     if name == 'auto':
-        return 'cuda' if torch.cuda.is_available() else 'cpu'
+        return f'cuda:{torch.cuda.current_device()}' if _cuda_works() else 'cpu'
     try:
         device = torch.device(name)
     except RuntimeError:
         device = None
     if device is None or device.type not in ('cpu', 'cuda'):
         raise ConfigurationError(f"device is '{name}'; allowed: {', '.join(DEVICES)}")
-    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+    if device.type == 'cpu':
+        return 'cpu'
+    if (device.index or 0) >= torch.cuda.device_count():
         raise ConfigurationError(
             f"device is '{name}', but {torch.cuda.device_count()} CUDA devices are there; "
             "allowed: 'auto', 'cpu' or a device that is there"
         )
-    return name
+    # The current device differs by thread: it must not be looked up later.
+    return f'cuda:{torch.cuda.current_device() if device.index is None else device.index}'
 
 
-def _resolve_backend(name: str, device: str) -> str:
-    device_type = device.partition(':')[0]
-    if name == 'auto':
-        x86 = platform.machine() in ('x86_64', 'AMD64')
-        fits = device_type == 'cpu' and x86 and find_spec('openvino') is not None
-        return 'openvino' if fits else 'torch_eager'
-    needed = BACKENDS[name].device or device_type
-    if device_type != needed:
+def _cuda_works() -> bool:
+    """Return whether there is a CUDA device for which this PyTorch has code."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return False
+    try:
+        torch.ones(1, device='cuda').add_(1).item()
+    except RuntimeError as error:
+        logger.warning("the GPU is left out, device 'auto' is the CPU: %s", error)
+        return False
+    return True
+
+
+def _missing_packages(backend: str) -> list[str]:
+    return [package for package in BACKENDS[backend].packages if find_spec(package) is None]
+
+
+def _check_backend(name: str, device: str) -> None:
+    kind = device.partition(':')[0]
+    if kind not in BACKENDS[name].auto:
         raise ConfigurationError(
-            f"backend is '{name}' and device '{device}'; with it the device must be '{needed}'"
+            f"backend is '{name}' and device '{device}'; with it the device must be "
+            f"'{next(iter(BACKENDS[name].auto))}'"
         )
-    for package in BACKENDS[name].packages:
-        if find_spec(package) is None:
-            raise ConfigurationError(
-                f"backend is '{name}', which needs {package} (pip install {package}); "
-                "allowed without it: 'auto' or 'torch_eager'"
-            )
-    return name
-
-
-def _resolve_precision(name: str, backend: str, device: str) -> str:
-    if name == 'auto':
-        if backend == 'openvino':
-            from lednet_ros.inference.backends.openvino import cpu_has_bf16
-
-            return 'bf16' if cpu_has_bf16() else 'fp32'
-        return 'fp16' if device.startswith('cuda') else 'fp32'
-    precisions = BACKENDS[backend].precisions
-    if name not in precisions:
+    for package in _missing_packages(name):
         raise ConfigurationError(
-            f"precision is '{name}'; allowed with backend '{backend}': "
-            f"auto, {', '.join(precisions)}"
+            f"backend is '{name}', which needs {package} (pip install {package}); "
+            "allowed without it: 'auto' or 'torch_eager'"
         )
-    for package in BACKENDS[backend].int8_packages if name == 'int8' else ():
-        if find_spec(package) is None:
-            others = ', '.join(other for other in precisions if other != 'int8')
-            raise ConfigurationError(
-                f"precision is 'int8', which needs {package} (pip install {package}); "
-                f'allowed without it: auto, {others}'
-            )
-    return name
+
+
+def _precisions(name: str, backend: str, kind: str) -> list[str]:
+    """List what a precision can be with a backend."""
+    if name != 'auto':
+        return [name] if name in BACKENDS[backend].precisions else []
+    names = list(BACKENDS[backend].auto[kind])
+    if backend == 'openvino':
+        from lednet_ros.inference.backends.openvino import cpu_has_bf16
+
+        if not cpu_has_bf16():
+            names.remove('bf16')
+    return names

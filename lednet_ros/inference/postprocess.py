@@ -42,7 +42,9 @@ def classify(
     confidence: Tensor | None,
 ) -> None:
     """
-    Upsample the scores of one frame straight to the output size and choose the best class.
+    Upsample the logits of one frame straight to the output size and choose the best class.
+
+    For devices other than the CPU, which has `classify_on_host`.
 
     Parameters
     ----------
@@ -58,14 +60,6 @@ def classify(
         Receives the winner's softmax probability, (*size,) uint8 0..255; None skips it.
 
     """
-    if scores.device.type == 'cpu':
-        classify_on_host(
-            scores.permute(1, 2, 0).float().contiguous().numpy(),
-            min_confidence,
-            labels.numpy(),
-            None if confidence is None else confidence.numpy(),
-        )
-        return
     # Half precision would decide near ties by rounding; at 1/8 the conversion is cheap.
     # Channels-last makes interpolation and reduction three times faster on the CPU.
     scores = scores[None].float().contiguous(memory_format=torch.channels_last)

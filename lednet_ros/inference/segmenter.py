@@ -16,12 +16,14 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 import gc
+import logging
 from pathlib import Path
 from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
-from lednet_ros.inference.backends.base import Backend, Outputs, Style, Wanted
+from lednet_ros.inference.backends.base import Backend, Outputs, SIZES_KEPT, Style, Wanted
 from lednet_ros.inference.encodings import Frame, FrameError
 from lednet_ros.inference.options import (
     ConfigurationError,
@@ -30,12 +32,14 @@ from lednet_ros.inference.options import (
     SegmenterOptions,
 )
 from lednet_ros.labels import LabelMap
-from lednet_ros.models import load_network, SegmentationNetwork
+from lednet_ros.models import load_network
 import numpy as np
 from numpy.typing import NDArray
 import torch
 
 COLOR_ORDERS = ('rgb', 'bgr')
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -124,23 +128,49 @@ class Segmenter:
             changes['backend'] = backend
         options = replace(options or SegmenterOptions(), **changes)
         options = replace(options, input_size=options.input_size or checkpoint.input_size)
-        if callable(backend):
-            self._factory: Callable[[], Backend] | None = backend
-            self.options = replace(options, device=resolve_device(options.device))
-        else:
-            self._factory = None
-            self.options = options.resolve()
-        self.backend = 'custom' if callable(backend) else self.options.backend
-        self.device = torch.device(self.options.device)
         self.label_map = checkpoint.label_map
         if options.palette == 'color_blind':
             self.label_map = self.label_map.for_color_blind()
         self.network_name = checkpoint.network
-        self._style = _make_style(self.label_map, self.options)
+        self._style = _make_style(self.label_map, options)
         self._checkpoint, self._source = checkpoint, source
-        self._outputs: list[Outputs] = []
+        self._outputs: list[Callable[[tuple[int, int]], Outputs]] = []
         if options.num_threads:
             torch.set_num_threads(options.num_threads)
+        self._factory = backend if callable(backend) else None
+        if self._factory is None:
+            self._choose(options)
+        else:
+            self._use(replace(options, device=resolve_device(options.device)))
+            self.backend = 'custom'
+
+    def _choose(self, options: SegmenterOptions) -> None:
+        """Take the fastest backend that can be built and gives the right results."""
+        # Imported here: it builds segmenters.
+        from lednet_ros.inference.tuning import rank
+
+        ways = rank(self._checkpoint, options)
+        resolved, reference = next(ways)
+        while True:
+            try:
+                self._use(resolved)
+                if reference is not None:
+                    reference.check(self, 0)
+                return
+            except Exception as error:
+                if (following := next(ways, None)) is None:
+                    raise
+                logger.warning(
+                    '%s %s is left out: %s', resolved.backend, resolved.precision, error
+                )
+                resolved, reference = following
+
+    def _use(self, options: SegmenterOptions) -> None:
+        """Build the backend of resolved options."""
+        self.options = options
+        self.backend = options.backend
+        self.device = torch.device(options.device)
+        self._outputs = []
         self._backend = self._make_backend()
 
     @classmethod
@@ -278,12 +308,16 @@ class Segmenter:
             Whatever the fresh one can't handle either; the segmenter is of no use then.
 
         """
+        if self.device.type == 'cuda':
+            # After some errors every call of this process fails; then there is no way back.
+            torch.cuda.synchronize(self.device)
         del self._backend
         self._outputs = []
         # What failed may hold itself in a circle, by its traceback for example.
         gc.collect()
         if self.device.type == 'cuda':
-            torch.cuda.empty_cache()
+            with torch.cuda.device(self.device):
+                torch.cuda.empty_cache()
         self._backend = self._make_backend()
 
     def segment(
@@ -363,47 +397,58 @@ class Segmenter:
         self._backend.run(frames, outputs, wanted, self._style)
         return outputs
 
+    def last_logits(self) -> NDArray[np.float32]:
+        """
+        Return the logits of the last batch, to compare backends.
+
+        Returns
+        -------
+        ndarray
+            (N, ceil(H/8), ceil(W/8), classes) float32 for an input of H x W; valid until the
+            next batch.
+
+        """
+        return self._backend.last_logits()
+
+    def time_on_device(self, frames: Sequence[Frame], rounds: int) -> dict[str, list[float]]:
+        """Time a batch to labels and overlays on a GPU; see `DeviceBackend.time_on_device`."""
+        from lednet_ros.inference.backends.cuda_graph import DeviceBackend
+
+        assert isinstance(self._backend, DeviceBackend)
+        outputs = self._prepare_outputs([frame.pixels.shape[:2] for frame in frames])
+        wanted = Wanted(overlay=True)
+        return self._backend.time_on_device(frames, outputs, wanted, self._style, rounds)
+
     def _make_backend(self) -> Backend:
         network = load_network(self._checkpoint, self._source)
         self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
         if self._factory is not None:
             return self._factory()
-        return _make_backend(network, self._checkpoint, self.options)
+        # Imported where they are used: packages are optional, and take a while.
+        if self.device.type == 'cuda':
+            from lednet_ros.inference.backends.cuda_networks import make_device_backend
 
-    def _prepare_outputs(self, frame_sizes: Sequence[tuple[int, ...]]) -> list[Outputs]:
-        """Reuse the buffers of each place in the batch unless its size has changed."""
-        pinned = self.device.type == 'cuda'
-        fixed = self.options.output_size
-        for index, (height, width) in enumerate(frame_sizes):
-            size = fixed or (height, width)
-            if index == len(self._outputs):
-                self._outputs.append(Outputs(size, pinned=pinned))
-            elif self._outputs[index].size != size:
-                self._outputs[index] = Outputs(size, pinned=pinned)
-        return self._outputs[: len(frame_sizes)]
+            return make_device_backend(network, self._checkpoint, self.options)
+        if self.options.backend == 'openvino':
+            from lednet_ros.inference.backends.openvino import OpenVINOBackend
 
-
-def _make_backend(
-    network: SegmentationNetwork, checkpoint: Checkpoint, options: SegmenterOptions
-) -> Backend:
-    """Make the backend of resolved options around a network, which it may change."""
-    # Imported where they are used: packages are optional, and take a while.
-    if options.backend == 'openvino':
-        from lednet_ros.inference.backends.openvino import OpenVINOBackend
-
-        return OpenVINOBackend(network, checkpoint, options)
-    if options.backend == 'torch_eager':
+            return OpenVINOBackend(network, self._checkpoint, self.options)
         from lednet_ros.inference.backends.torch_eager import TorchBackend
 
-        return TorchBackend(network, checkpoint, options)
-    from lednet_ros.inference.backends.cuda_graph import DeviceBackend, make_device_network
+        return TorchBackend(network, self._checkpoint, self.options)
 
-    device = torch.device(options.device)
-    sized = replace(checkpoint, input_size=options.input_size or checkpoint.input_size)
-    run, dtype = make_device_network(
-        options.backend, network, sized, device, options.precision, options.calibration
-    )
-    return DeviceBackend(run, sized, device, dtype)
+    def _prepare_outputs(self, frame_sizes: Sequence[tuple[int, ...]]) -> list[Outputs]:
+        """Reuse the buffers of each place in the batch for the sizes that were last seen there."""
+        pinned = self.device.type == 'cuda'
+        while len(self._outputs) < len(frame_sizes):
+            self._outputs.append(
+                lru_cache(maxsize=SIZES_KEPT)(lambda size: Outputs(size, pinned=pinned))
+            )
+        fixed = self.options.output_size
+        return [
+            outputs(fixed or (height, width))
+            for outputs, (height, width) in zip(self._outputs, frame_sizes, strict=False)
+        ]
 
 
 def _check_frame(frame: Frame, index: int) -> None:

@@ -14,6 +14,7 @@
 
 """Health of the node and its cameras, in words, and a log that doesn't repeat itself."""
 
+import logging
 import time
 from typing import Any, NamedTuple
 
@@ -55,6 +56,19 @@ class ThrottledLog:
             return False
         self._logged[key] = now
         return True
+
+
+class LogForwarder(logging.Handler):
+    """Forwards what the core logs, which knows no ROS, to a node's logger."""
+
+    def __init__(self, logger: Any) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a record's message at its level."""
+        log = self._logger.info if record.levelno < logging.WARNING else self._logger.warning
+        log(record.getMessage())
 
 
 def judge_node(state: str, trouble: str, has_namesake: bool) -> Health:

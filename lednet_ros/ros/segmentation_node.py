@@ -15,6 +15,8 @@
 """The node: camera images in; label images, confidence and overlays out."""
 
 from collections.abc import Sequence
+from functools import partial
+import logging
 import sys
 from typing import Any
 
@@ -30,7 +32,7 @@ from lednet_ros.ros.distribution import (
     parameter_overrides,
     refuse_impossible_transitions,
 )
-from lednet_ros.ros.health import has_namesake, judge_node, ThrottledLog
+from lednet_ros.ros.health import has_namesake, judge_node, LogForwarder, ThrottledLog
 from lednet_ros.ros.parameters import (
     check_camera_names,
     check_change,
@@ -42,7 +44,7 @@ from lednet_ros.ros.parameters import (
 )
 from lednet_ros.ros.process import run_node
 from lednet_ros.ros.slots import FrameSlots
-from lednet_ros.ros.worker import BackendFailure, InferenceWorker
+from lednet_ros.ros.worker import BackendFailure, InferenceThread, InferenceWorker
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -86,6 +88,7 @@ class SegmentationNode(LifecycleNode):
         self._trouble = ''
         self._segmenter: Segmenter | None = None
         self._cameras: list[Camera] = []
+        self._thread: InferenceThread | None = None
         self._worker: InferenceWorker | None = None
         declare_parameters(self)
         for sentence in unknown_parameters(parameter_overrides(self)):
@@ -125,8 +128,8 @@ class SegmentationNode(LifecycleNode):
             self._values = read_parameters(self)
             names = self._values['cameras']
             check_camera_names(names)
-            segmenter = self.build_segmenter()
-            segmenter.warm_up(segmenter.input_size, batch_size=max(len(names), 1))
+            self._thread = InferenceThread()
+            segmenter = self._thread.submit(partial(self._prepare, max(len(names), 1))).result()
             for name in names or ['']:
                 self._cameras.append(
                     Camera(self, name, self._values, segmenter.label_map, self._log)
@@ -150,9 +153,15 @@ class SegmentationNode(LifecycleNode):
         # Publishers first: the latched label_info is sent at once.
         result = super().on_activate(state)
         assert self._segmenter is not None
+        assert self._thread is not None
         slots = FrameSlots(len(self._cameras))
         self._worker = InferenceWorker(
-            self._segmenter, self._cameras, slots, self._results_ready.trigger, self._log
+            self._thread,
+            self._segmenter,
+            self._cameras,
+            slots,
+            self._results_ready.trigger,
+            self._log,
         )
         try:
             for index, camera in enumerate(self._cameras):
@@ -205,6 +214,18 @@ class SegmentationNode(LifecycleNode):
             values['checkpoint'], to_options(values), label_map=values['label_map'] or None
         )
 
+    def _prepare(self, batch_size: int) -> Segmenter:
+        # The choice of a backend may take half a minute, of which the core's log tells.
+        core, forwarder = logging.getLogger('lednet_ros'), LogForwarder(self.get_logger())
+        core.addHandler(forwarder)
+        core.setLevel(logging.INFO)
+        try:
+            segmenter = self.build_segmenter()
+            segmenter.warm_up(segmenter.input_size, batch_size)
+        finally:
+            core.removeHandler(forwarder)
+        return segmenter
+
     def _stop(self, timeout: float) -> bool:
         """Stop receiving and segmenting; return whether the worker ended within `timeout` s."""
         for camera in self._cameras:
@@ -224,6 +245,9 @@ class SegmentationNode(LifecycleNode):
             camera.destroy()
         self._cameras = []
         self._segmenter = None
+        if self._thread is not None:
+            self._thread.close()
+            self._thread = None
 
     def _publish_results(self) -> None:
         for camera in self._cameras:

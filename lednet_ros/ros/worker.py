@@ -12,11 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The thread that runs the network, next to the executor's thread."""
+"""The thread that builds and runs the network, next to the executor's thread."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from queue import SimpleQueue
 import threading
 import time
+from typing import Any
 
 from lednet_ros.inference.backends.base import Outputs, Wanted
 from lednet_ros.inference.encodings import Frame, FrameError
@@ -32,15 +35,50 @@ class BackendFailure(RuntimeError):
     """The network failed on two backends, one after the other; the message is the last error."""
 
 
+class InferenceThread:
+    """
+    A thread on which the network is built, warmed up and run.
+
+    All three must be done by one thread: PyTorch plans convolutions for each thread. A network
+    that hangs doesn't keep the process from ending.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        threading.Thread(target=self._run, name='inference', daemon=True).start()
+
+    def submit(self, task: Callable[[], Any]) -> 'Future[Any]':
+        """Start a task after those before it; return the future of its result."""
+        future: Future[Any] = Future()
+        self._tasks.put((future, task))
+        return future
+
+    def close(self) -> None:
+        """Let the thread end after the tasks that were submitted."""
+        self._tasks.put(None)
+
+    def _run(self) -> None:
+        while (item := self._tasks.get()) is not None:
+            future, task = item
+            try:
+                future.set_result(task())
+            except BaseException as error:
+                future.set_exception(error)
+            # Otherwise the last result would live until the next task.
+            del future, task, item
+
+
 class InferenceWorker:
     """
     Takes the newest frames, segments them as one batch and lets their cameras fill messages.
 
     When the network raises, the batch is tried once more on a fresh backend. When that raises
-    too, the thread ends with a `failure`.
+    too, it ends with a `failure`.
 
     Parameters
     ----------
+    thread
+        The thread that built the network, which runs the worker.
     segmenter
         The network.
     cameras
@@ -48,15 +86,15 @@ class InferenceWorker:
     slots
         Where frames arrive.
     notify
-        Called from the worker's thread when messages are ready to be published, or when the
-        thread has ended with a failure.
+        Called from the thread when messages are ready to be published, or when the worker has
+        ended with a failure.
     log
         For errors and dropped frames.
 
     Attributes
     ----------
     failure : BackendFailure or None
-        Why the thread has ended.
+        Why the worker has ended.
     restarts : int
         How many times the backend was replaced by a fresh one.
 
@@ -64,6 +102,7 @@ class InferenceWorker:
 
     def __init__(
         self,
+        thread: InferenceThread,
         segmenter: Segmenter,
         cameras: Sequence[Camera],
         slots: FrameSlots,
@@ -72,6 +111,7 @@ class InferenceWorker:
     ) -> None:
         self.failure: BackendFailure | None = None
         self.restarts = 0
+        self._thread = thread
         self._segmenter = segmenter
         self._cameras = cameras
         self._slots = slots
@@ -80,22 +120,20 @@ class InferenceWorker:
         # The thread's current stage and its start, for a watchdog on another thread.
         self._stage = ('', 0.0)
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
+        self._done: list[Future[Any]] = []
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start to take frames."""
+        self._done.append(self._thread.submit(self._run))
 
     def stop(self, timeout: float) -> bool:
-        """Let the thread finish its batch and end; return whether it did within `timeout` s."""
+        """Finish the batch in progress and end; return whether that took at most `timeout` s."""
         self._stopping = True
         for arrival in self._slots.close():
             self._cameras[arrival.camera].statistics.count('dropped')
         for camera in self._cameras:
             camera.stop_waiting()
-        if self._thread.ident is not None:
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
+        return not wait(self._done, timeout).not_done
 
     def find_overdue_stage(self, bound: float) -> str:
         """Describe the current stage if it has taken `bound` seconds; otherwise return ''."""

@@ -43,7 +43,7 @@ def test_every_option_is_described_and_its_default_is_allowed() -> None:
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'backend': 'cuda'}, r"backend is 'cuda'; allowed: auto, torch_eager, openvino"),
+        ({'backend': 'cuda'}, r"backend is 'cuda'; allowed: auto, openvino, torch_eager, "),
         ({'precision': 'fp8'}, r"precision is 'fp8'; allowed: auto, fp32"),
         ({'palette': 'red'}, r"palette is 'red'; allowed: label_map, color_blind"),
         ({'num_threads': -1}, 'num_threads is -1; allowed: 0 to 256'),

@@ -14,7 +14,7 @@
 
 """Tests of the way from logits to labels and images, against plain float64 code."""
 
-from lednet_ros.inference.postprocess import blend, classify, colorize
+from lednet_ros.inference.postprocess import blend, classify, classify_on_host, colorize
 from lednet_ros.labels import LabelMap, UNLABELED
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,10 @@ def run(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     # Values that no result has show what is not written.
     labels, levels = (torch.full(size, 200, dtype=torch.uint8) for _ in range(2))
-    classify(scores, size, min_confidence, labels, levels if confidence else None)
+    cells = scores.permute(1, 2, 0).float().contiguous().numpy()
+    classify_on_host(
+        cells, min_confidence, labels.numpy(), levels.numpy() if confidence else None
+    )
     return labels.numpy(), levels.numpy()
 
 
@@ -188,12 +191,14 @@ def test_blend_resizes_the_frame_to_the_labels() -> None:
     assert np.abs(out - (np.array([10, 20, 30]) + PALETTE[3]) / 2).max() <= 0.5
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
-def test_cuda_classifies_like_the_cpu() -> None:
+@pytest.mark.parametrize(('confidence', 'lowest'), [(True, 0.5), (True, 0.0), (False, 0.0)])
+def test_devices_classify_like_the_cpu(confidence: bool, lowest: float) -> None:
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
     scores = random_scores(11, 8, 12).float()
-    labels, levels = (torch.empty((64, 96), dtype=torch.uint8, device='cuda') for _ in range(2))
-    classify(scores.cuda(), (64, 96), 0.5, labels, levels)
-    expected_labels, expected_levels = run(scores, (64, 96), 0.5)
+    labels, levels = (
+        torch.full((64, 96), 200, dtype=torch.uint8, device=device) for _ in range(2)
+    )
+    classify(scores.to(device), (64, 96), lowest, labels, levels if confidence else None)
+    expected_labels, expected_levels = run(scores, (64, 96), lowest, confidence)
     assert (labels.cpu().numpy() == expected_labels).mean() > 0.999
     assert np.abs(levels.cpu().numpy().astype(int) - expected_levels).max() <= 1

@@ -377,8 +377,8 @@ def test_warm_up_allocates_all_buffers(
         pytest.fail('allocates after warm-up')
 
     monkeypatch.setattr('lednet_ros.inference.segmenter.Outputs', fail)
-    for output in segmenter._outputs:
-        assert set(output._tensors) == {'labels', 'confidence', 'overlay'}
+    for outputs in segmenter._outputs:
+        assert set(outputs((97, 65))._tensors) == {'labels', 'confidence', 'overlay'}
     assert len(segmenter.segment([make_frame(97, 65)] * 2).labels) == 2
     with pytest.raises(pytest.fail.Exception, match='allocates'):
         segmenter.segment([make_frame(97, 65)] * 3)

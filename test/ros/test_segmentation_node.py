@@ -558,6 +558,40 @@ def failing_node(harness: Harness, checkpoint: Any, fail: list[Exception]) -> An
     return node
 
 
+def test_one_thread_builds_warms_up_and_runs(harness: Harness, checkpoint: Any) -> None:
+    threads = []
+
+    class Noting(FailingBackend):
+
+        def __init__(self) -> None:
+            super().__init__([])
+            threads.append(('build', threading.get_ident()))
+
+        def run(self, frames: Any, outputs: Any, wanted: Any, style: Any) -> None:
+            threads.append(('run', threading.get_ident()))
+            super().run(frames, outputs, wanted, style)
+
+    node = harness.node(start=False, checkpoint=str(checkpoint), autostart=False)
+    node.build_segmenter = lambda: Segmenter(load_checkpoint(checkpoint), backend=Noting)
+    assert node.start()
+    warm_ups = len(threads)
+    assert warm_ups > 1
+    labels = harness.collect(Image, f'{NODE}/labels')
+    camera = harness.publisher(Image, 'image')
+    for count in (1, 2):
+        harness.connect(camera)
+        harness.wait_outputs(node, {'labels'})
+        camera.publish(image_message(street(0.0), 'rgb8', STAMP))
+        harness.spin_until(lambda c=count: len(labels) == c)
+        if count == 1:
+            success = TransitionCallbackReturn.SUCCESS
+            assert node.trigger_deactivate() == success
+            assert node.trigger_activate() == success
+    assert len(threads) == warm_ups + 2
+    assert len({thread for _, thread in threads}) == 1
+    assert threads[0][1] != threading.get_ident()
+
+
 @pytest.mark.usefixtures('endless_throttle')
 def test_batch_is_retried_on_a_fresh_backend(
     harness: Harness, checkpoint: Any, capfd: pytest.CaptureFixture[str]

@@ -27,6 +27,8 @@ from torch import Tensor
 
 __all__ = ['Backend', 'ConfigurationError', 'Outputs', 'Style', 'Wanted']
 
+# Sizes for which each place in a batch keeps memory: cameras of several sizes take turns there.
+SIZES_KEPT = 4
 CHANNELS = {'labels': 1, 'confidence': 1, 'overlay': 3, 'color': 3}
 
 
@@ -125,5 +127,16 @@ class Backend(Protocol):
             Which of them to fill besides the labels.
         style
             How.
+
+        """
+
+    def last_logits(self) -> NDArray[np.float32]:
+        """
+        Return the logits of the last batch, to compare backends.
+
+        Returns
+        -------
+        ndarray
+            (N, h, w, classes) float32 in host memory, valid until the next batch.
 
         """

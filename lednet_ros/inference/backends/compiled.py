@@ -14,11 +14,13 @@
 
 """Where backends keep compiled networks on disk, and what such a file depends on."""
 
+from collections.abc import Mapping
 import hashlib
 from pathlib import Path
 
 from lednet_ros.files import cache_folder
-from torch import nn
+import torch
+from torch import Tensor
 
 
 def compiled_path(fingerprint: str, suffix: str) -> Path:
@@ -37,10 +39,10 @@ def compiled_path(fingerprint: str, suffix: str) -> Path:
     return cache_folder() / f'{digest}.{suffix}'
 
 
-def digest_weights(network: nn.Module) -> str:
-    """Return a text that changes with the names, shapes and values of a network's tensors."""
+def digest_weights(tensors: Mapping[str, Tensor]) -> str:
+    """Return a text that changes with the names, shapes and values of tensors."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f'{name} {tuple(tensor.shape)}'.encode())
-        digest.update(tensor.numpy().tobytes())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f'{name} {tuple(tensor.shape)} {tensor.dtype}'.encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

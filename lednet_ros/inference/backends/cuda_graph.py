@@ -13,170 +13,231 @@
 # limitations under the License.
 
 """
-Runs a network on a CUDA device, a whole batch as one CUDA graph in memory that never moves.
+Runs a network on a CUDA device, with memory that is allocated once and one wait for each batch.
 
-The graph uploads frames and style from pinned memory, prepares the network's input, runs the
-network, computes labels and colored images from its logits, and downloads what is wanted. It is
-captured once for each combination of sizes, color orders and wanted results.
+Frames are uploaded from pinned memory and prepared, the network runs, labels and colored images
+are computed from its logits, and what is wanted is downloaded: all on one stream, without waiting
+in between. The network alone is a CUDA graph, one for each batch size, so that frames and outputs
+of any size need no other graph.
 
-On the CPU, in Triton's interpreter, the same steps run one by one: for tests.
+One thread must make the backend and call it: PyTorch plans convolutions for each thread. On the
+CPU the same steps run in Triton's interpreter: for tests.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-import copy
-from dataclasses import dataclass
-import logging
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from functools import lru_cache
+import gc
+import threading
+from typing import Protocol
 
 from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.inference.backends import cuda_kernels
-from lednet_ros.inference.backends.base import Outputs, Style, Wanted
-from lednet_ros.inference.backends.cuda_units import use_triton_units
+from lednet_ros.inference.backends.base import Outputs, SIZES_KEPT, Style, Wanted
 from lednet_ros.inference.backends.torch_eager import PRECISIONS
 from lednet_ros.inference.encodings import Frame
-from lednet_ros.models import LEDNet, SegmentationNetwork
+from lednet_ros.inference.options import SegmenterOptions
+from lednet_ros.inference.postprocess import classify, draw_on_host
+from lednet_ros.inference.preprocess import normalize, resize_on_device
 import numpy as np
+from numpy.typing import NDArray
 import torch
 from torch import Tensor
 
-# A camera that changes its size all the time must not fill the device with graphs.
-MAX_PROGRAMS = 8
-# A candidate for the network may differ from the plain one by this fraction of its scores' range.
-TOLERANCE = 0.02
-TRIALS = 20
+REPLAYS = 20
 
-logger = logging.getLogger(__name__)
-
+# PyTorch captures one graph at a time in a process.
+_CAPTURING = threading.Lock()
 
 DeviceNetwork = Callable[[Tensor], Tensor]
 """
-Runs a network on a device, without synchronizing: images (N, 3, H, W), channels-last in memory, to
-scores (N, classes or more, h, w) in any layout.
+Runs a network on a device without waiting: images (N, 3, H, W), channels-last in memory, to logits
+(N, classes or more, h, w) in any layout.
 """
 
 
-class _DeviceStyle:
-    """The style in pinned memory, from which graphs take it, and on the device."""
+class Ends(Protocol):
+    """The steps before and after the network."""
 
-    def __init__(self, device: torch.device, pinned: bool) -> None:
-        self._host = (
-            torch.empty((256, 3), dtype=torch.uint8, pin_memory=pinned),
-            torch.empty(256, dtype=torch.uint8, pin_memory=pinned),
-            torch.empty(2, dtype=torch.float32, pin_memory=pinned),
-        )
-        self.palette, self.visible, self.settings = (
-            torch.empty_like(tensor, device=device, pin_memory=False) for tensor in self._host
-        )
+    draws: bool
+    """Whether `finish` draws colored images; otherwise they are drawn on the CPU."""
 
-    def write(self, style: Style) -> None:
-        """Put a style where the next upload takes it from."""
-        palette, visible, settings = (tensor.numpy() for tensor in self._host)
-        np.copyto(palette, style.palettes['rgb'])
-        np.copyto(visible, style.visible)
-        settings[:] = style.alpha, style.min_confidence
+    def prepare(self, frame: Tensor, swap: bool, image: Tensor) -> None:
+        """Make a frame (h, w, 3) uint8 the network's input (H, W, 3); `swap` if it is BGR."""
 
-    def upload(self) -> None:
-        for device, host in zip(
-            (self.palette, self.visible, self.settings), self._host, strict=True
-        ):
-            device.copy_(host, non_blocking=True)
-
-
-@dataclass(frozen=True)
-class _Key:
-    """Key of a program; outputs by their addresses, because graphs write to them."""
-
-    frames: tuple[tuple[tuple[int, ...], str], ...]
-    outputs: tuple[tuple[tuple[int, int], tuple[int, ...]], ...]
-    wanted: Wanted
-
-
-class _Program:
-    """
-    The steps for batches of one kind, captured as a graph where the device can.
-
-    Parameters
-    ----------
-    backend
-        Network, device, stream and normalization.
-    frames, outputs, wanted
-        The first batch of this kind; the outputs are those of all.
-
-    """
-
-    def __init__(
-        self,
-        backend: 'DeviceBackend',
-        frames: Sequence[Frame],
-        outputs: Sequence[Outputs],
-        wanted: Wanted,
+    def finish(
+        self, logits: Tensor, frame: Tensor, swap: bool, style: 'DeviceStyle', wanted: Wanted,
+        out: Outputs,
     ) -> None:
-        device, pinned = backend.device, backend.device.type == 'cuda'
-        self._backend = backend
-        self._swaps = [frame.color_order == 'bgr' for frame in frames]
-        self._wanted = wanted
-        self._host_outputs = list(outputs)
-        shapes = [frame.pixels.shape for frame in frames]
-        self.uploads = [
-            torch.zeros(shape, dtype=torch.uint8, pin_memory=pinned) for shape in shapes
-        ]
-        self._frames = [torch.zeros(shape, dtype=torch.uint8, device=device) for shape in shapes]
-        self._outputs = [Outputs(output.size, device) for output in outputs]
-        self.style = _DeviceStyle(device, pinned)
-        self._images = torch.zeros(
-            (len(frames), *backend.input_size, 3), dtype=backend.dtype, device=device
+        """Compute the outputs of a frame from its logits (C, h, w)."""
+
+
+class TritonEnds:
+    """One kernel before the network and one after it."""
+
+    draws = True
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+        # Optional, and slow to import.
+        from lednet_ros.inference.backends import cuda_kernels
+
+        self._kernels = cuda_kernels
+        mean, std = checkpoint.mean, checkpoint.std
+        factors = [1 / (255 * s) for s in std] + [m / s for m, s in zip(mean, std, strict=True)]
+        self._factors = torch.tensor(factors, device=device)
+
+    def prepare(self, frame: Tensor, swap: bool, image: Tensor) -> None:
+        """See `Ends`."""
+        self._kernels.prepare(frame, swap, self._factors, image)
+
+    def finish(
+        self, logits: Tensor, frame: Tensor, swap: bool, style: 'DeviceStyle', wanted: Wanted,
+        out: Outputs,
+    ) -> None:
+        """See `Ends`."""
+        self._kernels.finish(
+            logits, frame, swap, style.palette, style.visible, style.settings, wanted, out,
+            threshold=style.min_confidence > 0,
         )
-        self._graph = _capture(self._all, backend.stream, device)
 
-    def run(self) -> None:
-        """Do the steps; returns when the outputs are valid."""
-        stream = self._backend.stream
-        if self._graph is None or stream is None:
-            self._all()
+
+class TorchEnds:
+    """PyTorch's operations, where there is no Triton; images are drawn on the CPU."""
+
+    draws = False
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._mean, self._std = tuple(checkpoint.mean), tuple(checkpoint.std)
+
+    def prepare(self, frame: Tensor, swap: bool, image: Tensor) -> None:
+        """See `Ends`."""
+        height, width = image.shape[:2]
+        resized = resize_on_device(frame, (height, width), swap)[None]
+        image.copy_(normalize(resized, self._mean, self._std, image.dtype)[0].permute(1, 2, 0))
+
+    def finish(
+        self, logits: Tensor, frame: Tensor, swap: bool, style: 'DeviceStyle', wanted: Wanted,
+        out: Outputs,
+    ) -> None:
+        """See `Ends`."""
+        confidence = out.tensor('confidence') if wanted.confidence else None
+        classify(logits, out.size, style.min_confidence, out.tensor('labels'), confidence)
+
+
+class DeviceStyle:
+    """
+    A style on the device, uploaded as one buffer when it has changed.
+
+    Attributes
+    ----------
+    palette, visible, settings
+        (256, 3) uint8 RGB; (256,) uint8; alpha and lowest confidence, (2,) float32.
+    min_confidence
+        As in the style.
+
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._host = torch.empty(1032, dtype=torch.uint8, pin_memory=device.type == 'cuda')
+        self._device = torch.empty(1032, dtype=torch.uint8, device=device)
+        self.settings = self._device[:8].view(torch.float32)
+        self.visible = self._device[8:264]
+        self.palette = self._device[264:].view(256, 3)
+        self.min_confidence = 0.0
+        self._uploaded: Style | None = None
+
+    def upload(self, style: Style) -> None:
+        """Put a style where the kernels read it."""
+        if style is self._uploaded:
             return
-        with torch.cuda.device(self._backend.device), torch.cuda.stream(stream):
-            self._graph.replay()
-        stream.synchronize()
+        settings = np.array([style.alpha, style.min_confidence], np.float32).view(np.uint8)
+        parts = settings, style.visible, style.palettes['rgb'].ravel()
+        self._host.numpy()[:] = np.concatenate(parts)
+        self._device.copy_(self._host, non_blocking=True)
+        self.min_confidence = style.min_confidence
+        self._uploaded = style
 
-    def compute(self) -> None:
-        """Do what lies between upload and download."""
-        for frame, image, swap in zip(self._frames, self._images, self._swaps, strict=True):
-            cuda_kernels.prepare(frame, swap, self._backend.factors, image)
-        scores = self._backend.network(self._images.permute(0, 3, 1, 2))
-        for own, frame, swap, output in zip(
-            scores[:, : self._backend.num_classes], self._frames, self._swaps, self._outputs,
-            strict=True,
-        ):
-            cuda_kernels.finish(
-                own, frame, swap, self.style.palette, self.style.visible, self.style.settings,
-                self._wanted, output,
+
+class _Place:
+    """Memory of one place in the batch, for the sizes that were last seen there."""
+
+    def __init__(self, device: torch.device) -> None:
+        pinned = device.type == 'cuda'
+
+        @lru_cache(maxsize=SIZES_KEPT)
+        def buffers(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+            return (
+                torch.empty(shape, dtype=torch.uint8, pin_memory=pinned),
+                torch.empty(shape, dtype=torch.uint8, device=device),
             )
 
-    def _all(self) -> None:
-        self.style.upload()
-        for frame, upload in zip(self._frames, self.uploads, strict=True):
-            frame.copy_(upload, non_blocking=True)
-        self.compute()
-        for host, output in zip(self._host_outputs, self._outputs, strict=True):
-            for name in self._wanted.names():
-                host.tensor(name).copy_(output.tensor(name), non_blocking=True)
+        self._buffers = buffers
+        self.outputs = lru_cache(maxsize=SIZES_KEPT)(lambda size: Outputs(size, device))
+        self.frame: Tensor
+        self.swap = False
+
+    def upload(self, frame: Frame) -> None:
+        """Start to copy a frame to the device."""
+        host, self.frame = self._buffers(frame.pixels.shape)
+        np.copyto(host.numpy(), frame.pixels)
+        self.frame.copy_(host, non_blocking=True)
+        self.swap = frame.color_order == 'bgr'
+
+
+class _Batch:
+    """The network for one batch size, on memory that never moves."""
+
+    def __init__(
+        self, network: DeviceNetwork, images: Tensor, stream: 'torch.cuda.Stream | None'
+    ) -> None:
+        self.images = images
+        self._inputs = images.permute(0, 3, 1, 2)
+        self._network = network
+        self._graph = None if stream is None else self._capture(stream)
+
+    def run(self) -> Tensor:
+        """Run the network on `images`; return the logits, valid until the next call."""
+        if self._graph is None:
+            self.logits = self._network(self._inputs)
+        else:
+            self._graph.replay()
+        return self.logits
+
+    def _capture(self, stream: 'torch.cuda.Stream') -> 'torch.cuda.CUDAGraph':
+        # Algorithms are chosen and kernels compiled now: neither can be captured.
+        for _ in range(3):
+            self._network(self._inputs)
+        stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        collecting = gc.isenabled()
+        with _CAPTURING:
+            # A collection could free pinned memory, which can't be captured either.
+            gc.disable()
+            try:
+                # Other threads of the process may use the device meanwhile.
+                with torch.cuda.graph(graph, stream=stream, capture_error_mode='thread_local'):
+                    self.logits = self._network(self._inputs)
+            finally:
+                if collecting:
+                    gc.enable()
+        return graph
 
 
 class DeviceBackend:
     """
-    CUDA graphs around Triton kernels and a network.
+    A network on a CUDA device.
 
     Parameters
     ----------
     network
-        What runs on the device; see `make_device_network`.
+        Runs on the device.
     checkpoint
-        Whose classes, input size and normalization count; the network may have more outputs.
-    device
-        A CUDA device, or the CPU with Triton's interpreter.
-    dtype
-        Of the network's input.
+        Its classes and normalization; the network may have more outputs.
+    options
+        Resolved; the device, the precision and the size of the input are used.
+    ends
+        The steps around the network.
+    captured
+        Whether to run the network as a CUDA graph.
 
     """
 
@@ -184,45 +245,71 @@ class DeviceBackend:
         self,
         network: DeviceNetwork,
         checkpoint: Checkpoint,
-        device: torch.device,
-        dtype: torch.dtype,
+        options: SegmenterOptions,
+        ends: Ends,
+        captured: bool = True,
     ) -> None:
-        self.network = network
-        self.num_classes = checkpoint.label_map.num_classes
-        self.input_size = checkpoint.input_size
-        self.device = device
-        self.dtype = dtype
-        mean, std = checkpoint.mean, checkpoint.std
-        factors = [1 / (255 * s) for s in std] + [m / s for m, s in zip(mean, std, strict=True)]
-        self.factors = torch.tensor(factors, device=device)
-        self.stream = _make_stream(device)
-        self._programs: OrderedDict[_Key, _Program] = OrderedDict()
+        self.device = torch.device(options.device)
+        self._network = network
+        self._num_classes = checkpoint.label_map.num_classes
+        self._input_size = options.input_size or checkpoint.input_size
+        # int8 networks take and return fp16.
+        self._dtype = PRECISIONS.get(options.precision, torch.float16)
+        self._ends = ends
+        self._style = DeviceStyle(self.device)
+        self._places: list[_Place] = []
+        self._batches: dict[int, _Batch] = {}
+        self._last: _Batch | None = None
+        self._captured = captured
+        self._stream = self._done = None
+        if self.device.type == 'cuda':
+            self._stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+            # It sleeps: waiting on a stream would keep a core busy.
+            self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
 
     @torch.inference_mode()
     def run(
         self, frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted, style: Style
     ) -> None:
         """Segment a batch; see `Backend.run`."""
-        program = self._find_program(frames, outputs, wanted)
-        for upload, frame in zip(program.uploads, frames, strict=True):
-            np.copyto(upload.numpy(), frame.pixels)
-        program.style.write(style)
-        program.run()
+        count = len(frames)
+        with self._on_device():
+            while len(self._places) < count:
+                self._places.append(_Place(self.device))
+            places = self._places[:count]
+            self._style.upload(style)
+            for place, frame in zip(places, frames, strict=True):
+                place.upload(frame)
+            self._compute(places, [output.size for output in outputs], wanted)
+            for place, output in zip(places, outputs, strict=True):
+                results = place.outputs(output.size)
+                for name in self._computed(wanted):
+                    output.tensor(name).copy_(results.tensor(name), non_blocking=True)
+            if self._done is not None:
+                self._done.record(self._stream)
+        if self._done is not None:
+            self._done.synchronize()
+        if not self._ends.draws:
+            draw_on_host(frames, outputs, wanted, style)
+
+    def last_logits(self) -> NDArray[np.float32]:
+        """Return the logits of the last batch; see `Backend.last_logits`."""
+        assert self._last is not None
+        logits = self._last.logits[:, : self._num_classes].permute(0, 2, 3, 1)
+        found: NDArray[np.float32] = logits.float().cpu().numpy()
+        return found
 
     @torch.inference_mode()
     def time_on_device(
-        self,
-        frames: Sequence[Frame],
-        outputs: Sequence[Outputs],
-        wanted: Wanted,
+        self, frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted, style: Style,
         rounds: int,
     ) -> dict[str, list[float]]:
         """
-        Time parts of the graph by the device's own clock, interleaved, after a warm-up.
+        Time parts of a batch by the device's clock, interleaved, `REPLAYS` replays at a time.
 
         Parameters
         ----------
-        frames, outputs, wanted
+        frames, outputs, wanted, style
             As for `run`.
         rounds
             How often each part is timed.
@@ -230,202 +317,69 @@ class DeviceBackend:
         Returns
         -------
         dict of str to list of float
-            Milliseconds of 'graph without copies' and 'network'.
+            Milliseconds of 'frame without copies' and 'network'; 0 on the CPU.
 
         """
-        program = self._find_program(frames, outputs, wanted)
-        images = torch.zeros(
-            (len(frames), *self.input_size, 3), dtype=self.dtype, device=self.device
-        ).permute(0, 3, 1, 2)
-
-        def network() -> None:
-            self.network(images)
-
-        parts = {'graph without copies': program.compute, 'network': network}
-        graphs = {name: _capture(steps, self.stream, self.device) for name, steps in parts.items()}
+        self.run(frames, outputs, wanted, style)
+        places, sizes = self._places[: len(frames)], [output.size for output in outputs]
+        parts: dict[str, Callable[[], object]] = {
+            'frame without copies': lambda: self._compute(places, sizes, wanted),
+            'network': self._batches[len(frames)].run,
+        }
         times: dict[str, list[float]] = {name: [] for name in parts}
-        for number in range(rounds + 3):
-            for name, graph in graphs.items():
-                elapsed = _time_on_device(graph, self.stream)
-                if number >= 3:
-                    times[name].append(elapsed)
+        with self._on_device():
+            for _ in range(rounds):
+                for name, step in parts.items():
+                    times[name].append(self._time(step))
         return times
 
-    def _find_program(
-        self, frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted
-    ) -> _Program:
-        key = _Key(
-            tuple((frame.pixels.shape, frame.color_order) for frame in frames),
-            tuple(
-                (output.size, tuple(output.tensor(name).data_ptr() for name in wanted.names()))
-                for output in outputs
-            ),
-            wanted,
+    def _time(self, step: Callable[[], object]) -> float:
+        if self._stream is None:
+            step()
+            return 0.0
+        start, end = (
+            torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+            for _ in range(2)
         )
-        if key not in self._programs:
-            while len(self._programs) >= MAX_PROGRAMS:
-                self._programs.popitem(last=False)
-            self._programs[key] = _Program(self, frames, outputs, wanted)
-        self._programs.move_to_end(key)
-        return self._programs[key]
+        step()
+        start.record(self._stream)
+        for _ in range(REPLAYS):
+            step()
+        end.record(self._stream)
+        end.synchronize()
+        return float(start.elapsed_time(end)) / REPLAYS
 
+    def _compute(
+        self, places: Sequence[_Place], sizes: Sequence[tuple[int, int]], wanted: Wanted
+    ) -> None:
+        """Do what lies between upload and download."""
+        batch = self._last = self._find_batch(len(places))
+        for place, image in zip(places, batch.images, strict=True):
+            self._ends.prepare(place.frame, place.swap, image)
+        logits = batch.run()[:, : self._num_classes]
+        for place, size, one in zip(places, sizes, logits, strict=True):
+            self._ends.finish(
+                one, place.frame, place.swap, self._style, wanted, place.outputs(size)
+            )
 
-def make_device_network(
-    backend: str,
-    network: SegmentationNetwork,
-    checkpoint: Checkpoint,
-    device: torch.device,
-    precision: str,
-    calibration: Path | None,
-) -> tuple[DeviceNetwork, torch.dtype]:
-    """
-    Make what `DeviceBackend` runs.
+    def _computed(self, wanted: Wanted) -> list[str]:
+        names = wanted.names()
+        return names if self._ends.draws else [n for n in names if n in ('labels', 'confidence')]
 
-    Parameters
-    ----------
-    backend
-        'cuda_graph' or 'tensorrt'.
-    network
-        The trained network, float32, on the CPU; it is changed.
-    checkpoint
-        Its classes, input size and normalization.
-    device
-        A CUDA device.
-    precision
-        'fp32', 'fp16', 'bf16' (not with TensorRT) or 'int8' (only with TensorRT).
-    calibration
-        See `Segmenter`.
+    def _find_batch(self, count: int) -> _Batch:
+        if count not in self._batches:
+            images = torch.zeros(
+                (count, *self._input_size, 3), dtype=self._dtype, device=self.device
+            )
+            stream = self._stream if self._captured else None
+            self._batches[count] = _Batch(self._network, images, stream)
+        return self._batches[count]
 
-    Returns
-    -------
-    network : DeviceNetwork
-        On the device.
-    dtype : torch.dtype
-        Of its input.
-
-    Raises
-    ------
-    ImportError
-        TensorRT is not installed.
-    ConfigurationError
-        The calibration folder can't be read or holds no image.
-
-    """
-    if backend == 'tensorrt':
-        # Optional, and slow to import.
-        from lednet_ros.inference.backends.tensorrt import OnnxSource, TensorRTNetwork
-
-        engines = TensorRTNetwork(OnnxSource(network, checkpoint, precision, calibration), device)
-        return engines, engines.dtype
-    chosen = choose_network(network, checkpoint.input_size, device, precision)
-    return chosen, PRECISIONS[precision]
-
-
-@torch.inference_mode()
-def choose_network(
-    network: SegmentationNetwork, input_size: tuple[int, int], device: torch.device, precision: str
-) -> DeviceNetwork:
-    """
-    Choose the fastest way to run a network on a device that gives the right scores.
-
-    PyTorch's convolutions, channels-last, are compared with LEDNet's units as Triton kernels.
-
-    Parameters
-    ----------
-    network
-        The trained network, float32, in evaluation mode; it is changed.
-    input_size
-        Height and width of its input.
-    device
-        Where to run.
-    precision
-        One of `PRECISIONS`.
-
-    Returns
-    -------
-    DeviceNetwork
-        Whose scores were compared with those of PyTorch on a fixed random image.
-
-    """
-    network.eval()
-    network.fold_batch_norm()
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn((1, 3, *input_size), generator=generator)
-    image = image.to(device=device, dtype=PRECISIONS[precision])
-    image = image.contiguous(memory_format=torch.channels_last)
-    units = copy.deepcopy(network)
-    plain = _place(network, image)
-    if not isinstance(units, LEDNet):
-        return network.scores
-    try:
-        use_triton_units(units)
-        scores = _place(units, image)
-        difference = float((scores - plain).abs().max() / (plain.max() - plain.min()))
-        # Written so that NaN is refused too.
-        if not difference <= TOLERANCE:
-            raise ArithmeticError(f'their scores differ by {difference:.3g} of the range')
-        times = [_time_network(candidate, image) for candidate in (network, units)]
-    except Exception as error:
-        # Whatever a compiler or a driver may throw: there is another way.
-        logger.warning('units as Triton kernels are left out: %s', error)
-        return network.scores
-    logger.info('network by PyTorch: %.3f ms, units as Triton kernels: %.3f ms', *times)
-    return units.scores if times[1] < times[0] else network.scores
-
-
-def _place(network: SegmentationNetwork, image: Tensor) -> Tensor:
-    """Move a network to where an image is; returns its scores, float32."""
-    network.to(device=image.device, dtype=image.dtype)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.scores(image).float()
-
-
-def _time_network(network: SegmentationNetwork, image: Tensor) -> float:
-    """Measure the median milliseconds of a pass in a graph; 0 where there are no graphs."""
-    stream = _make_stream(image.device)
-    graph = _capture(lambda: network.scores(image), stream, image.device)
-    return float(np.median([_time_on_device(graph, stream) for _ in range(TRIALS)]))
-
-
-def _capture(
-    steps: Callable[[], object], stream: 'torch.cuda.Stream | None', device: torch.device
-) -> 'torch.cuda.CUDAGraph | None':
-    if stream is None:
-        return None
-    # The sizes stay, so it pays to try cuDNN's algorithms.
-    with torch.cuda.device(device), torch.backends.cudnn.flags(enabled=True, benchmark=True):
-        # What was allocated and filled on the current stream must be there on this one.
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                steps()
-        stream.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        # Other threads of the process may use the device meanwhile.
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode='thread_local'):
-            steps()
-    return graph
-
-
-def _time_on_device(
-    graph: 'torch.cuda.CUDAGraph | None', stream: 'torch.cuda.Stream | None'
-) -> float:
-    """Measure the milliseconds of one replay by the device's clock."""
-    if graph is None or stream is None:
-        return 0.0
-    start, end = (
-        torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        for _ in range(2)
-    )
-    with torch.cuda.stream(stream):
-        start.record(stream)
-        graph.replay()
-        end.record(stream)
-    end.synchronize()
-    return float(start.elapsed_time(end))
-
-
-def _make_stream(device: torch.device) -> 'torch.cuda.Stream | None':
-    if device.type != 'cuda':
-        return None
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    @contextlib.contextmanager
+    def _on_device(self) -> Iterator[None]:
+        """Make device and stream the current ones: kernels are launched there."""
+        if self._stream is None:
+            yield
+            return
+        with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
+            yield

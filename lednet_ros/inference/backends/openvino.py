@@ -19,16 +19,15 @@ Normalization and network are one compiled model, from bytes to logits at 1/8. T
 become labels outside of it, because cells whose corners agree need no arithmetic there (see
 `host_kernels`), which OpenVINO's operations can't express.
 
-int8 is calibrated by NNCF, with frames of the camera or with synthetic streets. It pays on CPUs
-without matrix units (AMX), whose int8 instructions do twice the work of the bf16 ones.
+For int8, quantization is put around the convolutions, with the ranges of `calibration.py`. It pays
+on CPUs without matrix units (AMX), whose int8 instructions do twice the work of the bf16 ones.
 """
 
 from collections.abc import Sequence
-import contextlib
 import functools
 import io
-import logging
 import os
+import re
 import sys
 import warnings
 
@@ -36,22 +35,28 @@ from lednet_ros import __version__
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.files import keep_in_cache
 from lednet_ros.inference.backends.base import Outputs, Style, Wanted
-from lednet_ros.inference.backends.calibration import Calibration
+from lednet_ros.inference.backends.calibration import Calibration, fuse_checkpoint, Ranges
 from lednet_ros.inference.backends.compiled import compiled_path, digest_weights
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.options import SegmenterOptions
 from lednet_ros.inference.postprocess import classify_on_host, draw_on_host
 from lednet_ros.inference.preprocess import resize_on_host
 from lednet_ros.models import SegmentationNetwork
-from lednet_ros.models.fused import fuse
 import numpy as np
 from numpy.typing import NDArray
 import torch
 
-# With this package OpenVINO and NNCF report their use to a server from a forked process. The fork
-# may hang in a lock of another thread; then the node never ends.
+# With this package OpenVINO reports its use to a server from a forked process. The fork may hang
+# in a lock of another thread; then the node never ends.
 sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]
 import openvino  # noqa: E402
+from openvino import opset13  # noqa: E402
+
+# Channels that are always 0 need a scale, too.
+SMALLEST_RANGE = 1e-6
+
+_converted: dict[str, openvino.Model] = {}
+"""The last network that was converted."""
 
 
 @functools.cache
@@ -82,6 +87,47 @@ class _Request:
         """Run the model on `images`; return logits (N, h, w, C), valid until the next call."""
         self._request.infer()
         return np.asarray(self._request.get_output_tensor().data)
+
+
+def quantize(model: openvino.Model, ranges: Ranges) -> None:
+    """
+    Put quantization to 8 bits around the convolutions of a model, in place.
+
+    Activations have one scale for each tensor; all that takes such a tensor takes it quantized.
+    Weights are symmetric, with one scale for each output channel.
+
+    Parameters
+    ----------
+    model
+        A fused network, whose operations are named after its modules.
+    ranges
+        Of the inputs of the network's convolutions.
+
+    """
+    for operation in model.get_ordered_ops():
+        kind = operation.get_type_name()
+        if kind not in ('Convolution', 'GroupConvolution'):
+            continue
+        module = re.match(r'__module\.(.+?)/', operation.get_friendly_name())
+        assert module is not None, operation.get_friendly_name()
+        source, weights = operation.input_value(0), operation.input_value(1)
+        if source.get_node().get_type_name() != 'FakeQuantize':
+            low, high = ranges[module[1]]
+            bounds = np.float32(low), np.float32(max(high, low + SMALLEST_RANGE))
+            takers = source.get_target_inputs()
+            quantized = opset13.fake_quantize(source, *bounds, *bounds, 256)
+            for taker in takers:
+                taker.replace_source_output(quantized.output(0))
+        constant = weights.get_node()
+        while constant.get_type_name() != 'Constant':
+            constant = constant.input_value(0).get_node()
+        channels = 1 if kind == 'Convolution' else 2
+        values = np.abs(constant.data).astype(np.float32)
+        largest = values.max(axis=tuple(range(channels, values.ndim)), keepdims=True)
+        largest = np.maximum(largest, SMALLEST_RANGE)
+        quantized = opset13.fake_quantize(weights, -largest, largest, -largest, largest, 255)
+        operation.input(1).replace_source_output(quantized.output(0))
+    model.validate_nodes_and_infer_types()
 
 
 class OpenVINOBackend:
@@ -120,16 +166,13 @@ class OpenVINOBackend:
             # Several processes with fewer threads than cores would all be tied to the same ones.
             'ENABLE_CPU_PINNING': not 0 < num_threads < (os.cpu_count() or 1),
         }
-        self._quantized = precision == 'int8'
-        self._calibration = Calibration(
-            options.calibration if self._quantized else None, input_size
-        )
-        scale = [1 / (255 * s) for s in checkpoint.std]
-        shift = [m / s for m, s in zip(checkpoint.mean, checkpoint.std, strict=True)]
+        self._calibration = Calibration(checkpoint, options) if precision == 'int8' else None
         self._num_classes = checkpoint.label_map.num_classes
-        self._network = fuse(network.eval(), scale, shift, self._num_classes)
+        self._network = fuse_checkpoint(network, checkpoint)
+        self._weights = digest_weights(self._network.state_dict())
         self._fingerprint = self._describe()
         self._requests: dict[int, _Request] = {}
+        self._logits: NDArray[np.float32] = np.empty((0, 0, 0, 0), np.float32)
 
     def run(
         self, frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted, style: Style
@@ -152,14 +195,19 @@ class OpenVINOBackend:
         request = self._requests[count]
         for image, frame in zip(request.images, frames, strict=True):
             resize_on_host(frame.pixels, self._input_size, frame.color_order == 'bgr', image)
-        for scores, output in zip(request.run(), outputs, strict=True):
+        self._logits = request.run()
+        for logits, output in zip(self._logits, outputs, strict=True):
             classify_on_host(
-                scores,
+                logits,
                 style.min_confidence,
                 output.array('labels'),
                 output.array('confidence') if wanted.confidence else None,
             )
         draw_on_host(frames, outputs, wanted, style)
+
+    def last_logits(self) -> NDArray[np.float32]:
+        """Return the logits of the last batch; see `Backend.last_logits`."""
+        return self._logits
 
     def _compile(self, shape: tuple[int, ...]) -> openvino.CompiledModel:
         """Take the compiled model from the cache, or make it and put it there."""
@@ -169,41 +217,40 @@ class OpenVINOBackend:
         except (OSError, RuntimeError):
             # Absent, or damaged: made again.
             pass
-        example = torch.zeros(shape, dtype=torch.uint8)
-        with torch.inference_mode(mode=False), torch.no_grad(), warnings.catch_warnings():
-            # Shapes are fixed on purpose.
-            warnings.simplefilter('ignore')
-            model = openvino.convert_model(self._network, example_input=example, input=[shape])
-        if self._quantized:
-            model = self._quantize(model, shape)
+        model = self._convert(shape)
+        if self._calibration is not None:
+            quantize(model, self._calibration.find_ranges(self._network))
         compiled = self._core.compile_model(model, 'CPU', self._options)
         stream = io.BytesIO()
         compiled.export_model(stream)
         keep_in_cache(path, stream.getvalue())
         return compiled
 
-    def _quantize(self, model: openvino.Model, shape: tuple[int, ...]) -> openvino.Model:
-        """Make the convolutions int8; takes some seconds for each of the frames' megapixels."""
-        import nncf
-
-        nncf.set_log_level(logging.ERROR)
-        batches = list(self._calibration.batches(shape[0]))
-        # Its progress bars would end up in the log of a node.
-        with contextlib.redirect_stdout(io.StringIO()):
-            return nncf.quantize(
-                model,
-                nncf.Dataset(batches),
-                preset=nncf.QuantizationPreset.PERFORMANCE,
-                subset_size=len(batches),
-            )
+    def _convert(self, shape: tuple[int, ...]) -> openvino.Model:
+        """Convert the network: once, as it takes seconds, for all precisions and batch sizes."""
+        single = (1, *shape[1:])
+        key = f'{self._weights} {self._num_classes} {single}'
+        if key not in _converted:
+            example = torch.zeros(single, dtype=torch.uint8)
+            with torch.inference_mode(mode=False), torch.no_grad(), warnings.catch_warnings():
+                # Shapes are fixed on purpose.
+                warnings.simplefilter('ignore')
+                model = openvino.convert_model(
+                    self._network, example_input=example, input=[single]
+                )
+            _converted.clear()
+            _converted[key] = model
+        model = _converted[key].clone()
+        model.reshape(list(shape))
+        return model
 
     def _describe(self) -> str:
         """Describe everything that a compiled model depends on except the shape of its input."""
         processor = self._core.get_property('CPU', 'FULL_DEVICE_NAME')
         capabilities = self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
         parts = (
-            digest_weights(self._network), self._num_classes, self._quantized,
-            self._calibration.describe(), self._options,
+            self._weights, self._num_classes,
+            '' if self._calibration is None else self._calibration.describe(), self._options,
             processor, capabilities, openvino.__version__, torch.__version__, __version__,
         )
         return ' '.join(map(str, parts))

@@ -20,24 +20,28 @@ ONNX file; for int8, pairs of quantization and dequantization are put into it.
 """
 
 import contextlib
-from pathlib import Path
-import tempfile
 from typing import Any
 
 from lednet_ros import __version__
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.files import keep_in_cache
 from lednet_ros.inference.backends.base import ConfigurationError
-from lednet_ros.inference.backends.calibration import Calibration
+from lednet_ros.inference.backends.calibration import Calibration, FromBytes, Ranges
 from lednet_ros.inference.backends.compiled import compiled_path, digest_weights
 from lednet_ros.inference.onnx_export import export_onnx
-from lednet_ros.inference.preprocess import normalize
+from lednet_ros.inference.options import SegmenterOptions
 from lednet_ros.models import SegmentationNetwork
+import numpy as np
+from numpy.typing import NDArray
 import torch
 from torch import nn, Tensor
 
 IMAGES, SCORES = 'images', 'scores'
 WORKSPACE_BYTES = 1 << 30
+# The first one whose quantization takes fp16.
+OPSET = 19
+# Scales are fp16, too.
+SMALLEST = 1e-3
 
 
 class _ChannelsLast(nn.Module):
@@ -61,95 +65,92 @@ class OnnxSource:
     network
         The trained network, float32, on the CPU; it is changed.
     checkpoint
-        Its classes, input size and normalization.
-    precision
-        'fp32', 'fp16' or 'int8'.
-    calibration
-        Folder with images like those that the network will see, for int8; None takes synthetic
-        streets.
+        Its classes and normalization.
+    options
+        Resolved; precision, calibration and the size of the input are used.
 
     Attributes
     ----------
     dtype : torch.dtype
-        Of images and scores.
+        Of images and logits; int8 is put around the convolutions of an fp16 network.
 
     Raises
     ------
     ConfigurationError
-        The calibration folder can't be read or holds no image.
+        The calibration folder can't be read or contains no image.
 
     """
 
     def __init__(
-        self,
-        network: SegmentationNetwork,
-        checkpoint: Checkpoint,
-        precision: str,
-        calibration: Path | None,
+        self, network: SegmentationNetwork, checkpoint: Checkpoint, options: SegmenterOptions
     ) -> None:
-        self.dtype = torch.float16 if precision == 'fp16' else torch.float32
+        self.dtype = torch.float32 if options.precision == 'fp32' else torch.float16
         network.eval()
         network.fold_batch_norm()
+        self._ranges: Ranges = {}
+        if options.precision == 'int8':
+            calibration = Calibration(checkpoint, options)
+            self._ranges = calibration.find_ranges(FromBytes(network, checkpoint))
         classes = checkpoint.label_map.num_classes
         self._network = _ChannelsLast(network.to(self.dtype), classes).eval()
-        self._input_size = checkpoint.input_size
-        self._mean, self._std = checkpoint.mean, checkpoint.std
-        self._quantized = precision == 'int8'
-        self._calibration = Calibration(
-            calibration if self._quantized else None, checkpoint.input_size
-        )
+        self._input_size = options.input_size or checkpoint.input_size
 
     def export(self, batch_size: int) -> bytes:
         """Export the ONNX file for a batch size."""
         example = torch.zeros((batch_size, *self._input_size, 3), dtype=self.dtype)
         with torch.inference_mode(mode=False), torch.no_grad():
-            content = export_onnx(self._network, example, IMAGES, SCORES)
-        return self._quantize(content, batch_size) if self._quantized else content
+            content = export_onnx(self._network, example, IMAGES, SCORES, OPSET)
+        return self._quantize(content) if self._ranges else content
 
     def describe(self) -> str:
         """Return a text that changes with everything that the file depends on."""
         parts = (
-            digest_weights(self._network), self._network.num_classes, self._input_size, self._mean,
-            self._std, self.dtype, self._quantized, self._calibration.describe(),
-            torch.__version__, __version__,
+            digest_weights(self._network.state_dict()), self._network.num_classes,
+            self._input_size, self.dtype, sorted(self._ranges.items()), torch.__version__,
+            __version__,
         )
         return ' '.join(map(str, parts))
 
-    def _quantize(self, content: bytes, batch_size: int) -> bytes:
+    def _quantize(self, content: bytes) -> bytes:
         """Put quantization around the convolutions, symmetric and signed as TensorRT needs it."""
-        import onnx
-        from onnxruntime.quantization import CalibrationDataReader, quantize_static, QuantType
+        from onnx import helper, load_from_string, numpy_helper
 
-        inputs = (
-            {IMAGES: normalize(torch.from_numpy(batch), self._mean, self._std)
-             .permute(0, 2, 3, 1).contiguous().numpy()}
-            for batch in self._calibration.batches(batch_size)
-        )
+        model = load_from_string(content)
+        weights = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+        nodes: list[Any] = []
+        quantized: dict[str, str] = {}
 
-        class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def quantize(name: str, scale: NDArray[Any]) -> str:
+            """Return the name of a tensor after quantization and back."""
+            if name not in quantized:
+                points: dict[str, NDArray[Any]] = {
+                    f'{name}_scale': scale.astype(np.float16),
+                    f'{name}_zero': np.zeros(scale.shape, np.int8),
+                }
+                for point, values in points.items():
+                    model.graph.initializer.append(numpy_helper.from_array(values, point))
+                # Tensors have one scale, weights one for each output channel.
+                axis: dict[str, Any] = {'axis': 0} if scale.ndim else {}
+                names = f'{name}_int8', f'{name}_quantized'
+                for kind, source, result in (
+                    ('QuantizeLinear', name, names[0]), ('DequantizeLinear', *names),
+                ):
+                    nodes.append(helper.make_node(kind, [source, *points], [result], **axis))
+                quantized[name] = names[1]
+            return quantized[name]
 
-            def get_next(self) -> dict[str, Any] | None:
-                return next(inputs, None)
-
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / 'quantized.onnx'
-            quantize_static(
-                onnx.load_from_string(content),
-                path,
-                Reader(),
-                activation_type=QuantType.QInt8,
-                weight_type=QuantType.QInt8,
-                per_channel=True,
-                op_types_to_quantize=['Conv'],
-                extra_options={
-                    'ActivationSymmetric': True,
-                    'WeightSymmetric': True,
-                    'AddQDQPairToWeight': True,
-                    # TensorRT adds biases in higher precision by itself.
-                    'QuantizeBias': False,
-                },
-            )
-            return path.read_bytes()
+        for node in model.graph.node:
+            if node.op_type == 'Conv':
+                low, high = self._ranges[node.input[1].removesuffix('.weight')]
+                values = np.abs(weights[node.input[1]].astype(np.float32))
+                largest = np.maximum(values.reshape(len(values), -1).max(1), SMALLEST)
+                node.input[0] = quantize(node.input[0], np.array(max(-low, high, SMALLEST) / 127))
+                node.input[1] = quantize(node.input[1], largest / 127)
+            nodes.append(node)
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+        found: bytes = model.SerializeToString()
+        return found
 
 
 class TensorRTNetwork:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Runs a network with eager PyTorch, on the CPU or on a CUDA device."""
+"""Runs a network with eager PyTorch on the CPU."""
 
 from collections.abc import Sequence
 
@@ -20,10 +20,11 @@ from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.inference.backends.base import Outputs, Style, Wanted
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.options import SegmenterOptions
-from lednet_ros.inference.postprocess import classify, draw_on_host
-from lednet_ros.inference.preprocess import normalize, resize_on_device, resize_on_host
+from lednet_ros.inference.postprocess import classify_on_host, draw_on_host
+from lednet_ros.inference.preprocess import normalize, resize_on_host
 from lednet_ros.models import SegmentationNetwork
 import numpy as np
+from numpy.typing import NDArray
 import torch
 
 PRECISIONS: dict[str, torch.dtype] = {
@@ -33,17 +34,9 @@ PRECISIONS: dict[str, torch.dtype] = {
 }
 
 
-class _Upload:
-    """Pinned host memory and device memory for the pixels of one frame."""
-
-    def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
-        self.host = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
-        self.device = torch.empty(shape, dtype=torch.uint8, device=device)
-
-
 class TorchBackend:
     """
-    Eager PyTorch with input buffers that are allocated once and reused.
+    Eager PyTorch with an input buffer that is allocated once and reused.
 
     Parameters
     ----------
@@ -52,29 +45,24 @@ class TorchBackend:
     checkpoint
         Its classes and normalization; the network may have more outputs.
     options
-        Resolved; device, precision and the size of the input count.
+        Resolved; the precision and the size of the input are used.
 
     """
 
     def __init__(
         self, network: SegmentationNetwork, checkpoint: Checkpoint, options: SegmenterOptions
     ) -> None:
-        device = torch.device(options.device)
-        input_size = options.input_size or checkpoint.input_size
-        self.device = device
         self._dtype = PRECISIONS[options.precision]
-        # Channels-last is the faster layout on tensor cores and on the CPU alike.
         network.eval()
         network.fold_batch_norm()
-        self._network = network.to(device=device, dtype=self._dtype)
+        self._network = network.to(dtype=self._dtype)
+        # The faster layout on CPUs, too.
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._num_classes = checkpoint.label_map.num_classes
-        self._input_size = input_size
-        self._mean = tuple(checkpoint.mean)
-        self._std = tuple(checkpoint.std)
-        self._images = torch.empty((0, *input_size, 3), dtype=torch.uint8, device=device)
-        self._uploads: list[_Upload] = []
-        self._outputs: list[Outputs] = []
+        self._input_size = options.input_size or checkpoint.input_size
+        self._mean, self._std = tuple(checkpoint.mean), tuple(checkpoint.std)
+        self._images = np.empty((0, *self._input_size, 3), np.uint8)
+        self._logits: NDArray[np.float32] = np.empty((0, 0, 0, 0), np.float32)
 
     @torch.inference_mode()
     def run(
@@ -83,53 +71,22 @@ class TorchBackend:
         """Segment a batch; see `Backend.run`."""
         count = len(frames)
         if len(self._images) < count:
-            self._images = torch.empty(
-                (count, *self._input_size, 3), dtype=torch.uint8, device=self.device
-            )
+            self._images = np.empty((count, *self._input_size, 3), np.uint8)
         images = self._images[:count]
-        for index, frame in enumerate(frames):
-            self._load(frame, index)
-        scores = self._network.scores(normalize(images, self._mean, self._std, self._dtype))
-        names = ('labels', 'confidence') if wanted.confidence else ('labels',)
-        for index, output in enumerate(outputs):
-            own = self._own(index, output)
-            classify(
-                scores[index, : self._num_classes],
-                output.size,
+        for image, frame in zip(images, frames, strict=True):
+            resize_on_host(frame.pixels, self._input_size, frame.color_order == 'bgr', image)
+        prepared = normalize(torch.from_numpy(images), self._mean, self._std, self._dtype)
+        logits = self._network.scores(prepared)[:, : self._num_classes]
+        self._logits = logits.permute(0, 2, 3, 1).float().contiguous().numpy()
+        for one, output in zip(self._logits, outputs, strict=True):
+            classify_on_host(
+                one,
                 style.min_confidence,
-                own.tensor('labels'),
-                own.tensor('confidence') if wanted.confidence else None,
+                output.array('labels'),
+                output.array('confidence') if wanted.confidence else None,
             )
-            if own is not output:
-                for name in names:
-                    output.tensor(name).copy_(own.tensor(name), non_blocking=True)
-        if self.device.type == 'cuda':
-            torch.cuda.synchronize(self.device)
         draw_on_host(frames, outputs, wanted, style)
 
-    def _own(self, index: int, output: Outputs) -> Outputs:
-        """Return the device memory of a place in the batch; on the CPU, the output itself."""
-        if self.device.type == 'cpu':
-            return output
-        while len(self._outputs) <= index:
-            self._outputs.append(Outputs(output.size, self.device))
-        if self._outputs[index].size != output.size:
-            self._outputs[index] = Outputs(output.size, self.device)
-        return self._outputs[index]
-
-    def _load(self, frame: Frame, index: int) -> None:
-        """Put a frame, resized and in RGB order, into its place in the input batch."""
-        swap = frame.color_order == 'bgr'
-        target = self._images[index]
-        if self.device.type == 'cpu':
-            resize_on_host(frame.pixels, self._input_size, swap, target.numpy())
-            return
-        shape = frame.pixels.shape
-        while len(self._uploads) <= index:
-            self._uploads.append(_Upload(shape, self.device))
-        upload = self._uploads[index]
-        if upload.host.shape != shape:
-            upload = self._uploads[index] = _Upload(shape, self.device)
-        np.copyto(upload.host.numpy(), frame.pixels)
-        upload.device.copy_(upload.host, non_blocking=True)
-        target.copy_(resize_on_device(upload.device, self._input_size, swap))
+    def last_logits(self) -> NDArray[np.float32]:
+        """Return the logits of the last batch; see `Backend.last_logits`."""
+        return self._logits

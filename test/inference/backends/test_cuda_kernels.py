@@ -29,6 +29,7 @@ import pytest
 import torch
 
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+pytestmark = [pytest.mark.gpu] if DEVICE.type == 'cuda' else []
 PALETTE = LabelMap.load('camvid').palette
 VISIBLE = np.where(np.arange(256) < 8, 255, 0).astype(np.uint8)
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -152,3 +153,47 @@ def test_areas_of_one_class_need_no_interpolation(size: tuple[int, int]) -> None
     for found, expected in zip(*results, strict=True):
         np.testing.assert_array_equal(found, expected)
     assert {2, 4} < set(np.unique(results[0][0]))
+
+
+@pytest.mark.parametrize('threshold', [False, True])
+def test_kernels_stay_within_their_tensors(threshold: bool) -> None:
+    margin, size, frame_size, cells = 4096, (37, 51), (41, 23), (5, 7)
+
+    def surround(array: np.ndarray, poison: int) -> torch.Tensor:
+        whole = torch.full((array.size + 2 * margin,), poison, dtype=torch.uint8, device=DEVICE)
+        middle = whole[margin : margin + array.size].view(array.shape)
+        middle.copy_(torch.from_numpy(array))
+        return middle
+
+    results = []
+    for poison in (0, 255):
+        frame = surround(make_frame(*frame_size), poison)
+        scores = torch.full((11 * 35 + 2 * margin,), torch.nan, device=DEVICE)
+        inside = scores[margin:-margin].view(11, *cells)
+        inside.copy_(torch.randn(inside.shape, generator=torch.Generator().manual_seed(0)))
+        outputs = Outputs(size, DEVICE)
+        shapes = {'labels': size, 'confidence': size, 'overlay': (*size, 3), 'color': (*size, 3)}
+        for name, shape in shapes.items():
+            outputs._tensors[name] = surround(np.zeros(shape, np.uint8), poison)
+        wanted = Wanted(confidence=threshold, overlay=True, color=True)
+        settings = torch.tensor([0.5, 0.2 if threshold else 0.0], device=DEVICE)
+        cuda_kernels.finish(
+            inside, frame, False, on_device(PALETTE), on_device(VISIBLE), settings, wanted,
+            outputs, threshold=threshold,
+        )
+        image = torch.full((30 * 40 * 3 + 2 * margin,), torch.nan, device=DEVICE)
+        factors = torch.tensor(FACTORS, device=DEVICE)
+        cuda_kernels.prepare(frame, True, factors, image[margin:-margin].view(30, 40, 3))
+        assert image[:margin].isnan().all()
+        assert image[-margin:].isnan().all()
+        assert image[margin:-margin].isfinite().all()
+        for name in wanted.names():
+            whole = outputs._tensors[name]._base
+            assert whole is not None
+            assert (whole[:margin] == poison).all()
+            assert (whole[-margin:] == poison).all()
+        results.append(
+            [image[margin:-margin].cpu()] + [outputs.tensor(name).cpu() for name in wanted.names()]
+        )
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)

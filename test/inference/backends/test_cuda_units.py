@@ -19,8 +19,10 @@ Where there is no CUDA device they run in Triton's interpreter (a mock of the GP
 rounding); `test/conftest.py` chooses it.
 """
 
+import math
 from typing import Any
 
+from lednet_ros.inference.backends import cuda_units
 from lednet_ros.inference.backends.cuda_units import (
     TritonDecoder,
     TritonDownsampling,
@@ -33,8 +35,13 @@ from lednet_ros.models.lednet import AttentionPyramid, ConvBNReLU, DownsamplingU
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 DEVICE = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+# Compiled kernels are for fp16 and bf16; the interpreter is exact.
+DTYPE = torch.float16 if DEVICE.type == 'cuda' else torch.float32
+CLOSE = 2e-2 if DEVICE.type == 'cuda' else 1e-4
+pytestmark = [pytest.mark.gpu] if DEVICE.type == 'cuda' else []
 
 
 def draw_normalizations(module: nn.Module) -> None:
@@ -64,9 +71,9 @@ def test_a_unit_is_that_of_pytorch(
     x = torch.randn(count, channels, height, width)
     expected = unit(x)
     unit.fold_batch_norm()
-    found = TritonUnit(unit).to(DEVICE)(x.to(DEVICE))
+    found = TritonUnit(unit).to(DEVICE, DTYPE)(x.to(DEVICE, DTYPE))
     assert found.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.float().cpu(), expected, atol=CLOSE, rtol=CLOSE)
 
 
 @torch.inference_mode()
@@ -88,9 +95,9 @@ def test_downsampling_is_that_of_pytorch(
     draw_normalizations(unit)
     count, height, width = shape
     x = torch.randn(count, channels[0], height, width)
-    found = TritonDownsampling(unit).to(DEVICE)(x.to(DEVICE))
+    found = TritonDownsampling(unit).to(DEVICE, DTYPE)(x.to(DEVICE, DTYPE))
     assert found.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(found.cpu(), unit(x), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.float().cpu(), unit(x), atol=CLOSE, rtol=CLOSE)
 
 
 @torch.inference_mode()
@@ -123,9 +130,9 @@ def test_a_decoder_is_that_of_pytorch(classes: int, shape: tuple[int, int, int])
     for module in list(pyramid.modules()):
         if isinstance(module, ConvBNReLU):
             module.fold_batch_norm()
-    found = TritonDecoder(pyramid).to(DEVICE)(x.to(DEVICE))
+    found = TritonDecoder(pyramid).to(DEVICE, DTYPE)(x.to(DEVICE, DTYPE))
     assert found.is_contiguous()
-    torch.testing.assert_close(found.cpu(), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.float().cpu(), expected, atol=CLOSE, rtol=CLOSE)
 
 
 def test_more_elements_than_32_bits_count_are_refused() -> None:
@@ -171,5 +178,117 @@ def test_a_network_keeps_its_scores(small_weights: dict[str, Any]) -> None:
     network.fold_batch_norm()
     use_triton_units(network)
     assert sum(isinstance(layer, TritonUnit) for layer in network.encoder.layers) == 13
-    found = network.to(DEVICE).scores(images.to(DEVICE)).cpu()
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    found = network.to(DEVICE, DTYPE).scores(images.to(DEVICE, DTYPE)).float().cpu()
+    torch.testing.assert_close(found, expected, atol=10 * CLOSE, rtol=10 * CLOSE)
+
+
+class Counted:
+    """Counts the launches of a kernel."""
+
+    def __init__(self, kernel: Any, launches: list[str]) -> None:
+        self.kernel, self.launches = kernel, launches
+
+    def __getitem__(self, grid: Any) -> Any:
+        self.launches.append(self.kernel.__name__)
+        return self.kernel[grid]
+
+
+class TorchOperations(TorchDispatchMode):
+    """Lists PyTorch's operations that become kernels, and refuses those that wait."""
+
+    FREE = {'empty', 'new_empty', 'permute', 'view', 'detach', 'as_strided', 'slice', 'select'}
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__()
+        self.found = found
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        assert name not in ('_local_scalar_dense', 'nonzero', '_to_copy'), name
+        if name not in self.FREE:
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize('count', [1, 2])
+def test_a_network_is_33_kernels(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build_network('lednet', 20).eval()
+    network.fold_batch_norm()
+    use_triton_units(network)
+    kernels: list[str] = []
+
+    class Skipped(Counted):
+        """Launches nothing: the interpreter is slow, and results don't matter here."""
+
+        def __getitem__(self, grid: Any) -> Any:
+            super().__getitem__(grid)
+            return lambda *_, **__: None
+
+    for name in (
+        '_half_unit', '_downsample', '_project', '_sum_taps', '_pyramid', '_combine',
+    ):
+        monkeypatch.setattr(cuda_units, name, Skipped(getattr(cuda_units, name), kernels))
+    images = torch.zeros(count, 3, 64, 96).contiguous(memory_format=torch.channels_last)
+    with TorchOperations(kernels):
+        network.scores(images)
+    assert len(kernels) == 33, kernels
+    assert kernels.count('_half_unit') == 26
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize('part', ['unit', 'downsampling', 'decoder'])
+@pytest.mark.parametrize('shape', [(1, 9, 13), (2, 8, 8)])
+def test_kernels_stay_within_their_tensors(
+    part: str, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    module: nn.Module
+    if part == 'unit':
+        unit = SSnbtUnit(64, 0.1, 5).eval()
+        unit.fold_batch_norm()
+        module, channels = TritonUnit(unit), 64
+    elif part == 'downsampling':
+        module, channels = TritonDownsampling(DownsamplingUnit(32, 64).eval()), 32
+    else:
+        pyramid = AttentionPyramid(128, 11, 1).eval()
+        for block in list(pyramid.modules()):
+            if isinstance(block, ConvBNReLU):
+                block.fold_batch_norm()
+        module, channels = TritonDecoder(pyramid), 128
+    module.to(DEVICE, DTYPE)
+    count, height, width = shape
+    values = torch.randn(count, height, width, channels, device=DEVICE, dtype=DTYPE)
+    margin = 4096
+    canaries = []
+
+    def surround(size: int, inside: torch.Tensor | None = None) -> torch.Tensor:
+        """Return memory with margins that no kernel may read or write."""
+        whole = torch.full((size + 2 * margin,), torch.nan, device=DEVICE, dtype=DTYPE)
+        middle = whole[margin : margin + size]
+        if inside is not None:
+            middle.copy_(inside.flatten())
+        canaries.append(whole)
+        return middle
+
+    def empty(*size: Any, **options: Any) -> torch.Tensor:
+        lengths = size[0] if isinstance(size[0], (tuple, torch.Size)) else size
+        middle = surround(math.prod(lengths))
+        if options.get('memory_format') is not torch.channels_last:
+            return middle.view(lengths)
+        images, depth, rows, columns = lengths
+        return middle.view(images, rows, columns, depth).permute(0, 3, 1, 2)
+
+    x = surround(values.numel(), values).view(values.shape).permute(0, 3, 1, 2)
+    expected = module(x).clone()
+    monkeypatch.setattr(torch, 'empty', empty)
+    monkeypatch.setattr(torch.Tensor, 'new_empty', lambda self, *size, **_: empty(*size))
+    found = module(x)
+    assert len(canaries) > 1
+    assert torch.isfinite(found).all()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    for whole in canaries:
+        assert whole[:margin].isnan().all()
+        assert whole[-margin:].isnan().all()

@@ -125,7 +125,7 @@ def test_compiled_models_come_from_the_cache(
     assert len(list(cache.iterdir())) == 1
     request.getfixturevalue('no_conversion')
     np.testing.assert_array_equal(build(small_content).segment(frame).labels[0], labels)
-    # Other weights, another size and another precision are other models.
+    # Other weights and another size are other models.
     state = dict(small_content.state_dict)
     name = 'encoder.layers.0.conv3x1_1_l.weight'
     state[name] = state[name] + 0.01
@@ -134,8 +134,10 @@ def test_compiled_models_come_from_the_cache(
     ):
         with pytest.raises(AssertionError, match='converted'):
             build(other).segment(frame)
-    with pytest.raises(AssertionError, match='converted'):
-        build(small_content, precision='bf16').segment(frame)
+    # Precisions and batch sizes share the conversion.
+    for count, (precision, frames) in enumerate((('bf16', 1), ('bf16', 2)), 2):
+        build(small_content, precision=precision).segment([frame] * frames)
+        assert len(list(cache.iterdir())) == count
 
 
 @pytest.mark.parametrize('damage', [b'', b'no model', None])
@@ -220,10 +222,11 @@ def test_unsupported_export_is_named(
 ) -> None:
     with pytest.raises(ConfigurationError, match="precision is 'fp16'; allowed with backend 'op"):
         build(small_content, precision='fp16')
-    with pytest.raises(ConfigurationError, match="backend is 'tvm'; allowed: auto, torch_eager"):
+    with pytest.raises(ConfigurationError, match="backend is 'tvm'; allowed: auto, openvino, "):
         build(small_content, 'tvm')
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
-    with pytest.raises(ConfigurationError, match="'openvino' and device 'cuda'; with it the dev"):
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 0)
+    with pytest.raises(ConfigurationError, match="'openvino' and device 'cuda:0'; with it the d"):
         Segmenter(small_content, device='cuda', backend='openvino')
 
 
@@ -239,7 +242,6 @@ def int8_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def shipped(monkeypatch: pytest.MonkeyPatch, int8_cache: Path) -> Checkpoint:
     """Load the shipped network with a small input: random weights can't be quantized well."""
-    pytest.importorskip('nncf')
     monkeypatch.setenv('LEDNET_ROS_CACHE', str(int8_cache))
     monkeypatch.setattr(calibration, 'CALIBRATION_FRAMES', 4)
     return replace(load_checkpoint('lednet'), input_size=(96, 128))
@@ -290,12 +292,23 @@ def test_calibration_images_that_cannot_be_used_are_named(
         segmenter.segment(streets(1)[0])
 
 
-def test_int8_needs_nncf(small_content: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        'lednet_ros.inference.options.find_spec', lambda name: None if name == 'nncf' else 1
-    )
-    with pytest.raises(ConfigurationError, match="'int8', which needs nncf"):
-        build(small_content, precision='int8')
+def test_int8_of_the_checkpoint_needs_no_frames(
+    shipped: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError('calibrated at the start')
+
+    monkeypatch.setattr(calibration, 'draw_streets', fail)
+    frame = streets(1)[0]
+    expected = build(shipped, precision='fp32').segment(frame).labels[0].copy()
+    assert (build(shipped, precision='int8').segment(frame).labels[0] == expected).mean() > 0.97
+
+
+def test_a_checkpoint_without_ranges_is_calibrated_with_streets(shipped: Checkpoint) -> None:
+    bare = replace(shipped, activation_ranges={})
+    frame = streets(1)[0]
+    expected = build(bare, precision='fp32').segment(frame).labels[0].copy()
+    assert (build(bare, precision='int8').segment(frame).labels[0] == expected).mean() > 0.97
 
 
 def test_nothing_is_reported_to_a_server(small_checkpoint: Path, tmp_path: Path) -> None:
