@@ -26,6 +26,8 @@ import yaml
 
 # The largest shipped file has a few hundred.
 MAX_YAML_VALUES = 100_000
+# Of each kind: other weights, versions and sizes would fill the disk.
+CACHED_FILES = 32
 
 
 def share_directory() -> Path:
@@ -63,9 +65,18 @@ def cache_folder() -> Path:
 
 
 def keep_in_cache(path: Path, content: bytes) -> None:
-    """Write a file of the cache; on a full or read-only disk, the next start is just slower."""
-    with contextlib.suppress(OSError), atomic_path(path) as temporary:
+    """Write a file of the cache; a full or read-only disk costs the next start time, no more."""
+    with contextlib.suppress(OSError):
+        write_to_cache(path, content)
+
+
+def write_to_cache(path: Path, content: bytes) -> None:
+    """Write a file of the cache, and remove the oldest files with its ending; raises OSError."""
+    with atomic_path(path) as temporary:
         temporary.write_bytes(content)
+    files = sorted(path.parent.glob(f'*{path.suffix}'), key=lambda file: file.stat().st_mtime)
+    for file in files[:-CACHED_FILES]:
+        file.unlink(missing_ok=True)
 
 
 def parse_yaml(text: str) -> Any:

@@ -98,3 +98,19 @@ def test_atomic_path_in_an_unwritable_folder(tmp_path: Path) -> None:
     with pytest.raises(PermissionError, match='locked'):
         with atomic_path(folder / 'result.json') as temporary:
             temporary.write_text('text')
+
+
+def test_the_cache_keeps_the_newest_files_of_each_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, 'CACHED_FILES', 2)
+    other = tmp_path / 'other.json'
+    other.write_text('{}', encoding='utf-8')
+    for number in range(4):
+        path = tmp_path / f'{number}.openvino'
+        files.keep_in_cache(path, b'model')
+        os.utime(path, (number, number))
+    files.keep_in_cache(tmp_path / 'last.openvino', b'model')
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        '3.openvino', 'last.openvino', 'other.json'
+    ]

@@ -21,6 +21,7 @@ starts compare the winner alone.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+import ctypes
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 import json
@@ -36,7 +37,7 @@ from typing import Any, TYPE_CHECKING
 
 from lednet_ros import __version__
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from lednet_ros.files import atomic_path, cache_folder, write_json
+from lednet_ros.files import atomic_path, cache_folder, write_json, write_to_cache
 from lednet_ros.inference.backends.calibration import Calibration, draw_streets
 from lednet_ros.inference.backends.compiled import compiled_path, digest_weights
 from lednet_ros.inference.encodings import Frame
@@ -70,6 +71,8 @@ TIMED_SECONDS = 3.0
 CANDIDATE_SECONDS = 300.0
 LOG_SECONDS = 4.0
 TAIL = 300
+# sys/prctl.h
+PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -414,9 +417,9 @@ class _Tuning:
         if not reference.is_file():
             return
         try:
-            with atomic_path(self._reference_path) as path:
-                path.write_bytes(reference.read_bytes())
-            write_json({'rows': [asdict(row) for row in rows]}, self._rows_path)
+            write_to_cache(self._reference_path, reference.read_bytes())
+            content = json.dumps({'rows': [asdict(row) for row in rows]})
+            write_to_cache(self._rows_path, content.encode())
         except OSError as error:
             logger.warning(
                 "the next start will measure again: can't write into %s: %s",
@@ -511,10 +514,18 @@ def _run_process(folder: Path) -> str:
     return f'ended with exit code {process.returncode}: {last}'
 
 
+def end_with_parent() -> None:
+    """Let the kernel end this process when the thread that started it ends, however that is."""
+    prctl = getattr(ctypes.CDLL(None), 'prctl', None)
+    if prctl is not None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Measure the candidates of a folder; those that have failed already are left out."""
     from lednet_ros.inference.segmenter import Segmenter
 
+    end_with_parent()
     folder = Path(arguments[0])
     checkpoint = load_checkpoint(folder / 'checkpoint.safetensors')
     requests = json.loads((folder / 'candidates.json').read_text(encoding='utf-8'))

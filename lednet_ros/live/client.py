@@ -47,7 +47,8 @@ from std_msgs.msg import Header
 from tqdm import tqdm
 
 SEGMENTATION_NODE = 'lednet_ros.ros.segmentation_node'
-START_TIMEOUT = 120.0
+# The first start on a machine measures all backends, which takes minutes on a busy one.
+START_TIMEOUT = 300.0
 STOP_TIMEOUT = 10.0
 ANSWER_TIMEOUT = 60.0
 # Frames without results count as lost when no result has arrived for this long.

@@ -15,11 +15,15 @@
 """Tests of the choice of the fastest right backend: broken candidates, crashes and the cache."""
 
 from collections.abc import Callable, Sequence
+import contextlib
 from dataclasses import replace
 import json
 import logging
+import os
 from pathlib import Path
+import subprocess
 import sys
+import time
 
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
 from lednet_ros.cli.main import main
@@ -238,6 +242,47 @@ def test_a_candidate_that_fails_costs_itself_alone(
     assert failure in caplog.text
 
 
+def find_processes(text: str) -> list[str]:
+    """Return the numbers of the processes whose command line contains a text."""
+    found = []
+    for path in Path('/proc').glob('[0-9]*/cmdline'):
+        with contextlib.suppress(OSError):
+            if text in path.read_text(encoding='utf-8', errors='replace'):
+                found.append(path.parent.name)
+    return found
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_the_measuring_process_ends_with_the_one_that_started_it(
+    measured: Path, tmp_path: Path, small_checkpoint: Path
+) -> None:
+    code = (
+        'import sys\n'
+        'from lednet_ros import Segmenter\n'
+        "Segmenter.from_checkpoint(sys.argv[1], device='cpu')\n"
+    )
+    folder = tmp_path / 'temporary'
+    folder.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, '-c', code, str(small_checkpoint)],
+        env={**os.environ, 'TMPDIR': str(folder)},
+    )
+    try:
+        # It has set this up before the first thing that takes long.
+        wait_until(lambda: bool(list(folder.glob('*/state.json'))))
+        assert find_processes(str(folder))
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: not find_processes(str(folder)))
+
+
 def test_a_machine_that_cannot_measure_takes_the_last_resort(
     content: Checkpoint, measured: Path, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -362,3 +407,5 @@ def test_shipped_checkpoints_have_their_ranges() -> None:
         shipped = load_checkpoint(name)
         fused = fuse_checkpoint(load_network(shipped, name), shipped)
         assert find_convolutions(fused).keys() <= shipped.activation_ranges.keys()
+        # In fp16, numbers end at 65504.
+        assert max(map(abs, sum(shipped.activation_ranges.values(), ()))) < 1e4

@@ -181,12 +181,11 @@ class TensorRTNetwork:
         self._source = source
         self.dtype = self._source.dtype
         properties = torch.cuda.get_device_properties(device)
-        self._fingerprint = ' '.join(
-            map(str, (
-                self._source.describe(), properties.name, properties.major, properties.minor,
-                torch.version.cuda, tensorrt.__version__,
-            ))
+        self._hardware = (
+            f'{properties.name} {properties.major}.{properties.minor} {torch.version.cuda} '
+            f'{tensorrt.__version__}'
         )
+        self._fingerprint = f'{self._source.describe()} {self._hardware}'
         self._engines: dict[int, Any] = {}
         # Each stream has a context of its own: contexts hold the memory of the layers.
         self._contexts: dict[tuple[int, int], Any] = {}
@@ -244,10 +243,16 @@ class TensorRTNetwork:
             )
         config = builder.create_builder_config()
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+        # What other batch sizes and weights took on this device is not timed again.
+        path = compiled_path(f'timing {self._hardware}', 'timings')
+        known = path.read_bytes() if path.is_file() else b''
+        timings = config.create_timing_cache(known)
+        config.set_timing_cache(timings, ignore_mismatch=False)
         plan = builder.build_serialized_network(definition, config)
         if plan is None:
             raise ConfigurationError(
                 "backend is 'tensorrt', which can't build the network (its log says why); "
                 "allowed: 'cuda_graph' or 'torch_eager'"
             )
+        keep_in_cache(path, bytes(timings.serialize()))
         return plan
