@@ -129,7 +129,7 @@ class SegmentationNode(LifecycleNode):
             names = self._values['cameras']
             check_camera_names(names)
             self._thread = InferenceThread()
-            segmenter = self._thread.submit(partial(self._prepare, max(len(names), 1))).result()
+            segmenter = self._thread.call(partial(self._prepare, max(len(names), 1)))
             for name in names or ['']:
                 self._cameras.append(
                     Camera(self, name, self._values, segmenter.label_map, self._log)

@@ -30,6 +30,8 @@ from lednet_ros.ros.messages import decode_compressed_image, decode_image
 from lednet_ros.ros.slots import Arrival, FrameSlots
 from sensor_msgs.msg import Image
 
+POLL_PERIOD = 0.02
+
 
 class BackendFailure(RuntimeError):
     """The network failed on two backends, one after the other; the message is the last error."""
@@ -46,6 +48,15 @@ class InferenceThread:
     def __init__(self) -> None:
         self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         threading.Thread(target=self._run, name='inference', daemon=True).start()
+
+    def call(self, task: Callable[[], Any]) -> Any:
+        """Run a task, wait for its end and return its result or raise its exception."""
+        future = self.submit(task)
+        # Waiting on a condition, where two signals arrive at once, can lose what the handler of
+        # the first one raises to end the process.
+        while not future.done():
+            time.sleep(POLL_PERIOD)
+        return future.result()
 
     def submit(self, task: Callable[[], Any]) -> 'Future[Any]':
         """Start a task after those before it; return the future of its result."""

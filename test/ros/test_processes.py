@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 
+from lednet_ros.inference.tuning import SWITCH
 import pytest
 
 pytestmark = pytest.mark.ros
@@ -90,6 +91,20 @@ def test_signals_end_a_process_during_imports(package: str, checkpoint: Path) ->
     with start(NODE, '-p', f'checkpoint:={checkpoint}', options=['-X', 'importtime']) as process:
         read_until(process, f' {package}')
         end_with_signals(process, signal.SIGTERM)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_a_process_that_measures_backends(
+    checkpoint: Path, tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip('openvino')
+    monkeypatch.delenv(SWITCH)
+    monkeypatch.setenv('LEDNET_ROS_CACHE', str(tmp_path))
+    with start(NODE, '-p', f'checkpoint:={checkpoint}') as process:
+        read_until(process, "backend 'auto': reference")
+        end_with_signals(process, number)
+    # It didn't wait for the verdict.
+    assert not list(tmp_path.glob('*.json'))
 
 
 @pytest.mark.parametrize(
