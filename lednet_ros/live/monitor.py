@@ -63,6 +63,8 @@ class Monitor:
         Of complete frames with matching ground truth.
     frames_out : int
         Number of label images received.
+    frames_complete : int
+        Number of frames of which all topics were received.
     latencies : list of float
         Seconds from a frame to its labels, both as received here.
     pixels : ndarray
@@ -83,7 +85,7 @@ class Monitor:
     ) -> None:
         self.samples = SampleKeeper()
         self.confusion = ConfusionMatrix(label_map)
-        self.frames_out = 0
+        self.frames_out = self.frames_complete = 0
         self.latencies: list[float] = []
         self.pixels = np.zeros(256, np.int64)
         self.recent_in: deque[float] = deque()
@@ -144,6 +146,7 @@ class Monitor:
         parts |= arrived
         if parts.keys() >= self._expected:
             del self._pending[stamp]
+            self.frames_complete += 1
             truth = parts.get('truth') if self._truth_matches else None
             if truth is not None and truth.shape == parts['labels'].shape:
                 self.confusion.update(truth, parts['labels'])
