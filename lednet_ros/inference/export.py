@@ -29,6 +29,7 @@ from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.files import atomic_path, make_folder
 from lednet_ros.inference.onnx_export import export_onnx
 from lednet_ros.inference.options import ConfigurationError
+from lednet_ros.inference.preprocess import byte_factors
 from lednet_ros.limits import MIN_SIZE
 from lednet_ros.models import load_network
 from lednet_ros.models.fused import FoldedNetwork
@@ -61,8 +62,7 @@ class ExportedNetwork(nn.Module):
             raise ConfigurationError(f"output is '{output}'; allowed: {', '.join(OUTPUTS)}")
         self.network = FoldedNetwork(
             load_network(checkpoint, source).eval(),
-            [1 / (255 * std) for std in checkpoint.std],
-            [mean / std for mean, std in zip(checkpoint.mean, checkpoint.std, strict=True)],
+            *byte_factors(checkpoint.mean, checkpoint.std),
             checkpoint.label_map.num_classes,
         ).eval()
         self.labels = output == 'labels'

@@ -110,6 +110,13 @@ def normalize(
     return images.permute(0, 3, 1, 2).float().mul_(scale).sub_(shift).to(dtype)
 
 
+def byte_factors(
+    mean: Sequence[float], std: Sequence[float]
+) -> tuple[list[float], list[float]]:
+    """Return scale and shift of each channel: `normalize` computes `bytes * scale - shift`."""
+    return [1 / (255 * s) for s in std], [m / s for m, s in zip(mean, std, strict=True)]
+
+
 @functools.lru_cache(maxsize=16)
 def _factors(
     mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
@@ -117,6 +124,5 @@ def _factors(
     """Return scale and shift, (3, 1, 1), on the device; made once, not for every frame."""
     # Cached tensors outlive the inference mode in which they may be made first.
     with torch.inference_mode(mode=False):
-        scale = torch.tensor([1 / (255 * s) for s in std], device=device)
-        shift = torch.tensor([m / s for m, s in zip(mean, std, strict=True)], device=device)
+        scale, shift = (torch.tensor(x, device=device) for x in byte_factors(mean, std))
         return scale[:, None, None], shift[:, None, None]

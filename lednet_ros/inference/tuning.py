@@ -22,7 +22,7 @@ starts compare the winner alone.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import ctypes
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 import json
 import logging
@@ -125,7 +125,7 @@ class Verdict:
     """
 
     device: str
-    rows: tuple[Row, ...] = field(default=())
+    rows: tuple[Row, ...]
     measured: bool = False
 
     def describe(self) -> str:
@@ -148,13 +148,15 @@ class Reference:
     ----------
     arrays
         `frame_N` (H, W, 3) uint8 RGB; `logits_N` (h, w, C) float32; `labels_N` (H, W) uint8;
-        `overlay_N` (H, W, 3) uint8: of a street and of noise, which differ in size.
+        `clear_N` (H, W) bool, the pixels whose label rounding can't change; `overlay_N` (H, W, 3)
+        uint8: of a street and of noise, which differ in size.
 
     """
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.arrays = dict(arrays)
         self.frames = [Frame(self.arrays[f'frame_{k}'], 'rgb') for k in range(2)]
+        self._clear = [self.arrays[f'clear_{k}'] for k in range(2)]
 
     @classmethod
     def compute(cls, segmenter: 'Segmenter') -> 'Reference':
@@ -171,6 +173,7 @@ class Reference:
             arrays[f'frame_{number}'] = frame
             arrays[f'logits_{number}'] = segmenter.last_logits()[0].copy()
             arrays[f'labels_{number}'] = result.labels[0].copy()
+            arrays[f'clear_{number}'] = _find_clear(arrays[f'logits_{number}'], frame.shape[:2])
             arrays[f'overlay_{number}'] = result.overlay[0].copy()
         return cls(arrays)
 
@@ -208,8 +211,7 @@ class Reference:
         error = float(np.abs(found - expected).max()) / spread
         labels, overlay = self.arrays[f'labels_{number}'], self.arrays[f'overlay_{number}']
         same = result.labels[0] == labels
-        clear = _find_clear(expected, spread, labels.shape)
-        agreement = float(same[clear].mean()) if clear.any() else 1.0
+        agreement = _fraction(same, self._clear[number])
         precision = segmenter.precision
         if error > TOLERANCE[precision]:
             raise WrongResultError(f'logits differ by {error:.2%} of their range')
@@ -253,27 +255,27 @@ class Reference:
         alone = [
             segmenter.segment([one], confidence=False).labels[0].copy() for one in self.frames
         ]
-        logits = [self.arrays[f'logits_{number}'] for number in range(2)]
         together = segmenter.segment(self.frames, confidence=False).labels
-        for found, expected, scores in zip(together, alone, logits, strict=True):
-            clear = _find_clear(scores, float(np.ptp(scores)), expected.shape)
-            differ = float((found != expected)[clear].mean()) if clear.any() else 0.0
+        for found, expected, clear in zip(together, alone, self._clear, strict=True):
+            differ = 1 - _fraction(found == expected, clear)
             if differ > 1 - AGREEMENT[segmenter.precision]:
                 raise WrongResultError(
                     f'labels of {differ:.2%} of the clear pixels differ in a batch'
                 )
 
 
-def _find_clear(
-    logits: NDArray[np.float32], spread: float, size: tuple[int, ...]
-) -> NDArray[np.bool_]:
+def _fraction(true: NDArray[np.bool_], where: NDArray[np.bool_]) -> float:
+    return float(true[where].mean()) if where.any() else 1.0
+
+
+def _find_clear(logits: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.bool_]:
     """Find the pixels whose label rounding can't change."""
     tensor = torch.from_numpy(logits).permute(2, 0, 1)[None]
     full = functional.interpolate(tensor, size, mode='bilinear', align_corners=True)[0]
     if len(full) < 2:
         return np.ones(size, np.bool_)
     best = full.topk(2, dim=0).values
-    clear: NDArray[np.bool_] = ((best[0] - best[1]) > CLEAR * spread).numpy()
+    clear: NDArray[np.bool_] = ((best[0] - best[1]) > CLEAR * float(np.ptp(logits))).numpy()
     return clear
 
 
@@ -307,7 +309,6 @@ def rank(
     if options.backend != 'auto' or os.environ.get(SWITCH) == 'off':
         yield candidates[0], None
         return
-    reference = None
     if len(candidates) > 1:
         tuning = _Tuning(checkpoint, options, candidates)
         verdict = tuning.load() or tuning.measure()
@@ -330,18 +331,7 @@ def tune(checkpoint: Checkpoint, options: SegmenterOptions) -> Verdict:
     """
     Measure all candidates and keep the verdict for the next start.
 
-    Parameters
-    ----------
-    checkpoint
-        The network.
-    options
-        Whose device, backend and precision may be 'auto'.
-
-    Raises
-    ------
-    ConfigurationError
-        See `SegmenterOptions.candidates`.
-
+    Parameters and errors are those of `rank`.
     """
     return _Tuning(checkpoint, options, options.candidates()).measure()
 

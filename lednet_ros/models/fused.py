@@ -32,7 +32,7 @@ import itertools
 
 from lednet_ros.models.fused_shufflenet import FusedShuffleNetV2
 from lednet_ros.models.lednet import ConvBNReLU, DownsamplingUnit, LEDNet, SSnbtUnit
-from lednet_ros.models.network import convolution, SegmentationNetwork
+from lednet_ros.models.network import affine, convolution, SegmentationNetwork
 from lednet_ros.models.places import Layout, Place, Reader, shuffle, Writer
 from lednet_ros.models.shufflenet_v2 import ShuffleNetV2
 import torch
@@ -225,12 +225,9 @@ class _Downsampling(nn.Module):
     ) -> None:
         super().__init__()
         self.pool = nn.MaxPool2d(2, stride=2, ceil_mode=True)
-        bn, convolved = unit.bn, unit.conv.out_channels
-        assert bn.running_mean is not None
-        assert bn.running_var is not None
+        convolved = unit.conv.out_channels
         assert unit.conv.bias is not None
-        factor = (bn.weight / torch.sqrt(bn.running_var + bn.eps)).detach()
-        addend = (bn.bias - bn.running_mean * factor).detach()
+        factor, addend = affine(unit.bn)
         rows = unit.conv.weight[:, list(order)] * factor[:convolved, None, None, None]
         bias = unit.conv.bias * factor[:convolved] + addend[:convolved]
         conv = convolution(unit.conv, rows, bias)

@@ -17,6 +17,7 @@
 import itertools
 
 from lednet_ros.limits import MIN_SIZE
+import torch
 from torch import nn, Tensor
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -60,6 +61,15 @@ def convolution(
     if bias is not None:
         conv.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
     return conv
+
+
+def affine(normalization: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return the factor and the addend of each channel, as the normalization applies them."""
+    mean, variance = normalization.running_mean, normalization.running_var
+    assert mean is not None
+    assert variance is not None
+    factor = (normalization.weight / torch.sqrt(variance + normalization.eps)).detach()
+    return factor, (normalization.bias - mean * factor).detach()
 
 
 def fold_batch_norms(module: nn.Module) -> None:

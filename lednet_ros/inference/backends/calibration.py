@@ -23,9 +23,9 @@ from typing import TypeVar
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.options import ConfigurationError, SegmenterOptions
-from lednet_ros.inference.preprocess import normalize, resize_on_host
+from lednet_ros.inference.preprocess import byte_factors, resize_on_host
 from lednet_ros.models import load_network, SegmentationNetwork
-from lednet_ros.models.fused import fuse
+from lednet_ros.models.fused import FoldedNetwork, fuse
 import numpy as np
 import torch
 from torch import nn, Tensor
@@ -38,28 +38,19 @@ Ranges = Mapping[str, tuple[float, float]]
 """Lowest and highest input of convolutions, by their names in the network."""
 
 
-class FromBytes(nn.Module):
-    """
-    A network after `fold_batch_norm` with the normalization of images in front.
-
-    Its convolutions are named as in the network, after 'network.'.
-    """
-
-    def __init__(self, network: SegmentationNetwork, checkpoint: Checkpoint) -> None:
-        super().__init__()
-        self.network = network
-        self._mean, self._std = checkpoint.mean, checkpoint.std
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map (N, H, W, 3) uint8 to (N, C, h, w)."""
-        return self.network.scores(normalize(images, self._mean, self._std))
+def fold_checkpoint(network: SegmentationNetwork, checkpoint: Checkpoint) -> nn.Module:
+    """Put the normalization and the classes of a checkpoint around a copy of its network."""
+    return FoldedNetwork(network.eval(), *_surroundings(checkpoint)).eval()
 
 
 def fuse_checkpoint(network: SegmentationNetwork, checkpoint: Checkpoint) -> nn.Module:
     """Fuse a network with the normalization and the classes of its checkpoint (see `fuse`)."""
-    scale = [1 / (255 * std) for std in checkpoint.std]
-    shift = [mean / std for mean, std in zip(checkpoint.mean, checkpoint.std, strict=True)]
-    return fuse(network.eval(), scale, shift, checkpoint.label_map.num_classes)
+    return fuse(network.eval(), *_surroundings(checkpoint))
+
+
+def _surroundings(checkpoint: Checkpoint) -> tuple[list[float], list[float], int]:
+    scale, shift = byte_factors(checkpoint.mean, checkpoint.std)
+    return scale, shift, checkpoint.label_map.num_classes
 
 
 def find_convolutions(network: nn.Module) -> dict[str, nn.Conv2d]:
@@ -79,7 +70,7 @@ def measure_ranges(
     Parameters
     ----------
     network
-        From bytes (N, H, W, 3): `fuse_checkpoint` or `FromBytes`.
+        From bytes (N, H, W, 3): `fuse_checkpoint` or `fold_checkpoint`.
     frames
         Like those that the network will see.
     input_size
@@ -119,14 +110,12 @@ def quantize_checkpoint(
     checkpoint: Checkpoint, frames: Iterable[Frame]
 ) -> Checkpoint:
     """Return a checkpoint with the ranges of its activations; `frames` as in `measure_ranges`."""
-    folded = load_network(checkpoint, 'checkpoint').eval()
-    fused = fuse_checkpoint(folded, checkpoint)
-    folded.fold_batch_norm()
+    trained = load_network(checkpoint, 'checkpoint')
     ranges: dict[str, tuple[float, float]] = {}
     frames = list(frames)
     # Some backends run the one, some the other.
-    for network in (fused, FromBytes(folded, checkpoint)):
-        ranges |= measure_ranges(network, frames, checkpoint.input_size)
+    for build in (fuse_checkpoint, fold_checkpoint):
+        ranges |= measure_ranges(build(trained, checkpoint), frames, checkpoint.input_size)
     return replace(checkpoint, activation_ranges=ranges)
 
 

@@ -37,7 +37,7 @@ from lednet_ros.inference.backends.torch_eager import PRECISIONS
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.options import SegmenterOptions
 from lednet_ros.inference.postprocess import classify, draw_on_host
-from lednet_ros.inference.preprocess import normalize, resize_on_device
+from lednet_ros.inference.preprocess import byte_factors, normalize, resize_on_device
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -81,9 +81,8 @@ class TritonEnds:
         from lednet_ros.inference.backends import cuda_kernels
 
         self._kernels = cuda_kernels
-        mean, std = checkpoint.mean, checkpoint.std
-        factors = [1 / (255 * s) for s in std] + [m / s for m, s in zip(mean, std, strict=True)]
-        self._factors = torch.tensor(factors, device=device)
+        scale, shift = byte_factors(checkpoint.mean, checkpoint.std)
+        self._factors = torch.tensor(scale + shift, device=device)
 
     def prepare(self, frame: Tensor, swap: bool, image: Tensor) -> None:
         """See `Ends`."""

@@ -29,7 +29,7 @@ from lednet_ros.inference.options import ConfigurationError, SegmenterOptions
 from lednet_ros.models import LEDNet, SegmentationNetwork
 from lednet_ros.models.fused_shufflenet import FusedShuffleNetV2
 from lednet_ros.models.lednet import ConvBNReLU, DownsamplingUnit, SSnbtUnit
-from lednet_ros.models.network import convolution
+from lednet_ros.models.network import affine, convolution
 from lednet_ros.models.shufflenet_v2 import ShuffleNetV2
 import torch
 from torch import nn, Tensor
@@ -148,12 +148,9 @@ class CudnnDownsampling(nn.Module):
 
     def __init__(self, unit: DownsamplingUnit) -> None:
         super().__init__()
-        bn, convolved = unit.bn, unit.conv.out_channels
-        assert bn.running_mean is not None
-        assert bn.running_var is not None
+        convolved = unit.conv.out_channels
         assert unit.conv.bias is not None
-        factor = (bn.weight / torch.sqrt(bn.running_var + bn.eps)).detach()
-        addend = (bn.bias - bn.running_mean * factor).detach()
+        factor, addend = affine(unit.bn)
         weight = unit.conv.weight * factor[:convolved, None, None, None]
         bias = unit.conv.bias * factor[:convolved] + addend[:convolved]
         self.conv = CudnnConvReLU(convolution(unit.conv, weight, bias))

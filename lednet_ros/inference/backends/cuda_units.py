@@ -29,6 +29,7 @@ from collections.abc import Sequence
 from lednet_ros.inference.backends.cuda_kernels import aligned_corners, interpolate
 from lednet_ros.models import LEDNet
 from lednet_ros.models.lednet import AttentionPyramid, ConvBNReLU, DownsamplingUnit, SSnbtUnit
+from lednet_ros.models.network import affine
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -229,7 +230,7 @@ class TritonDownsampling(nn.Module):
 
     def __init__(self, unit: DownsamplingUnit) -> None:
         super().__init__()
-        scale, shift = _affine(unit.bn)
+        scale, shift = affine(unit.bn)
         self.channels, self.convolved = unit.conv.in_channels, unit.conv.out_channels
         self.block_k = max(_power_of_2(self.channels), 32)
         self.block_n = _power_of_2(self.convolved)
@@ -581,15 +582,6 @@ def _convolution(part: nn.Module) -> nn.Conv2d:
     convolution = part.conv[0]
     assert isinstance(convolution, nn.Conv2d)
     return convolution
-
-
-def _affine(normalization: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return what a normalization multiplies channels by, and what it adds then."""
-    mean, variance = normalization.running_mean, normalization.running_var
-    assert mean is not None
-    assert variance is not None
-    scale = normalization.weight.detach() / (variance + normalization.eps).sqrt()
-    return scale, normalization.bias.detach() - mean * scale
 
 
 def _power_of_2(count: int) -> int:

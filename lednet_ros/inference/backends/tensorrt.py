@@ -26,7 +26,7 @@ from lednet_ros import __version__
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.files import keep_in_cache
 from lednet_ros.inference.backends.base import ConfigurationError
-from lednet_ros.inference.backends.calibration import Calibration, FromBytes, Ranges
+from lednet_ros.inference.backends.calibration import Calibration, fold_checkpoint, Ranges
 from lednet_ros.inference.backends.compiled import compiled_path, digest_weights
 from lednet_ros.inference.onnx_export import export_onnx
 from lednet_ros.inference.options import SegmenterOptions
@@ -85,12 +85,12 @@ class OnnxSource:
         self, network: SegmentationNetwork, checkpoint: Checkpoint, options: SegmenterOptions
     ) -> None:
         self.dtype = torch.float32 if options.precision == 'fp32' else torch.float16
-        network.eval()
-        network.fold_batch_norm()
         self._ranges: Ranges = {}
         if options.precision == 'int8':
             calibration = Calibration(checkpoint, options)
-            self._ranges = calibration.find_ranges(FromBytes(network, checkpoint))
+            self._ranges = calibration.find_ranges(fold_checkpoint(network, checkpoint))
+        network.eval()
+        network.fold_batch_norm()
         classes = checkpoint.label_map.num_classes
         self._network = _ChannelsLast(network.to(self.dtype), classes).eval()
         self._input_size = options.input_size or checkpoint.input_size
