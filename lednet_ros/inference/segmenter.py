@@ -32,7 +32,7 @@ from lednet_ros.inference.options import (
     SegmenterOptions,
 )
 from lednet_ros.labels import LabelMap
-from lednet_ros.models import load_network
+from lednet_ros.models import Builders, load_network, NETWORKS
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -86,6 +86,8 @@ class Segmenter:
         Where the checkpoint is from, for messages.
     backend
         As in `SegmenterOptions`; or a callable that makes the object to run instead of a network.
+    networks
+        The networks that the checkpoint may be of.
     changes
         Options by name, which replace those of `options`.
 
@@ -122,6 +124,7 @@ class Segmenter:
         *,
         source: str | Path = 'checkpoint',
         backend: str | Callable[[], Backend] | None = None,
+        networks: Builders = NETWORKS,
         **changes: Any,
     ) -> None:
         if isinstance(backend, str):
@@ -133,7 +136,7 @@ class Segmenter:
             self.label_map = self.label_map.for_color_blind()
         self.network_name = checkpoint.network
         self._style = _make_style(self.label_map, options)
-        self._checkpoint, self._source = checkpoint, source
+        self._checkpoint, self._source, self._networks = checkpoint, source, networks
         self._outputs: list[Callable[[tuple[int, int]], Outputs]] = []
         if options.num_threads:
             torch.set_num_threads(options.num_threads)
@@ -420,7 +423,7 @@ class Segmenter:
         return self._backend.time_on_device(frames, outputs, wanted, self._style, rounds)
 
     def _make_backend(self) -> Backend:
-        network = load_network(self._checkpoint, self._source)
+        network = load_network(self._checkpoint, self._source, self._networks)
         self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
         if self._factory is not None:
             return self._factory()

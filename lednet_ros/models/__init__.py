@@ -14,7 +14,7 @@
 
 """Segmentation networks: one flat file per network, one builder, no dependency but torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lednet_ros.checkpoint import Checkpoint, CheckpointError, load_weights, output_channels
@@ -26,6 +26,9 @@ from lednet_ros.models.shufflenet_v2 import (
     ShuffleNetV2,
 )
 
+Builders = Mapping[str, Callable[[int], SegmentationNetwork]]
+"""Functions that build a network for a number of classes, by its name."""
+
 NETWORKS: dict[str, Callable[[int], SegmentationNetwork]] = {
     'lednet': lednet,
     'lednet_heavy': lednet_heavy,
@@ -34,16 +37,20 @@ NETWORKS: dict[str, Callable[[int], SegmentationNetwork]] = {
 }
 
 
-def build_network(name: str, num_classes: int) -> SegmentationNetwork:
+def build_network(
+    name: str, num_classes: int, networks: Builders = NETWORKS
+) -> SegmentationNetwork:
     """
     Build a network with freshly initialized weights.
 
     Parameters
     ----------
     name
-        One of the keys of `NETWORKS`.
+        One of the keys of `networks`.
     num_classes
         Number of output channels, at least 1.
+    networks
+        The networks to choose from.
 
     Returns
     -------
@@ -56,14 +63,16 @@ def build_network(name: str, num_classes: int) -> SegmentationNetwork:
         Unknown name or number of classes below 1.
 
     """
-    if name not in NETWORKS:
-        raise ValueError(f"unknown network '{name}'; allowed: {', '.join(NETWORKS)}")
+    if name not in networks:
+        raise ValueError(f"unknown network '{name}'; allowed: {', '.join(networks)}")
     if num_classes < 1:
         raise ValueError(f'num_classes is {num_classes}; it must be 1 or more')
-    return NETWORKS[name](num_classes)
+    return networks[name](num_classes)
 
 
-def load_network(checkpoint: Checkpoint, source: str | Path) -> SegmentationNetwork:
+def load_network(
+    checkpoint: Checkpoint, source: str | Path, networks: Builders = NETWORKS
+) -> SegmentationNetwork:
     """
     Build the network of a checkpoint with its weights, in training mode, on the CPU, in float32.
 
@@ -73,6 +82,8 @@ def load_network(checkpoint: Checkpoint, source: str | Path) -> SegmentationNetw
         Weights and metadata.
     source
         File of the checkpoint, for messages.
+    networks
+        The networks to choose from.
 
     Raises
     ------
@@ -80,17 +91,19 @@ def load_network(checkpoint: Checkpoint, source: str | Path) -> SegmentationNetw
         The network is unknown, or the weights do not fit it.
 
     """
-    if checkpoint.network not in NETWORKS:
+    if checkpoint.network not in networks:
         raise CheckpointError(
-            f"{source}: unknown network '{checkpoint.network}'; allowed: {', '.join(NETWORKS)}"
+            f"{source}: unknown network '{checkpoint.network}'; allowed: {', '.join(networks)}"
         )
-    network = build_network(checkpoint.network, output_channels(checkpoint.state_dict, source))
+    outputs = output_channels(checkpoint.state_dict, source)
+    network = build_network(checkpoint.network, outputs, networks)
     load_weights(network, checkpoint.state_dict, source)
     return network
 
 
 __all__ = [
     'NETWORKS',
+    'Builders',
     'LEDNet',
     'SegmentationNetwork',
     'ShuffleNetV2',

@@ -13,10 +13,11 @@
 # limitations under the License.
 
 """
-Random scale, crop, flip and color for training.
+Random scale, crop, flip, rotation and color for training.
 
-One affine warp scales, crops and flips; one table lookup does most of the color changes. This is
-faster than the same steps in albumentations (docs/training.md), and needs no further dependency.
+One affine warp scales, crops, flips and rotates; one table lookup does most of the color changes.
+This is faster than the same steps in albumentations (docs/training.md), and needs no further
+dependency.
 """
 
 import cv2
@@ -35,7 +36,7 @@ def augment(
     frame: LabeledFrame, crop: tuple[int, int], options: Augmentation, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """
-    Scale, crop, flip and tint a frame at random.
+    Scale, crop, flip, rotate and tint a frame at random.
 
     Parameters
     ----------
@@ -63,6 +64,11 @@ def augment(
     top = rng.uniform(min(room_y, 0), max(room_y, 0))
     offset = -left if flip > 0 else source_width * scale - 1 - left
     warp = np.array([[flip * scale, 0, offset], [0, scale, -top]])
+    if options.rotation:
+        turn = cv2.getRotationMatrix2D(
+            ((width - 1) / 2, (height - 1) / 2), rng.uniform(-1, 1) * options.rotation, 1
+        )
+        warp = turn @ np.vstack([warp, [0, 0, 1]])
     pixels = frame.pixels
     if scale <= 0.6:
         # Fine texture would alias in such a reduction.

