@@ -31,6 +31,7 @@ from lednet_ros.inference.options import (
     resolve_device,
     SegmenterOptions,
 )
+from lednet_ros.inference.postprocess import draw_on_host
 from lednet_ros.labels import LabelMap
 from lednet_ros.models import Builders, load_network, NETWORKS
 import numpy as np
@@ -73,8 +74,8 @@ class Segmenter:
     """
     Segments frames with one network; buffers are allocated once and reused.
 
-    Not thread-safe: one thread at a time may call `segment` or `run`; another one may call
-    `update` meanwhile.
+    Not thread-safe: one thread at a time may call `segment`, `run` or `draw`; another one may
+    call `update` meanwhile.
 
     Parameters
     ----------
@@ -360,6 +361,7 @@ class Segmenter:
         ]
         wanted = Wanted(confidence, overlay, color)
         outputs = self.run(batch, wanted)
+        self.draw(batch, outputs, wanted)
         results = {
             name: [output.array(name) for output in outputs] for name in wanted.names()
         }
@@ -372,19 +374,20 @@ class Segmenter:
 
     def run(self, frames: Sequence[Frame], wanted: Wanted) -> list[Outputs]:
         """
-        Segment a batch of frames; `segment` is a wrapper of this.
+        Compute the labels and the confidence of a batch; `draw` completes the results.
 
         Parameters
         ----------
         frames
             The batch; sizes and color orders may differ.
         wanted
-            The results to compute besides the labels.
+            The results to compute besides the labels. Backends that draw in the same pass fill
+            overlays and colors, too.
 
         Returns
         -------
         list of Outputs
-            One for each frame, with the labels and what is wanted; the next call overwrites them.
+            One for each frame; the next call overwrites them.
 
         Raises
         ------
@@ -399,6 +402,13 @@ class Segmenter:
         outputs = self._prepare_outputs([frame.pixels.shape[:2] for frame in frames])
         self._backend.run(frames, outputs, wanted, self._style)
         return outputs
+
+    def draw(
+        self, frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted
+    ) -> None:
+        """Draw the overlays and colors that are wanted and that `run` has left out."""
+        if not self._backend.draws:
+            draw_on_host(frames, outputs, wanted, self._style)
 
     def last_logits(self) -> NDArray[np.float32]:
         """

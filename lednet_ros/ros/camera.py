@@ -34,7 +34,6 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from std_msgs.msg import Header
 
 try:
     from vision_msgs.msg import LabelInfo, VisionClass
@@ -47,40 +46,50 @@ OUTBOXES = 2
 # Results by topic; the overlay's encoding is that of the frame.
 IMAGE_TOPICS = {'labels': 'mono8', 'confidence': 'mono8', 'overlay': '', 'color': 'rgb8'}
 COMPRESSED_TOPICS = {'labels/compressed': 'png', 'overlay/compressed': 'jpeg'}
+# Drawn or encoded, and published, after the other results of the frame.
+LATE_TOPICS = frozenset({'overlay', 'color', *COMPRESSED_TOPICS})
 
 
 @dataclass
 class Outbox:
     """
-    Messages of one frame.
+    A frame under way, and the messages of its results.
 
     Attributes
     ----------
     messages
         By topic; reused from frame to frame, so that their buffers are allocated once.
+    arrival
+        The frame's message, whose header all outputs share.
     topics
-        Those that hold this frame.
-    header
-        Of the frame.
+        Those that had a subscriber when the worker took the frame.
     size
         Height and width of the results.
-    arrival_time
-        When the frame arrived, seconds of `time.perf_counter`.
+    latency
+        Seconds from the arrival to the first publication; None before.
+    failed, unpublished
+        Whether the worker or the middleware failed; either counts the frame.
+    closed
+        Whether the worker has finished with it.
 
     """
 
     messages: dict[str, Any]
+    arrival: Arrival | None = None
     topics: Set[str] = frozenset()
-    header: Header | None = None
     size: tuple[int, int] = (0, 0)
-    arrival_time: float = 0.0
+    latency: float | None = None
+    failed: bool = False
+    unpublished: bool = False
+    closed: bool = True
 
 
 class Camera:
     """
     Topics of one camera.
 
-    The worker's thread calls `fill` and `wanted`; everything else runs on the executor's thread.
+    The worker's thread calls `begin`, `fill`, `fail` and `wanted`; everything else runs on the
+    executor's thread.
 
     Parameters
     ----------
@@ -147,7 +156,8 @@ class Camera:
             for _ in range(OUTBOXES)
         ]
         self._free: SimpleQueue[Outbox | None] = SimpleQueue()
-        self._finished: deque[Outbox] = deque()
+        # Each with the topics to publish, and whether they are its last.
+        self._finished: deque[tuple[Outbox, Set[str], bool]] = deque()
 
     def activate(self, slots: FrameSlots, index: int) -> None:
         """Start receiving; frames to be processed go into the slot with this index."""
@@ -198,85 +208,110 @@ class Camera:
             text = explain_silence(self._node, self.image_topic, transport, waited)
             self._log.warn(f'{self.name} silent', text)
 
+    def begin(self, arrival: Arrival) -> Outbox | None:
+        """
+        Wait for a free outbox for a frame, and look which topics have subscribers.
+
+        Returns None, and the frame is dropped, after `stop_waiting`.
+        """
+        topics = self.wanted()
+        outbox = self._free.get()
+        if outbox is None:
+            self.statistics.count('dropped')
+            return None
+        outbox.arrival, outbox.topics, outbox.latency = arrival, topics, None
+        outbox.failed = outbox.unpublished = outbox.closed = False
+        return outbox
+
     def fill(
-        self, topics: set[str], outputs: Outputs, color_order: str, arrival: Arrival
+        self, outbox: Outbox, topics: Set[str], outputs: Outputs, color_order: str, is_last: bool
     ) -> None:
         """
-        Copy the results of a frame into messages, for `publish_finished`.
-
-        Waits for a free outbox; without one, after `stop_waiting`, the frame is dropped.
+        Copy results of a frame into messages, for `publish_finished`.
 
         Parameters
         ----------
+        outbox
+            From `begin`.
         topics
             Topics to fill.
         outputs
             Results of the frame.
         color_order
             Of the frame, 'rgb' or 'bgr'.
-        arrival
-            The frame's message, whose header all outputs share.
+        is_last
+            Whether this completes the frame.
 
         """
-        outbox = self._free.get()
-        if outbox is None:
-            self.statistics.count('dropped')
-            return
-        header = arrival.message.header
-        try:
-            for topic in topics - {'camera_info'}:
-                content, _, _ = topic.partition('/')
-                encoding = IMAGE_TOPICS[content] or f'{color_order}8'
-                if topic in COMPRESSED_TOPICS:
-                    fill_compressed(
-                        outbox.messages[topic],
-                        outputs.array(content),
-                        image_format=COMPRESSED_TOPICS[topic],
-                        encoding=encoding,
-                        quality=self._values['jpeg_quality'],
-                        header=header,
-                    )
-                else:
-                    fill_image(outbox.messages[topic], outputs.array(content), encoding, header)
-        except Exception as error:
-            # A frame that can't be put into a message mustn't stop those that can.
-            self._free.put(outbox)
-            self.statistics.count('failed')
-            self._log.error('messages', f"frame of '{self.image_topic}' failed: {error!r}")
-            return
-        outbox.topics = topics
-        outbox.header = header
+        assert outbox.arrival is not None
+        header = outbox.arrival.message.header
+        for topic in topics - {'camera_info'}:
+            content, _, _ = topic.partition('/')
+            encoding = IMAGE_TOPICS[content] or f'{color_order}8'
+            if topic in COMPRESSED_TOPICS:
+                fill_compressed(
+                    outbox.messages[topic],
+                    outputs.array(content),
+                    image_format=COMPRESSED_TOPICS[topic],
+                    encoding=encoding,
+                    quality=self._values['jpeg_quality'],
+                    header=header,
+                )
+            else:
+                fill_image(outbox.messages[topic], outputs.array(content), encoding, header)
         outbox.size = outputs.size
-        outbox.arrival_time = arrival.time
-        self._finished.append(outbox)
+        outbox.closed = is_last
+        self._finished.append((outbox, topics, is_last))
+
+    def fail(self, outbox: Outbox, error: Exception) -> None:
+        """Count and log a frame whose results can't be completed, and free its outbox."""
+        if outbox.closed:
+            return
+        outbox.failed = outbox.closed = True
+        self.statistics.count('failed')
+        self._log.error('messages', f"frame of '{self.image_topic}' failed: {error!r}")
+        self._finished.append((outbox, frozenset(), True))
 
     def stop_waiting(self) -> None:
-        """Let `fill` continue when it waits for an outbox that will not become free."""
+        """Let `begin` continue when it waits for an outbox that will not become free."""
         self._free.put(None)
 
     def publish_finished(self) -> None:
-        """Publish and count the frames whose messages are filled."""
+        """Publish the messages that are filled; count the frames that are complete."""
         while self._finished:
-            outbox = self._finished.popleft()
+            outbox, topics, is_last = self._finished.popleft()
+            assert outbox.arrival is not None
             try:
-                for topic in sorted(outbox.topics):
+                for topic, publisher in self._publishers.items():
+                    if topic not in topics:
+                        continue
                     if topic == 'camera_info':
                         self._publish_camera_info(outbox)
                     else:
-                        self._publishers[topic].publish(outbox.messages[topic])
-                self.statistics.published(time.perf_counter() - outbox.arrival_time)
+                        publisher.publish(outbox.messages[topic])
             except Exception as error:
-                self.statistics.count('unpublished')
+                outbox.unpublished = True
                 self._log.error('publish', f"results of '{self.image_topic}' are lost: {error!r}")
-            finally:
-                self._free.put(outbox)
+            if outbox.latency is None:
+                outbox.latency = time.perf_counter() - outbox.arrival.time
+            if not is_last:
+                continue
+            if outbox.unpublished and not outbox.failed:
+                self.statistics.count('unpublished')
+            elif not outbox.failed:
+                self.statistics.published(outbox.latency)
+            outbox.arrival = None
+            self._free.put(outbox)
 
     def _publish_camera_info(self, outbox: Outbox) -> None:
         if self._camera_info is None:
             return
+        assert outbox.arrival is not None
         height, width = outbox.size
         try:
-            info = scale_camera_info(self._camera_info, width, height, outbox.header)
+            info = scale_camera_info(
+                self._camera_info, width, height, outbox.arrival.message.header
+            )
         except FrameError as error:
             self._log.warn(f'{self.name} camera_info', f"'{self._info_topic}': {error}")
             return

@@ -44,7 +44,7 @@ from lednet_ros.ros.parameters import (
 )
 from lednet_ros.ros.process import run_node
 from lednet_ros.ros.slots import FrameSlots
-from lednet_ros.ros.worker import BackendFailure, InferenceThread, InferenceWorker
+from lednet_ros.ros.worker import InferenceThread, InferenceWorker, WorkerFailure
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -255,8 +255,8 @@ class SegmentationNode(LifecycleNode):
         if self._worker is not None and self._worker.failure is not None:
             self._give_up(self._worker.failure)
 
-    def _give_up(self, failure: BackendFailure) -> None:
-        self._trouble = f'the network failed on two backends: {failure}'
+    def _give_up(self, failure: WorkerFailure) -> None:
+        self._trouble = str(failure)
         self.get_logger().fatal(f'{self._trouble}; deactivating')
         # Ends in on_error, as unconfigured, which a lifecycle manager sees.
         self.trigger_deactivate()

@@ -14,8 +14,9 @@
 
 """The thread that builds and runs the network, next to the executor's thread."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import Future, wait
+from dataclasses import dataclass
 from queue import SimpleQueue
 import threading
 import time
@@ -24,7 +25,7 @@ from typing import Any
 from lednet_ros.inference.backends.base import Outputs, Wanted
 from lednet_ros.inference.encodings import Frame, FrameError
 from lednet_ros.inference.segmenter import Segmenter
-from lednet_ros.ros.camera import Camera
+from lednet_ros.ros.camera import Camera, LATE_TOPICS, Outbox
 from lednet_ros.ros.health import ThrottledLog
 from lednet_ros.ros.messages import decode_compressed_image, decode_image
 from lednet_ros.ros.slots import Arrival, FrameSlots
@@ -33,8 +34,12 @@ from sensor_msgs.msg import Image
 POLL_PERIOD = 0.02
 
 
-class BackendFailure(RuntimeError):
-    """The network failed on two backends, one after the other; the message is the last error."""
+# Batches that may fail in a row, outside the network.
+MAX_ERRORS = 3
+
+
+class WorkerFailure(RuntimeError):
+    """The worker can't go on; the message says why."""
 
 
 class InferenceThread:
@@ -79,12 +84,27 @@ class InferenceThread:
             del future, task, item
 
 
+@dataclass(eq=False)
+class _Job:
+    """A frame under way, and its results."""
+
+    camera: Camera
+    frame: Frame
+    outbox: Outbox
+    outputs: Outputs
+
+    @property
+    def contents(self) -> set[str]:
+        """Return the images to compute."""
+        return _contents(self.outbox.topics)
+
+
 class InferenceWorker:
     """
     Takes the newest frames, segments them as one batch and lets their cameras fill messages.
 
     When the network raises, the batch is tried once more on a fresh backend. When that raises
-    too, it ends with a `failure`.
+    too, or several batches in a row fail elsewhere, it ends with a `failure`.
 
     Parameters
     ----------
@@ -104,7 +124,7 @@ class InferenceWorker:
 
     Attributes
     ----------
-    failure : BackendFailure or None
+    failure : WorkerFailure or None
         Why the worker has ended.
     restarts : int
         How many times the backend was replaced by a fresh one.
@@ -120,7 +140,7 @@ class InferenceWorker:
         notify: Callable[[], object],
         log: ThrottledLog,
     ) -> None:
-        self.failure: BackendFailure | None = None
+        self.failure: WorkerFailure | None = None
         self.restarts = 0
         self._thread = thread
         self._segmenter = segmenter
@@ -155,36 +175,59 @@ class InferenceWorker:
         return f"stage '{name}' has been running for {seconds:.1f} s (bound: {bound:g} s)"
 
     def _run(self) -> None:
-        while (arrivals := self._slots.take()) is not None:
-            self._enter('decode')
-            batch = [
-                (arrival, frame)
-                for arrival in arrivals
-                if (frame := self._decode(arrival)) is not None
-            ]
-            if batch:
-                try:
-                    self._process(batch)
-                except BackendFailure as failure:
-                    for arrival, _ in batch:
-                        self._cameras[arrival.camera].statistics.count('failed')
-                    self._enter('')
-                    self.failure = failure
-                    self._notify()
+        errors = 0
+        while self.failure is None:
+            batch: list[_Job] = []
+            try:
+                if (arrivals := self._slots.take()) is None:
                     return
+                for arrival in arrivals:
+                    self._enter('decode')
+                    if (job := self._begin(arrival)) is not None:
+                        batch.append(job)
+                self._process(batch)
+                errors = 0
+            except Exception as error:
+                for job in batch:
+                    job.camera.fail(job.outbox, error)
+                errors += 1
+                if isinstance(error, WorkerFailure):
+                    self.failure = error
+                elif errors == MAX_ERRORS:
+                    self.failure = WorkerFailure(f'{errors} batches in a row failed: {error!r}')
+                else:
+                    self._log.error('worker', f'a batch failed: {error!r}')
+                self._notify()
             self._enter('')
 
-    def _process(self, batch: list[tuple[Arrival, Frame]]) -> None:
-        topics = [self._cameras[arrival.camera].wanted() for arrival, _ in batch]
-        contents = {topic.partition('/')[0] for wanted in topics for topic in wanted}
-        results = self._segment(
-            [frame for _, frame in batch],
-            Wanted('confidence' in contents, 'overlay' in contents, 'color' in contents),
-        )
+    def _process(self, batch: list[_Job]) -> None:
+        # ~/camera_info alone doesn't need the network.
+        jobs = [job for job in batch if job.contents]
+        if jobs:
+            wanted = _wanted(set[str]().union(*(job.contents for job in jobs)))
+            results = self._segment([job.frame for job in jobs], wanted)
+            for job, outputs in zip(jobs, results, strict=True):
+                job.outputs = outputs
         self._enter('messages')
-        for (arrival, frame), wanted, outputs in zip(batch, topics, results, strict=True):
-            self._cameras[arrival.camera].fill(wanted, outputs, frame.color_order, arrival)
+        late = [job for job in batch if job.outbox.topics & LATE_TOPICS]
+        for job in batch:
+            self._fill(job, job.outbox.topics - LATE_TOPICS, job not in late)
         self._notify()
+        for job in late:
+            self._enter('messages')
+            self._fill(job, job.outbox.topics & LATE_TOPICS, True)
+        if late:
+            self._notify()
+
+    def _fill(self, job: _Job, topics: Set[str], is_last: bool) -> None:
+        if job.outbox.closed:
+            return
+        try:
+            self._segmenter.draw([job.frame], [job.outputs], _wanted(_contents(topics)))
+            job.camera.fill(job.outbox, topics, job.outputs, job.frame.color_order, is_last)
+        except Exception as error:
+            # A frame that can't be put into a message mustn't stop those that can.
+            job.camera.fail(job.outbox, error)
 
     def _segment(self, frames: list[Frame], wanted: Wanted) -> list[Outputs]:
         self._enter('network')
@@ -193,7 +236,7 @@ class InferenceWorker:
         except Exception as error:
             first = repr(error)
         if self._stopping:
-            raise BackendFailure(first)
+            raise WorkerFailure(f'the network failed: {first}')
         self._log.error(
             'network', f'the network failed: {first}; trying again on a fresh backend'
         )
@@ -203,17 +246,19 @@ class InferenceWorker:
             self.restarts += 1
             return self._segmenter.run(frames, wanted)
         except Exception as error:
-            raise BackendFailure(repr(error)) from error
+            raise WorkerFailure(f'the network failed on two backends: {error!r}') from error
 
     def _enter(self, stage: str) -> None:
         self._stage = (stage, time.perf_counter())
 
-    def _decode(self, arrival: Arrival) -> Frame | None:
+    def _begin(self, arrival: Arrival) -> _Job | None:
         camera = self._cameras[arrival.camera]
         try:
             if isinstance(arrival.message, Image):
-                return decode_image(arrival.message)
-            return decode_compressed_image(arrival.message)
+                frame = decode_image(arrival.message)
+            else:
+                frame = decode_compressed_image(arrival.message)
+            outbox = camera.begin(arrival)
         except FrameError as error:
             camera.statistics.count(f'rejected:{error.reason}')
             self._log.warn(
@@ -224,4 +269,18 @@ class InferenceWorker:
             # Out of memory, for example; the next frame may be smaller.
             camera.statistics.count('failed')
             self._log.error('decode', f"frame of '{camera.image_topic}' failed: {error!r}")
+        else:
+            if outbox is not None:
+                height, width, _ = frame.pixels.shape
+                size = self._segmenter.output_size or (height, width)
+                return _Job(camera, frame, outbox, Outputs(size))
         return None
+
+
+def _contents(topics: Set[str]) -> set[str]:
+    """Return the images that topics need."""
+    return {topic.partition('/')[0] for topic in topics} - {'camera_info'}
+
+
+def _wanted(contents: Set[str]) -> Wanted:
+    return Wanted('confidence' in contents, 'overlay' in contents, 'color' in contents)

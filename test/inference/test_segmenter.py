@@ -356,6 +356,12 @@ def test_run_returns_one_result_per_frame_in_the_same_buffers(segmenter: Segment
     for name in ('labels', 'confidence', 'overlay', 'color'):
         for output, array in zip(outputs, getattr(expected, name), strict=True):
             assert np.shares_memory(output.array(name), array)
+            output.array(name).fill(7)
+    wanted = Wanted(confidence=True, overlay=True)
+    assert (segmenter.run(frames, wanted)[0].array('overlay') == 7).all(), 'not drawn yet'
+    segmenter.draw(frames, outputs, wanted)
+    assert (outputs[0].array('overlay') != 7).any()
+    assert (outputs[0].array('color') == 7).all(), 'not wanted'
     with pytest.raises(FrameError, match='the batch is empty'):
         segmenter.run([], Wanted())
 
@@ -523,6 +529,8 @@ def test_a_restart_takes_a_fresh_backend(small_content: Checkpoint) -> None:
 
     class Constant:
         """Returns the number of its instance as the label everywhere."""
+
+        draws = False
 
         def __init__(self) -> None:
             # The memory of one that has failed is given back before the next one is made.

@@ -23,6 +23,7 @@ from typing import Any
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lednet_ros.checkpoint import load_checkpoint
+from lednet_ros.inference import segmenter as segmenter_module
 from lednet_ros.inference.backends.base import Wanted
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import Segmenter
@@ -201,6 +202,59 @@ def test_outputs_without_subscribers_are_not_computed(harness: Harness, checkpoi
     harness.wait_outputs(node, {'labels'})
     publish_until(harness, camera, message, labels)
     assert calls[0] == Wanted(confidence=False, overlay=False, color=False)
+
+
+def test_camera_info_alone_does_not_run_the_network(harness: Harness, checkpoint: Any) -> None:
+    node = harness.node(checkpoint=str(checkpoint), output_size=[48, 64])
+    calls: list[Any] = []
+    node._segmenter.run = lambda *arguments: calls.append(arguments)
+    infos = harness.collect(CameraInfo, f'{NODE}/camera_info')
+    camera = harness.publisher(Image, 'image')
+    info_publisher = harness.publisher(CameraInfo, 'camera_info')
+    harness.connect(camera, info_publisher)
+    harness.wait_outputs(node, {'camera_info'})
+    info_publisher.publish(CameraInfo(width=128, height=96))
+    harness.spin_until(lambda: node.cameras[0]._camera_info)
+    sent = image_message(street(0.0), 'rgb8', STAMP)
+    camera.publish(sent)
+    harness.spin_until(lambda: infos)
+    assert (infos[0].width, infos[0].height) == (64, 48)
+    assert infos[0].header == sent.header
+    assert harness.totals(node) == {'received': 1, 'processed': 1}
+    assert not calls
+
+
+@pytest.mark.parametrize(
+    ('module', 'step'), [(segmenter_module, 'draw_on_host'), (camera_module, 'fill_compressed')]
+)
+def test_labels_are_published_before_pictures_are_made(
+    harness: Harness, checkpoint: Any, monkeypatch: pytest.MonkeyPatch, module: Any, step: str
+) -> None:
+    node = harness.node(checkpoint=str(checkpoint))
+    prompt = [harness.collect(Image, f'{NODE}/{topic}') for topic in ('labels', 'confidence')]
+    overlays = harness.collect(CompressedImage, f'{NODE}/overlay/compressed')
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels', 'confidence', 'overlay/compressed'})
+    proceed = threading.Event()
+    make = getattr(module, step)
+
+    def wait_and_make(*arguments: Any, **options: Any) -> None:
+        # Drawing nothing, for the labels, must not wait.
+        if step == 'fill_compressed' or arguments[2].overlay:
+            assert proceed.wait(TIMEOUT)
+        make(*arguments, **options)
+
+    monkeypatch.setattr(module, step, wait_and_make)
+    sent = image_message(street(0.0), 'rgb8', STAMP)
+    camera.publish(sent)
+    harness.spin_until(lambda: all(prompt))
+    assert not overlays
+    assert harness.totals(node) == {'received': 1}, 'a frame is counted when it is complete'
+    proceed.set()
+    harness.spin_until(lambda: overlays)
+    assert overlays[0].header == prompt[0][0].header == sent.header
+    assert harness.totals(node) == {'received': 1, 'processed': 1}
 
 
 def test_several_cameras_share_the_network(harness: Harness, checkpoint: Any) -> None:
@@ -536,6 +590,8 @@ def test_label_info_is_latched_where_vision_msgs_is_installed(
 class FailingBackend:
     """Raises the errors of a list that all instances share, then returns class 1 everywhere."""
 
+    draws = False
+
     def __init__(self, fail: list[Exception]) -> None:
         self._fail = fail
 
@@ -638,15 +694,45 @@ def test_two_backend_failures_leave_the_node_unconfigured(
     publish_until(harness, camera, image_message(street(0.0), 'rgb8', STAMP), labels)
 
 
-@pytest.mark.parametrize('place', ['decode', 'fill', 'publish'])
+@pytest.mark.parametrize('kind', ['one', 'several'])
+def test_error_of_the_worker_does_not_end_it_in_silence(
+    harness: Harness, checkpoint: Any, capfd: pytest.CaptureFixture[str], kind: str
+) -> None:
+    node = harness.node(checkpoint=str(checkpoint), autostart=False)
+    labels = harness.collect(Image, f'{NODE}/labels')
+    statuses = harness.collect(DiagnosticArray, '/diagnostics')
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels'})
+    run = node._segmenter.run
+    # Too few results: an error that no stage expects.
+    node._segmenter.run = lambda *_: []
+    failures = 1 if kind == 'one' else worker_module.MAX_ERRORS
+    totals = node.cameras[0].statistics.totals
+    for count in range(1, failures + 1):
+        camera.publish(image_message(street(0.0), 'rgb8', STAMP))
+        harness.spin_until(lambda c=count: totals['failed'] == c)
+    if kind == 'one':
+        node._segmenter.run = run
+        publish_until(harness, camera, image_message(street(0.0), 'rgb8', STAMP), labels)
+        assert 'a batch failed: ValueError' in capfd.readouterr().err
+        return
+    harness.spin_until(lambda: lifecycle_state(node) == 'unconfigured')
+    statuses.clear()
+    harness.spin_until(lambda: statuses)
+    assert f'{failures} batches in a row failed' in statuses[0].status[0].message
+
+
+@pytest.mark.parametrize('place', ['decode', 'fill', 'draw', 'encode', 'publish'])
 def test_frame_that_fails_outside_the_network_is_counted(
     harness: Harness, checkpoint: Any, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     node = harness.node(checkpoint=str(checkpoint))
-    labels = harness.collect(Image, f'{NODE}/labels')
+    harness.collect(Image, f'{NODE}/labels')
+    harness.collect(CompressedImage, f'{NODE}/overlay/compressed')
     camera = harness.publisher(Image, 'image')
     harness.connect(camera)
-    harness.wait_outputs(node, {'labels'})
+    harness.wait_outputs(node, {'labels', 'overlay/compressed'})
 
     def fail(*_: Any, **__: Any) -> None:
         raise MemoryError('too large')
@@ -654,6 +740,8 @@ def test_frame_that_fails_outside_the_network_is_counted(
     owner, name = {
         'decode': (worker_module, 'decode_image'),
         'fill': (camera_module, 'fill_image'),
+        'draw': (node._segmenter, 'draw'),
+        'encode': (camera_module, 'fill_compressed'),
         'publish': (node.cameras[0]._publishers['labels'], 'publish'),
     }[place]
     event = 'unpublished' if place == 'publish' else 'failed'
@@ -663,7 +751,7 @@ def test_frame_that_fails_outside_the_network_is_counted(
             camera.publish(image_message(street(0.0), 'rgb8', STAMP))
             harness.spin_until(lambda c=count: harness.totals(node).get(event, 0) == c)
     camera.publish(image_message(street(0.0), 'rgb8', STAMP))
-    harness.spin_until(lambda: labels)
+    harness.spin_until(lambda: harness.totals(node).get('processed'))
     assert harness.totals(node) == {'received': 4, event: 3, 'processed': 1}
 
 

@@ -110,6 +110,9 @@ class Outputs:
 class Backend(Protocol):
     """An object that runs a network; one thread at a time may call it."""
 
+    draws: bool
+    """Whether `run` also fills overlays and colors; otherwise they are drawn from the labels."""
+
     def run(
         self, frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted, style: Style
     ) -> None:
@@ -124,7 +127,7 @@ class Backend(Protocol):
             One for each frame, in host memory, of the size that its results must have. Overlays
             are in the color order of their frame, color images are RGB.
         wanted
-            Which of them to fill besides the labels.
+            Which of them to fill besides the labels; without `draws`, only the confidence counts.
         style
             How.
 

@@ -36,7 +36,7 @@ from lednet_ros.inference.backends.base import Outputs, SIZES_KEPT, Style, Wante
 from lednet_ros.inference.backends.torch_eager import PRECISIONS
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.options import SegmenterOptions
-from lednet_ros.inference.postprocess import classify, draw_on_host
+from lednet_ros.inference.postprocess import classify
 from lednet_ros.inference.preprocess import byte_factors, normalize, resize_on_device
 import numpy as np
 from numpy.typing import NDArray
@@ -255,6 +255,7 @@ class DeviceBackend:
         # int8 networks take and return fp16.
         self._dtype = PRECISIONS.get(options.precision, torch.float16)
         self._ends = ends
+        self.draws = ends.draws
         self._style = DeviceStyle(self.device)
         self._places: list[_Place] = []
         self._batches: dict[int, _Batch] = {}
@@ -288,8 +289,6 @@ class DeviceBackend:
                 self._done.record(self._stream)
         if self._done is not None:
             self._done.synchronize()
-        if not self._ends.draws:
-            draw_on_host(frames, outputs, wanted, style)
 
     def last_logits(self) -> NDArray[np.float32]:
         """Return the logits of the last batch; see `Backend.last_logits`."""
@@ -363,7 +362,7 @@ class DeviceBackend:
 
     def _computed(self, wanted: Wanted) -> list[str]:
         names = wanted.names()
-        return names if self._ends.draws else [n for n in names if n in ('labels', 'confidence')]
+        return names if self.draws else [n for n in names if n in ('labels', 'confidence')]
 
     def _find_batch(self, count: int) -> _Batch:
         if count not in self._batches:

@@ -39,7 +39,7 @@ from lednet_ros.inference.backends.calibration import Calibration, fuse_checkpoi
 from lednet_ros.inference.backends.compiled import compiled_path, digest_weights
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.options import SegmenterOptions
-from lednet_ros.inference.postprocess import classify_on_host, draw_on_host
+from lednet_ros.inference.postprocess import classify_on_host
 from lednet_ros.inference.preprocess import resize_on_host
 from lednet_ros.models import SegmentationNetwork
 import numpy as np
@@ -150,6 +150,8 @@ class OpenVINOBackend:
 
     """
 
+    draws = False
+
     def __init__(
         self, network: SegmentationNetwork, checkpoint: Checkpoint, options: SegmenterOptions
     ) -> None:
@@ -203,7 +205,6 @@ class OpenVINOBackend:
                 output.array('labels'),
                 output.array('confidence') if wanted.confidence else None,
             )
-        draw_on_host(frames, outputs, wanted, style)
 
     def last_logits(self) -> NDArray[np.float32]:
         """Return the logits of the last batch; see `Backend.last_logits`."""

@@ -20,7 +20,7 @@ from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.inference.backends.base import Outputs, Style, Wanted
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.options import SegmenterOptions
-from lednet_ros.inference.postprocess import classify_on_host, draw_on_host
+from lednet_ros.inference.postprocess import classify_on_host
 from lednet_ros.inference.preprocess import normalize, resize_on_host
 from lednet_ros.models import SegmentationNetwork
 import numpy as np
@@ -48,6 +48,8 @@ class TorchBackend:
         Resolved; the precision and the size of the input are used.
 
     """
+
+    draws = False
 
     def __init__(
         self, network: SegmentationNetwork, checkpoint: Checkpoint, options: SegmenterOptions
@@ -85,7 +87,6 @@ class TorchBackend:
                 output.array('labels'),
                 output.array('confidence') if wanted.confidence else None,
             )
-        draw_on_host(frames, outputs, wanted, style)
 
     def last_logits(self) -> NDArray[np.float32]:
         """Return the logits of the last batch; see `Backend.last_logits`."""
