@@ -16,6 +16,7 @@
 
 import os
 from pathlib import Path
+import sys
 import tempfile
 
 from launch import LaunchContext, LaunchDescription
@@ -157,7 +158,8 @@ def make_nodes(context: LaunchContext) -> list[Node]:
             remappings=[] if cameras else [('image', image)],
             arguments=['--ros-args', '--log-level', f"{logger}:={values['log_level']}"],
             output='screen',
-            emulate_tty=True,
+            # With it, the node colors its log: not for a pipe or a file.
+            emulate_tty=sys.stdout.isatty(),
             respawn=values['respawn'].lower() == 'true',
             respawn_delay=RESPAWN_DELAY,
         )

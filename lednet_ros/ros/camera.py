@@ -17,6 +17,7 @@
 from collections import deque
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
+import math
 from queue import SimpleQueue
 import time
 from typing import Any
@@ -33,6 +34,7 @@ from lednet_ros.ros.statistics import FrameStatistics
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
+from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 try:
@@ -67,6 +69,8 @@ class Outbox:
         Height and width of the results.
     latency
         Seconds from the arrival to the first publication; None before.
+    age
+        Seconds from the stamp to the first publication, by the node's clock.
     failed, unpublished
         Whether the worker or the middleware failed; either counts the frame.
     closed
@@ -79,6 +83,7 @@ class Outbox:
     topics: Set[str] = frozenset()
     size: tuple[int, int] = (0, 0)
     latency: float | None = None
+    age: float = 0.0
     failed: bool = False
     unpublished: bool = False
     closed: bool = True
@@ -121,6 +126,7 @@ class Camera:
         self._slots: FrameSlots
         self._index = 0
         self._active_since = 0.0
+        self._is_silent = False
         self._next_due = 0.0
         self._info_topic = f'{name}/camera_info' if name else 'camera_info'
         self._message_type = Image if transport == 'raw' else CompressedImage
@@ -163,21 +169,30 @@ class Camera:
         """Start receiving; frames to be processed go into the slot with this index."""
         self._slots, self._index = slots, index
         self._active_since = time.perf_counter()
+        self._is_silent = False
         self._next_due = 0.0
+        self.statistics.expect_nothing()
+        self.statistics.arrivals.forget()
         self._free = SimpleQueue()
         for outbox in self._outboxes:
             self._free.put(outbox)
         self._finished.clear()
         self._subscribe(self._message_type, self.image_topic, self._on_image)
         self._subscribe(CameraInfo, self._info_topic, self._on_camera_info)
-        if LabelInfo is not None:
-            info = LabelInfo()
-            info.header.stamp = self._node.get_clock().now().to_msg()
-            info.class_map = [
-                VisionClass(class_id=class_id, class_name=name)
-                for class_id, name in enumerate(self._label_map.names)
-            ]
-            self._publishers['label_info'].publish(info)
+        self.publish_label_info()
+
+    def publish_label_info(self) -> None:
+        """Publish the classes and the threshold, where vision_msgs is installed."""
+        if LabelInfo is None:
+            return
+        info = LabelInfo()
+        info.header.stamp = self._node.get_clock().now().to_msg()
+        info.threshold = self._values['min_confidence']
+        info.class_map = [
+            VisionClass(class_id=class_id, class_name=name)
+            for class_id, name in enumerate(self._label_map.names)
+        ]
+        self._publishers['label_info'].publish(info)
 
     def deactivate(self) -> None:
         """Stop receiving."""
@@ -201,12 +216,27 @@ class Camera:
         }
 
     def warn_if_silent(self) -> None:
-        """Warn if no frame has arrived in the first seconds after the activation."""
+        """
+        Log if no frame has arrived in the first seconds after the activation.
+
+        Later, log when frames stop to arrive and when they arrive again.
+        """
+        arrivals = self.statistics.arrivals
         waited = time.perf_counter() - self._active_since
-        if waited >= NO_FRAMES_AFTER and not self.statistics.totals['received']:
-            transport = self._values['image_transport']
-            text = explain_silence(self._node, self.image_topic, transport, waited)
-            self._log.warn(f'{self.name} silent', text)
+        if math.isinf(arrivals.age):
+            if waited >= NO_FRAMES_AFTER:
+                transport = self._values['image_transport']
+                text = explain_silence(self._node, self.image_topic, transport, waited)
+                self._log.warn(f'{self.name} silent', text)
+        elif arrivals.stopped != self._is_silent:
+            self._is_silent = not self._is_silent
+            if self._is_silent:
+                self._node.get_logger().warning(
+                    f"frames have stopped on '{self.image_topic}': none for {arrivals.age:.1f} s; "
+                    f'publishers: {self._node.count_publishers(self.image_topic)}'
+                )
+            else:
+                self._node.get_logger().info(f"frames arrive again on '{self.image_topic}'")
 
     def begin(self, arrival: Arrival) -> Outbox | None:
         """
@@ -294,12 +324,13 @@ class Camera:
                 self._log.error('publish', f"results of '{self.image_topic}' are lost: {error!r}")
             if outbox.latency is None:
                 outbox.latency = time.perf_counter() - outbox.arrival.time
+                outbox.age = self._age(outbox.arrival.message.header.stamp)
             if not is_last:
                 continue
             if outbox.unpublished and not outbox.failed:
                 self.statistics.count('unpublished')
             elif not outbox.failed:
-                self.statistics.published(outbox.latency)
+                self.statistics.published(outbox.latency, outbox.age)
             outbox.arrival = None
             self._free.put(outbox)
 
@@ -319,7 +350,9 @@ class Camera:
 
     def _on_image(self, message: Any) -> None:
         now = time.perf_counter()
+        self.statistics.arrivals.note()
         if not self._values['enabled']:
+            self.statistics.expect_nothing()
             return
         self.statistics.count('received')
         max_rate = self._values['max_rate']
@@ -332,8 +365,14 @@ class Camera:
             self._next_due = due if due > now else now + 1 / max_rate
         if not self.wanted():
             self.statistics.count('unwanted')
-        elif self._slots.put(Arrival(self._index, message, now)):
+            self.statistics.expect_nothing()
+            return
+        self.statistics.expect()
+        if self._slots.put(Arrival(self._index, message, now)):
             self.statistics.count('dropped')
+
+    def _age(self, stamp: Any) -> float:
+        return (self._node.get_clock().now().nanoseconds - Time.from_msg(stamp).nanoseconds) / 1e9
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message

@@ -47,11 +47,12 @@ def make_diagnostics(
     health: Health,
     properties: Mapping[str, object],
     cameras: Sequence[Camera],
+    stage_timeout: float,
 ) -> DiagnosticArray:
     """
     Return one status for the node, with its health and properties, and one per camera.
 
-    `state` is that of `judge_node`; the cameras' rates are those since the last call.
+    `state` is that of `judge_node`, `stage_timeout` the node's parameter.
     """
     message = DiagnosticArray()
     message.header.stamp = stamp.to_msg()
@@ -59,13 +60,16 @@ def make_diagnostics(
     for camera in cameras:
         summary = camera.statistics.summarize()
         latencies = {
-            f'latency {name} [ms]': '' if math.isnan(value) else f'{value:.2f}'
-            for name, value in zip(('p50', 'p95', 'p99'), summary.latency_ms, strict=True)
+            f'{kind} {name} [ms]': '' if math.isnan(value) else f'{value:.2f}'
+            for kind, values in (('latency', summary.latency_ms), ('age', summary.age_ms))
+            for name, value in zip(('p50', 'p95', 'p99'), values, strict=True)
         }
         message.status.append(
             _status(
                 f'{node_name}: {camera.name or "camera"}',
-                judge_camera(state, camera.image_topic, bool(camera.wanted()), summary),
+                judge_camera(
+                    state, camera.image_topic, bool(camera.wanted()), stage_timeout, summary
+                ),
                 {
                     'topic': camera.image_topic,
                     'fps in': f'{summary.fps_in:.2f}',

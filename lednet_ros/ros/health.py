@@ -59,19 +59,29 @@ class ThrottledLog:
 
 
 class LogForwarder(logging.Handler):
-    """Forwards what the core logs, which knows no ROS, to a node's logger."""
+    """
+    Forwards what the core logs, which knows no ROS, to a node's logger.
+
+    Attributes
+    ----------
+    newest : str
+        The last message.
+
+    """
 
     def __init__(self, logger: Any) -> None:
         super().__init__()
+        self.newest = ''
         self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log a record's message at its level."""
         log = self._logger.info if record.levelno < logging.WARNING else self._logger.warning
-        log(record.getMessage())
+        self.newest = record.getMessage()
+        log(self.newest)
 
 
-def judge_node(state: str, trouble: str, has_namesake: bool) -> Health:
+def judge_node(state: str, trouble: str, progress: str, has_namesake: bool) -> Health:
     """
     Judge the node.
 
@@ -81,6 +91,8 @@ def judge_node(state: str, trouble: str, has_namesake: bool) -> Health:
         Label of the lifecycle state; 'paused' where the node is active but not enabled.
     trouble
         What keeps it from working; empty if nothing does.
+    progress
+        What it does in this state, if that takes a while.
     has_namesake
         Whether another node has the same name.
 
@@ -90,20 +102,39 @@ def judge_node(state: str, trouble: str, has_namesake: bool) -> Health:
     if has_namesake:
         text = f'{state}; another node has this name, its outputs and services mix with these'
         return Health(DiagnosticStatus.WARN, text)
-    return Health(DiagnosticStatus.OK if state == 'active' else DiagnosticStatus.WARN, state)
+    text = f'{state}: {progress}' if progress else state
+    return Health(DiagnosticStatus.OK if state == 'active' else DiagnosticStatus.WARN, text)
 
 
-def judge_camera(state: str, topic: str, has_subscriber: bool, summary: Summary) -> Health:
-    """Judge a camera by its image topic, its subscribers and its counters."""
+def judge_camera(
+    state: str, topic: str, has_subscriber: bool, timeout: float, summary: Summary
+) -> Health:
+    """
+    Judge a camera.
+
+    Parameters
+    ----------
+    state
+        As for `judge_node`.
+    topic
+        Its image topic.
+    has_subscriber
+        Whether anybody receives a result.
+    timeout
+        Seconds that a frame to be processed may wait while none is published.
+    summary
+        Of its frames.
+
+    """
     if state != 'active':
         return Health(DiagnosticStatus.OK, state)
-    if not summary.fps_in:
+    if summary.is_silent:
         return Health(DiagnosticStatus.WARN, f"no frames on '{topic}'")
     if not has_subscriber:
         return Health(DiagnosticStatus.OK, 'idle: nobody subscribes to an output')
-    if not summary.fps_out:
+    if summary.waiting > timeout:
         return Health(DiagnosticStatus.ERROR, 'frames arrive, but none is published')
-    return Health(DiagnosticStatus.OK, f'{summary.fps_out:.1f} frames/s')
+    return Health(DiagnosticStatus.OK, f'{summary.fps_out:.3g} frames/s')
 
 
 def has_namesake(node: Node) -> bool:

@@ -261,6 +261,7 @@ PARAMETERS: tuple[NodeParameter, ...] = (
         ParameterType.DOUBLE,
         1.0,
         'Seconds between diagnostics messages.',
+        run_time=True,
         minimum=0.1,
         maximum=60.0,
     ),

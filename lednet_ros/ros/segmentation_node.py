@@ -14,10 +14,11 @@
 
 """The node: camera images in; label images, confidence and overlays out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 import logging
 import sys
+import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -85,6 +86,8 @@ class SegmentationNode(LifecycleNode):
         super().__init__(node_name, **options)
         self.exit_code: Future = Future()
         self._log = ThrottledLog(self.get_logger())
+        self._progress = LogForwarder(self.get_logger())
+        self._diagnosed_at = 0.0
         self._trouble = ''
         self._segmenter: Segmenter | None = None
         self._cameras: list[Camera] = []
@@ -124,12 +127,15 @@ class SegmentationNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the network, create the topics and warm up; change nothing if that fails."""
         # rclpy doesn't report exceptions that leave a transition.
+        self._trouble = ''
         try:
             self._values = read_parameters(self)
             names = self._values['cameras']
             check_camera_names(names)
             self._thread = InferenceThread()
-            segmenter = self._thread.call(partial(self._prepare, max(len(names), 1)))
+            segmenter = self._thread.call(
+                partial(self._prepare, max(len(names), 1)), self._report_progress
+            )
             for name in names or ['']:
                 self._cameras.append(
                     Camera(self, name, self._values, segmenter.label_map, self._log)
@@ -137,9 +143,11 @@ class SegmentationNode(LifecycleNode):
         except Exception as error:
             self._release()
             text = str(error) if isinstance(error, SETTING_ERRORS) else repr(error)
-            self.get_logger().error(f'not configured: {text}')
+            self._trouble = f'not configured: {text}'
+            self.get_logger().error(self._trouble)
+            # A process that starts by itself ends now.
+            self._on_timer()
             return TransitionCallbackReturn.FAILURE
-        self._trouble = ''
         self._segmenter = segmenter
         self.get_logger().info(
             f'{segmenter.network_name} with {segmenter.label_map.num_classes} classes '
@@ -170,8 +178,10 @@ class SegmentationNode(LifecycleNode):
         except Exception as error:
             self._stop(SHUTDOWN_TIMEOUT)
             super().on_deactivate(state)
-            self.get_logger().error(f'not activated: {error!r}')
+            self._trouble = f'not activated: {error!r}'
+            self.get_logger().error(self._trouble)
             return TransitionCallbackReturn.FAILURE
+        self._trouble = ''
         self._worker.start()
         return result
 
@@ -216,15 +226,21 @@ class SegmentationNode(LifecycleNode):
 
     def _prepare(self, batch_size: int) -> Segmenter:
         # The choice of a backend may take half a minute, of which the core's log tells.
-        core, forwarder = logging.getLogger('lednet_ros'), LogForwarder(self.get_logger())
-        core.addHandler(forwarder)
+        core = logging.getLogger('lednet_ros')
+        self._progress.newest = ''
+        core.addHandler(self._progress)
         core.setLevel(logging.INFO)
         try:
             segmenter = self.build_segmenter()
             segmenter.warm_up(segmenter.input_size, batch_size)
         finally:
-            core.removeHandler(forwarder)
+            core.removeHandler(self._progress)
         return segmenter
+
+    def _report_progress(self) -> None:
+        """Publish diagnostics while the executor waits for the configuration."""
+        if time.perf_counter() - self._diagnosed_at >= self._values['diagnostics_period']:
+            self._on_timer()
 
     def _stop(self, timeout: float) -> bool:
         """Stop receiving and segmenting; return whether the worker ended within `timeout` s."""
@@ -284,9 +300,24 @@ class SegmentationNode(LifecycleNode):
         except (ParameterError, LabelMapError) as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._values |= changes
+        self._apply(changes)
         return SetParametersResult(successful=True)
 
+    def _apply(self, changes: Mapping[str, Any]) -> None:
+        """Let changed parameters take effect where nothing reads them later."""
+        if 'diagnostics_period' in changes:
+            self._timer.timer_period_ns = int(changes['diagnostics_period'] * 1e9)
+            self._timer.reset()
+        if self._worker is None:
+            return
+        if 'min_confidence' in changes:
+            for camera in self._cameras:
+                camera.publish_label_info()
+        if 'enabled' in changes:
+            self.get_logger().info('resumed' if changes['enabled'] else 'paused')
+
     def _on_timer(self) -> None:
+        self._diagnosed_at = time.perf_counter()
         state = lifecycle_state(self)
         if state == 'active' and not self._values['enabled']:
             state = 'paused'
@@ -297,14 +328,17 @@ class SegmentationNode(LifecycleNode):
         if self._worker is not None:
             trouble = self._worker.find_overdue_stage(self._values['stage_timeout'])
             properties['backend restarts'] = self._worker.restarts
-        health = judge_node(state, trouble, has_namesake(self))
-        if health.text != state:
+        progress = self._progress.newest if state == 'configuring' else ''
+        health = judge_node(state, trouble, progress, has_namesake(self))
+        if health.text not in (state, self._trouble) and not progress:
             self._log.warn('trouble', health.text)
         name, now = self.get_fully_qualified_name(), self.get_clock().now()
         self._diagnostics.publish(
-            make_diagnostics(name, now, state, health, properties, self._cameras)
+            make_diagnostics(
+                name, now, state, health, properties, self._cameras, self._values['stage_timeout']
+            )
         )
-        if state == 'active':
+        if self._worker is not None:
             for camera in self._cameras:
                 camera.warn_if_silent()
 

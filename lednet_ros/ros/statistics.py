@@ -24,19 +24,79 @@ from typing import NamedTuple
 import numpy as np
 
 LATENCIES_KEPT = 512
+# Rates are those of the newest events: at most this many, and seconds. Two count at any age.
+EVENTS_KEPT = 128
+RATE_WINDOW = 5.0
+# Events have stopped after this many of their usual intervals, and at least these seconds;
+# `UNKNOWN_INTERVAL` seconds where none was measured yet.
+MISSED_INTERVALS = 3
+SHORTEST_SILENCE = 1.0
+UNKNOWN_INTERVAL = 5.0
+INTERVALS_KEPT = 9
+# Seconds; with an older stamp, camera and node don't have the same clock.
+OLDEST_FRAME = 60.0
+
+
+class Pace:
+    """Times of events that repeat: their rate, their usual interval, and whether they stopped."""
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=EVENTS_KEPT)
+
+    def note(self) -> None:
+        """Note an event that happens now."""
+        self._times.append(time.perf_counter())
+
+    def forget(self) -> None:
+        """Forget all events."""
+        self._times.clear()
+
+    @property
+    def age(self) -> float:
+        """Return the seconds since the last event; infinite where there is none."""
+        return time.perf_counter() - self._times[-1] if self._times else math.inf
+
+    @property
+    def stopped(self) -> bool:
+        """Return whether there is no event, or none for longer than usual."""
+        if len(self._times) < 2:
+            return self.age > UNKNOWN_INTERVAL
+        # The median outlives an outage, and follows another rate.
+        usual = float(np.median(np.diff(list(self._times)[-INTERVALS_KEPT - 1:])))
+        return self.age > max(MISSED_INTERVALS * usual, SHORTEST_SILENCE)
+
+    @property
+    def rate(self) -> float:
+        """Return events per second; 0 when they have stopped."""
+        if len(self._times) < 2 or self.stopped:
+            return 0.0
+        times = list(self._times)
+        newest = [moment for moment in times if moment > times[-1] - RATE_WINDOW]
+        if len(newest) < 2:
+            newest = times[-2:]
+        count, seconds = len(newest) - 1, newest[-1] - newest[0]
+        # An event that is due, but late, counts as if it came now.
+        return count / max(seconds + max(self.age - seconds / count, 0.0), 1e-9)
 
 
 class Summary(NamedTuple):
     """
-    Rates and latencies since the previous summary.
+    Rates, latencies and totals.
 
     Attributes
     ----------
     fps_in, fps_out
         Frames received and published per second.
+    is_silent
+        Whether frames have not arrived for longer than usual.
+    waiting
+        Seconds since the arrival of the first frame that was to be processed after the last
+        publication; 0 without one.
     latency_ms
         50th, 95th and 99th percentile from arrival to publication, milliseconds; NaN without
         frames.
+    age_ms
+        The same from the stamp to publication; NaN where stamps are not of the node's clock.
     totals
         Counts since the start.
 
@@ -44,7 +104,10 @@ class Summary(NamedTuple):
 
     fps_in: float
     fps_out: float
+    is_silent: bool
+    waiting: float
     latency_ms: tuple[float, float, float]
+    age_ms: tuple[float, float, float]
     totals: Counter[str]
 
 
@@ -55,36 +118,59 @@ class FrameStatistics:
 
     `received` = `processed` + `dropped` (replaced by a newer frame, or left when the node was
     deactivated) + `skipped` (max_rate) + `unwanted` (no subscriber) + `failed` (the network or
-    the filling of a message raised) + `rejected:REASON` + those in progress. Each counter is
-    written by one thread only.
+    a stage after it raised) + `unpublished` (the middleware raised) + `rejected:REASON` + those
+    in progress. Each counter is written by one thread only.
+
+    Attributes
+    ----------
+    totals
+        By event.
+    arrivals
+        Of all frames, also while the node is paused.
+
     """
 
     totals: Counter[str] = field(default_factory=Counter)
+    arrivals: Pace = field(default_factory=Pace)
+    _publications: Pace = field(default_factory=Pace)
     _latencies: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))
-    _last: Counter[str] = field(default_factory=Counter)
-    _last_time: float = field(default_factory=time.perf_counter)
+    _ages: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))
+    _waiting_since: float | None = None
 
     def count(self, event: str) -> None:
         """Count one event."""
         self.totals[event] += 1
 
-    def published(self, latency: float) -> None:
-        """Count a published frame and its latency in seconds."""
+    def expect(self) -> None:
+        """Note a frame that is to be processed."""
+        if self._waiting_since is None:
+            self._waiting_since = time.perf_counter()
+
+    def expect_nothing(self) -> None:
+        """Expect no results of the frames so far."""
+        self._waiting_since = None
+
+    def published(self, latency: float, age: float) -> None:
+        """Count a published frame, its latency and the age of its stamp in seconds."""
         self.totals['processed'] += 1
+        self._publications.note()
         self._latencies.append(latency)
+        # The simulated clock advances in steps, so a stamp may be ahead of it.
+        if abs(age) < OLDEST_FRAME:
+            self._ages.append(max(age, 0.0))
+        self._waiting_since = None
 
     def summarize(self) -> Summary:
-        """Summarize rates since the last call and latencies of the newest frames."""
-        now = time.perf_counter()
-        seconds = max(now - self._last_time, 1e-9)
-        totals = self.totals.copy()
-        new = totals - self._last
-        self._last, self._last_time = totals, now
+        """Summarize the newest frames."""
+        since = self._waiting_since
         return Summary(
-            new['received'] / seconds,
-            new['processed'] / seconds,
+            self.arrivals.rate,
+            self._publications.rate,
+            self.arrivals.stopped,
+            0.0 if since is None else time.perf_counter() - since,
             percentiles_ms(self._latencies),
-            totals,
+            percentiles_ms(self._ages),
+            self.totals.copy(),
         )
 
 

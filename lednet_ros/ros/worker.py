@@ -54,13 +54,18 @@ class InferenceThread:
         self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         threading.Thread(target=self._run, name='inference', daemon=True).start()
 
-    def call(self, task: Callable[[], Any]) -> Any:
-        """Run a task, wait for its end and return its result or raise its exception."""
+    def call(self, task: Callable[[], Any], while_waiting: Callable[[], object]) -> Any:
+        """
+        Run a task, wait for its end and return its result or raise its exception.
+
+        Every `POLL_PERIOD` s, `while_waiting` is called on the caller's thread.
+        """
         future = self.submit(task)
         # Waiting on a condition, where two signals arrive at once, can lose what the handler of
         # the first one raises to end the process.
         while not future.done():
             time.sleep(POLL_PERIOD)
+            while_waiting()
         return future.result()
 
     def submit(self, task: Callable[[], Any]) -> 'Future[Any]':

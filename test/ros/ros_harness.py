@@ -36,6 +36,17 @@ def street(moment: float, width: int = 128, height: int = 96) -> NDArray[np.uint
     return StreetScene(width, height, seed=1).render(moment)[0]
 
 
+class FakeTime:
+    """Replaces the module `time` by a clock that a test advances."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def perf_counter(self) -> float:
+        """Return the seconds."""
+        return self.now
+
+
 class Harness(NodeClient):
     """A client with nodes in its process."""
 

@@ -88,6 +88,14 @@ def write_bag(path: Path, kind: str, *topics: str) -> Path:
 # --- segment.launch.py ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize('is_terminal', [False, True])
+def test_log_is_colored_only_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+) -> None:
+    monkeypatch.setattr(sys.stdout, 'isatty', lambda: is_terminal)
+    assert segment()[0].emulate_tty is is_terminal
+
+
 def test_segment_starts_one_node_with_the_shipped_parameters() -> None:
     (node,) = segment()
     assert (node.package, node.executable) == ('lednet_ros', 'segmentation_node')

@@ -14,6 +14,7 @@
 
 """The node over real DDS: every topic, every parameter that changes, every bad frame."""
 
+import logging
 from pathlib import Path
 import threading
 import time
@@ -30,6 +31,7 @@ from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.live.client import image_message, pixels_of
 from lednet_ros.ros import camera as camera_module
 from lednet_ros.ros import health
+from lednet_ros.ros import statistics as statistics_module
 from lednet_ros.ros import worker as worker_module
 from lednet_ros.ros.distribution import lifecycle_state
 from lednet_ros.ros.qos import latched_qos, sensor_qos
@@ -40,7 +42,7 @@ import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_harness import Harness, street, TIMEOUT
+from ros_harness import FakeTime, Harness, street, TIMEOUT
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header, String
@@ -362,7 +364,9 @@ def test_newest_frame_replaces_an_unprocessed_one(harness: Harness, checkpoint: 
     assert totals['dropped'] >= 3
 
 
-def test_enable_pauses_and_resumes(harness: Harness, checkpoint: Any) -> None:
+def test_enable_pauses_and_resumes(
+    harness: Harness, checkpoint: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     node = harness.node(checkpoint=str(checkpoint))
     labels = harness.collect(Image, f'{NODE}/labels')
     diagnostics = harness.collect(DiagnosticArray, '/diagnostics')
@@ -378,6 +382,8 @@ def test_enable_pauses_and_resumes(harness: Harness, checkpoint: Any) -> None:
     assert not labels
     assert harness.call(SetBool, 'enable', SetBool.Request(data=True)).success
     publish_until(harness, camera, message, labels)
+    log = capfd.readouterr().err
+    assert log.count(': paused\n') == log.count(': resumed\n') == 1
 
 
 def test_run_time_parameters_are_validated_and_take_effect(
@@ -446,18 +452,56 @@ def test_bad_configuration_fails_at_configure(
     named: str,
 ) -> None:
     node = harness.node(start=False, **({'checkpoint': str(checkpoint)} | parameters))
+    diagnostics = harness.collect(DiagnosticArray, '/diagnostics')
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     assert lifecycle_state(node) == 'unconfigured'
     assert list(node.cameras) == []
     log = capfd.readouterr().err
     assert log.count('not configured:') == 1
     assert named in log
+    harness.spin_until(lambda: diagnostics and named in diagnostics[-1].status[0].message)
+    assert diagnostics[-1].status[0].level == DiagnosticStatus.ERROR
     # After a correction, the same node can be configured.
     good = {'checkpoint': str(checkpoint), 'device': 'cpu', 'input_size': [0, 0], 'label_map': ''}
     good |= {'overlay_classes': ['road'], 'cameras': ['front']}
     results = node.set_parameters([Parameter(name, value=value) for name, value in good.items()])
     assert all(result.successful for result in results)
     assert node.start()
+    harness.spin_until(lambda: diagnostics[-1].status[0].message == 'active')
+
+
+def test_diagnostics_say_what_a_configuration_does(harness: Harness, checkpoint: Any) -> None:
+    node = harness.node(start=False, checkpoint=str(checkpoint))
+    # As in a process of its own: the node is not spun before it has started.
+    harness.executor.remove_node(node)
+    diagnostics = harness.collect(DiagnosticArray, '/diagnostics')
+    seen = threading.Event()
+    build = node.build_segmenter
+
+    def build_slowly() -> Segmenter:
+        logging.getLogger('lednet_ros.inference').info('trying an abacus')
+        assert seen.wait(TIMEOUT)
+        return build()
+
+    node.build_segmenter = build_slowly
+    starter = threading.Thread(target=node.start)
+    starter.start()
+
+    def message() -> str:
+        return diagnostics[-1].status[0].message if diagnostics else ''
+
+    harness.spin_until(lambda: message() == 'configuring: trying an abacus')
+    seen.set()
+    starter.join()
+    harness.add(node)
+    harness.spin_until(lambda: message() == 'active')
+
+
+def test_period_of_diagnostics_can_change(harness: Harness, checkpoint: Any) -> None:
+    node = harness.node(start=False, checkpoint=str(checkpoint), diagnostics_period=60.0)
+    diagnostics = harness.collect(DiagnosticArray, '/diagnostics')
+    assert node.set_parameters([Parameter('diagnostics_period', value=0.1)])[0].successful
+    harness.spin_until(lambda: len(diagnostics) > 2)
 
 
 def test_lifecycle_cycles_leave_no_topics(harness: Harness, checkpoint: Any) -> None:
@@ -521,7 +565,8 @@ def test_diagnostics_report_rates_latency_and_counts(harness: Harness, checkpoin
     camera = harness.publisher(Image, 'image')
     harness.connect(camera)
     harness.wait_outputs(node, {'labels'})
-    publish_until(harness, camera, image_message(street(0.0), 'rgb8', STAMP), labels)
+    message = image_message(street(0.0), 'rgb8', time.time_ns())
+    publish_until(harness, camera, message, labels)
 
     def camera_values() -> dict[str, str]:
         for message in reversed(diagnostics):
@@ -534,11 +579,100 @@ def test_diagnostics_report_rates_latency_and_counts(harness: Harness, checkpoin
 
     values = harness.spin_until(camera_values)
     assert float(values['latency p50 [ms]']) <= float(values['latency p99 [ms]'])
+    assert float(values['age p50 [ms]']) >= float(values['latency p50 [ms]'])
     assert values['topic'] == '/image'
     assert int(values['received']) >= int(values['processed']) >= 1
     node_status = diagnostics[-1].status[0]
     assert node_status.name == NODE
     assert {'checkpoint', 'network', 'device'} <= {item.key for item in node_status.values}
+
+
+@pytest.fixture
+def fake_time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    """Replace the clock of the cameras and their statistics."""
+    fake = FakeTime()
+    for module in (camera_module, statistics_module):
+        monkeypatch.setattr(module, 'time', fake)
+    return fake
+
+
+def next_status(harness: Harness, diagnostics: list[Any]) -> DiagnosticStatus:
+    """Wait for the camera's status as of now."""
+    # The first one may have been under way.
+    count = len(diagnostics) + 2
+    harness.spin_until(lambda: len(diagnostics) >= count)
+    return diagnostics[-1].status[1]
+
+
+@pytest.mark.parametrize(('interval', 'max_rate'), [(0.5, 0.5), (2.0, 0.0)])
+def test_slow_or_throttled_camera_is_healthy(
+    harness: Harness, checkpoint: Any, fake_time: FakeTime, interval: float, max_rate: float
+) -> None:
+    node = harness.node(checkpoint=str(checkpoint), max_rate=max_rate)
+    diagnostics = harness.collect(DiagnosticArray, '/diagnostics')
+    harness.collect(Image, f'{NODE}/labels')
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels'})
+    totals = node.cameras[0].statistics.totals
+    for number in range(round(8 / interval)):
+        camera.publish(image_message(street(0.0), 'rgb8', STAMP))
+        harness.spin_until(lambda n=number: totals['processed'] + totals['skipped'] > n)
+        for _ in range(round(2 * interval)):
+            fake_time.now += 0.5
+            status = next_status(harness, diagnostics)
+            assert status.level == DiagnosticStatus.OK, status.message
+    assert status.message == '0.5 frames/s'
+    values = {item.key: item.value for item in status.values}
+    assert float(values['fps in']) == pytest.approx(1 / interval)
+    assert float(values['fps out']) == pytest.approx(0.5)
+
+
+def test_camera_that_dies_and_one_that_is_not_processed_are_reported(
+    harness: Harness, checkpoint: Any, fake_time: FakeTime, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = harness.node(checkpoint=str(checkpoint))
+    diagnostics = harness.collect(DiagnosticArray, '/diagnostics')
+    harness.collect(Image, f'{NODE}/labels')
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels'})
+    totals = node.cameras[0].statistics.totals
+
+    def publish() -> None:
+        fake_time.now += 1.0
+        count = totals['received']
+        camera.publish(image_message(street(0.0), 'rgb8', STAMP))
+        harness.spin_until(lambda: totals['received'] > count)
+
+    for count in range(1, 4):
+        publish()
+        harness.spin_until(lambda c=count: totals['processed'] == c)
+    fake_time.now += 2.9
+    assert next_status(harness, diagnostics).level == DiagnosticStatus.OK
+    fake_time.now += 0.2
+    for _ in range(2):
+        status = next_status(harness, diagnostics)
+        assert (status.level, status.message) == (DiagnosticStatus.WARN, "no frames on '/image'")
+    publish()
+    harness.spin_until(lambda: totals['processed'] == 4)
+    assert next_status(harness, diagnostics).level == DiagnosticStatus.OK
+    log = capfd.readouterr().err
+    assert log.count("frames have stopped on '/image': none for 3.1 s; publishers: 1") == 1
+    assert log.count("frames arrive again on '/image'") == 1
+
+    # Without a free outbox nothing is processed.
+    taken = [node.cameras[0]._free.get() for _ in range(2)]
+    for _ in range(6):
+        publish()
+        assert next_status(harness, diagnostics).level == DiagnosticStatus.OK
+    publish()
+    status = next_status(harness, diagnostics)
+    assert status.level == DiagnosticStatus.ERROR
+    assert status.message == 'frames arrive, but none is published'
+    for outbox in taken:
+        node.cameras[0]._free.put(outbox)
+    harness.spin_until(lambda: next_status(harness, diagnostics).level == DiagnosticStatus.OK)
 
 
 def test_works_with_simulated_time(harness: Harness, checkpoint: Any) -> None:
@@ -558,6 +692,9 @@ def test_works_with_simulated_time(harness: Harness, checkpoint: Any) -> None:
     count = len(diagnostics)
     harness.spin_until(lambda: len(diagnostics) >= count + 2)
     assert diagnostics[-1].header.stamp.sec == 1234
+    # Ages of frames are by this clock, too.
+    ages = {item.value for item in diagnostics[-1].status[1].values if 'age' in item.key}
+    assert ages == {'0.00'}
 
 
 def test_label_info_is_latched_where_vision_msgs_is_installed(
@@ -577,14 +714,18 @@ def test_label_info_is_latched_where_vision_msgs_is_installed(
 
         @class_map.setter
         def class_map(self, classes: list[Any]) -> None:
-            self.data = ','.join(f'{c.class_id}:{c.class_name}' for c in classes)
+            names = ','.join(f'{c.class_id}:{c.class_name}' for c in classes)
+            self.data = f'{self.threshold:.2f} {names}'
 
     monkeypatch.setattr(camera_module, 'LabelInfo', FakeLabelInfo)
     monkeypatch.setattr(camera_module, 'VisionClass', SimpleNamespace, raising=False)
-    harness.node(checkpoint=str(checkpoint))
+    node = harness.node(checkpoint=str(checkpoint), min_confidence=0.25)
     late = harness.collect(String, f'{NODE}/label_info', latched_qos())
     harness.spin_until(lambda: late)
-    assert late[0].data.startswith('0:sky,1:building')
+    assert late[0].data.startswith('0.25 0:sky,1:building')
+    assert node.set_parameters([Parameter('min_confidence', value=0.5)])[0].successful
+    harness.spin_until(lambda: len(late) == 2)
+    assert late[1].data.startswith('0.50 0:sky,1:building')
 
 
 class FailingBackend:

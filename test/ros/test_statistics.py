@@ -16,8 +16,16 @@
 
 import math
 
-from lednet_ros.ros.statistics import FrameStatistics, LATENCIES_KEPT, percentiles_ms
+from lednet_ros.ros import statistics
+from lednet_ros.ros.statistics import (
+    FrameStatistics,
+    LATENCIES_KEPT,
+    Pace,
+    percentiles_ms,
+    SHORTEST_SILENCE,
+)
 import pytest
+from ros_harness import FakeTime
 
 pytestmark = pytest.mark.ros
 
@@ -28,23 +36,58 @@ def test_percentiles_are_nearest_rank() -> None:
     assert all(math.isnan(value) for value in percentiles_ms([]))
 
 
-def test_summary_has_rates_since_the_last_one_and_totals_since_start() -> None:
-    statistics = FrameStatistics()
-    for _ in range(3):
-        statistics.count('received')
-    statistics.published(0.01)
-    first = statistics.summarize()
-    assert first.totals == {'received': 3, 'processed': 1}
-    assert first.fps_in == pytest.approx(3 * first.fps_out)
-    second = statistics.summarize()
-    assert second.fps_in == second.fps_out == 0.0
-    assert second.totals == first.totals
-    assert second.latency_ms == (10.0, 10.0, 10.0)
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    fake = FakeTime()
+    monkeypatch.setattr(statistics, 'time', fake)
+    return fake
+
+
+@pytest.mark.parametrize('interval', [0.01, 0.3, 2.0, 40.0])
+def test_rate_is_steady_until_events_stop(clock: FakeTime, interval: float) -> None:
+    pace = Pace()
+    assert pace.stopped
+    pace.note()
+    assert not pace.stopped
+    assert pace.rate == 0.0
+    for number in range(200):
+        for part in (0.4, 0.6):
+            if number:
+                assert pace.rate == pytest.approx(1 / interval)
+            clock.now += part * interval
+        pace.note()
+    clock.now += 2.9 * interval
+    assert not pace.stopped
+    clock.now += max(interval, SHORTEST_SILENCE)
+    assert pace.stopped
+    assert pace.rate == 0.0
+    # After an outage the usual interval is the same.
+    clock.now += 100 * interval
+    pace.note()
+    assert not pace.stopped
+    clock.now += max(4 * interval, 1.1 * SHORTEST_SILENCE)
+    assert pace.stopped
+
+
+def test_summary_has_totals_and_ages_of_stamps_by_the_same_clock(clock: FakeTime) -> None:
+    frames = FrameStatistics()
+    frames.count('received')
+    frames.expect()
+    clock.now += 2.0
+    frames.expect()
+    assert frames.summarize().waiting == 2.0
+    for age in (0.02, -0.001, 86400.0, -86400.0):
+        frames.published(0.01, age)
+    summary = frames.summarize()
+    assert summary.waiting == 0.0
+    assert summary.totals == {'received': 1, 'processed': 4}
+    assert summary.latency_ms == (10.0, 10.0, 10.0)
+    assert summary.age_ms == (0.0, 20.0, 20.0)
 
 
 def test_only_the_newest_latencies_count() -> None:
-    statistics = FrameStatistics()
-    statistics.published(99.0)
+    frames = FrameStatistics()
+    frames.published(99.0, 0.0)
     for _ in range(LATENCIES_KEPT):
-        statistics.published(0.001)
-    assert statistics.summarize().latency_ms == (1.0, 1.0, 1.0)
+        frames.published(0.001, 0.0)
+    assert frames.summarize().latency_ms == (1.0, 1.0, 1.0)
