@@ -141,6 +141,9 @@ class Segmenter:
         self._outputs: list[Callable[[tuple[int, int]], Outputs]] = []
         if options.num_threads:
             torch.set_num_threads(options.num_threads)
+        # Weights that don't fit are refused now, not after every backend has failed with them.
+        network = load_network(checkpoint, source, networks)
+        self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
         self._factory = backend if callable(backend) else None
         if self._factory is None:
             self._choose(options)
@@ -433,10 +436,9 @@ class Segmenter:
         return self._backend.time_on_device(frames, outputs, wanted, self._style, rounds)
 
     def _make_backend(self) -> Backend:
-        network = load_network(self._checkpoint, self._source, self._networks)
-        self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
         if self._factory is not None:
             return self._factory()
+        network = load_network(self._checkpoint, self._source, self._networks)
         # Imported where they are used: packages are optional, and take a while.
         if self.device.type == 'cuda':
             from lednet_ros.inference.backends.cuda_networks import make_device_backend

@@ -450,12 +450,13 @@ def test_small_input_size_of_a_checkpoint_is_refused(small_content: Checkpoint) 
 
 
 def test_checkpoint_that_does_not_fit_names_the_file(
-    small_content: Checkpoint, tmp_path: Path
+    small_content: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr('lednet_ros.inference.tuning.rank', lambda *_: pytest.fail('tried it'))
     path = tmp_path / 'wrong.safetensors'
     save_checkpoint(replace(small_content, network='lednet_heavy'), path)
     with pytest.raises(CheckpointError, match=r'wrong\.safetensors: weights do not fit'):
-        Segmenter.from_checkpoint(path, device='cpu')
+        Segmenter.from_checkpoint(path, device='cpu', backend='auto')
     save_checkpoint(replace(small_content, network='unet'), path)
     with pytest.raises(CheckpointError, match=r"wrong\.safetensors: unknown network 'unet'"):
         Segmenter.from_checkpoint(path, device='cpu')
@@ -564,6 +565,27 @@ def test_a_restart_changes_no_result(small_content: Checkpoint, backend: str) ->
     after = segmenter.segment([frame])
     assert np.array_equal(before_arrays[0], after.labels[0])
     assert np.array_equal(before_arrays[1], after.overlay[0])
+
+
+def test_a_restart_does_not_build_on_a_lost_context(
+    small_content: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[Any] = []
+
+    def lose(device: torch.device) -> None:
+        raise RuntimeError(f'illegal memory access on {device}')
+
+    def build() -> Any:
+        built.append('backend')
+        return object()
+
+    # A mock: there is no GPU here whose context could be lost.
+    monkeypatch.setattr(torch.cuda, 'synchronize', lose)
+    segmenter = Segmenter(small_content, device='cpu', backend=build)
+    segmenter.device = torch.device('cuda', 0)
+    with pytest.raises(RuntimeError, match='illegal memory access on cuda:0'):
+        segmenter.restart()
+    assert built == ['backend']
 
 
 @pytest.mark.parametrize('backend', ['torch_eager', 'openvino'])

@@ -16,15 +16,13 @@
 The units of LEDNet's encoder as Triton kernels: two for each unit instead of some twenty.
 
 A unit's half is twice a pair of convolutions with three taps each, one along the columns and one
-along the rows. A kernel computes a pair for both halves: what lies between the two convolutions
-stays on the chip, computed once for each of the second one's taps. The second kernel of a unit
-also adds the unit's input and stores the channels shuffled, so that split, concatenation, addition
-and shuffle never touch memory.
+along the rows. A kernel computes a pair, each program for one of the halves: what lies between the
+two convolutions stays on the chip, computed once for each of the second one's taps. The second
+kernel of a unit also adds the unit's input and stores the channels shuffled, so that split,
+concatenation, addition and shuffle never touch memory.
 
 `TRITON_INTERPRET=1` runs them on the CPU, as in `cuda_kernels`.
 """
-
-from collections.abc import Sequence
 
 from lednet_ros.inference.backends.cuda_kernels import aligned_corners, interpolate
 from lednet_ros.models import LEDNet
@@ -39,84 +37,55 @@ import triton.language as tl
 BLOCK = 64
 
 
-@triton.jit
+# Other dilations and frame sizes run what is compiled already.
+@triton.jit(do_not_specialize=['pixels', 'height', 'width', 'dilation'])
 def _pair(  # type: ignore[no-untyped-def]
-    x, weights, biases, pixel, row, column, mask, height, width, offset,
-    HALF: tl.constexpr, DILATION: tl.constexpr, VERTICAL_FIRST: tl.constexpr,
-    BLOCK: tl.constexpr,
+    x, residual, out, weights, biases, pixels, height, width, dilation,
+    HALF: tl.constexpr, LAST: tl.constexpr, BLOCK: tl.constexpr,
 ):
-    """Convolve along one axis, apply ReLU, convolve along the other one, for one half."""
-    k = tl.arange(0, HALF)
-    square = k[:, None] * HALF + k[None, :]
-    first_bias = tl.load(biases + k)
-    second = tl.zeros((BLOCK, HALF), tl.float32)
-    for outer in range(3):
-        shift = (outer - 1) * DILATION
-        if VERTICAL_FIRST:
-            outer_row = row
-            outer_column = column + shift
-            outer_pixel = pixel + shift
-        else:
-            outer_row = row + shift
-            outer_column = column
-            outer_pixel = pixel + shift * width
-        inside = mask & (outer_row >= 0) & (outer_row < height)
-        inside = inside & (outer_column >= 0) & (outer_column < width)
-        first = tl.zeros((BLOCK, HALF), tl.float32)
-        for inner in range(3):
-            step = (inner - 1) * DILATION
-            if VERTICAL_FIRST:
-                near = inside & (outer_row + step >= 0) & (outer_row + step < height)
-                source = outer_pixel + step * width
-            else:
-                near = inside & (outer_column + step >= 0) & (outer_column + step < width)
-                source = outer_pixel + step
-            values = tl.load(
-                x + source[:, None] * (2 * HALF) + offset + k[None, :],
-                mask=near[:, None], other=0,
-            )
-            weight = tl.load(weights + inner * HALF * HALF + square)
-            first = tl.dot(values, weight, first)
-        # The second convolution sees zeros, not biases, beyond the edge.
-        first = tl.where(inside[:, None], tl.maximum(first + first_bias[None, :], 0.0), 0.0)
-        weight = tl.load(weights + (3 + outer) * HALF * HALF + square)
-        second = tl.dot(first.to(weight.dtype), weight, second)
-    return second + tl.load(biases + HALF + k)[None, :]
-
-
-@triton.jit
-def _half_unit(  # type: ignore[no-untyped-def]
-    x, residual, out, left_weights, left_biases, right_weights, right_biases,
-    pixels, height, width,
-    HALF: tl.constexpr, DILATION: tl.constexpr, LAST: tl.constexpr, BLOCK: tl.constexpr,
-):
+    """Convolve a half along one axis, apply ReLU, convolve it along the other one."""
+    half = tl.program_id(1)
+    left = half == 0
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = pixel < pixels
-    column = pixel % width
-    row = (pixel // width) % height
-    left = _pair(
-        x, left_weights, left_biases, pixel, row, column, mask, height, width, 0,
-        HALF, DILATION, True, BLOCK,
-    )
-    right = _pair(
-        x, right_weights, right_biases, pixel, row, column, mask, height, width, HALF,
-        HALF, DILATION, False, BLOCK,
-    )
+    row, column = (pixel // width) % height, pixel % width
+    # The left half begins with the axis of the rows, the right one with that of the columns.
+    place1, place2 = tl.where(left, row, column), tl.where(left, column, row)
+    size1, size2 = tl.where(left, height, width), tl.where(left, width, height)
+    step1 = tl.where(left, width, 1) * dilation
+    step2 = tl.where(left, 1, width) * dilation
     k = tl.arange(0, HALF)
-    place = pixel[:, None] * (2 * HALF) + k[None, :]
-    inside = mask[:, None]
+    x += half * HALF + k[None, :]
+    weights += half * (6 * HALF * HALF) + k[:, None] * HALF + k[None, :]
+    biases += half * (2 * HALF) + k[None, :]
+    bias = tl.load(biases)
+    second = tl.zeros((BLOCK, HALF), tl.float32)
+    for outer in range(3):
+        shift2 = (outer - 1) * dilation
+        inside = mask & (place2 + shift2 >= 0) & (place2 + shift2 < size2)
+        source = pixel + (outer - 1) * step2
+        first = tl.zeros((BLOCK, HALF), tl.float32)
+        for inner in range(3):
+            shift1 = (inner - 1) * dilation
+            near = inside & (place1 + shift1 >= 0) & (place1 + shift1 < size1)
+            values = tl.load(
+                x + (source + (inner - 1) * step1)[:, None] * (2 * HALF),
+                mask=near[:, None], other=0,
+            )
+            first = tl.dot(values, tl.load(weights + inner * HALF * HALF), first)
+        # The second convolution sees zeros, not biases, beyond the edge.
+        first = tl.where(inside[:, None], tl.maximum(first + bias, 0.0), 0.0)
+        weight = tl.load(weights + (3 + outer) * HALF * HALF)
+        second = tl.dot(first.to(weight.dtype), weight, second)
+    second += tl.load(biases + HALF)
+    place = pixel[:, None] * (2 * HALF)
+    channel = (half * HALF + k)[None, :]
     if LAST:
-        left += tl.load(residual + place, mask=inside, other=0).to(tl.float32)
-        right += tl.load(residual + place + HALF, mask=inside, other=0).to(tl.float32)
-        # The shuffle of two groups: channels of the halves in turns.
-        both = tl.interleave(tl.maximum(left, 0.0), tl.maximum(right, 0.0))
-        whole = pixel[:, None] * (2 * HALF) + tl.arange(0, 2 * HALF)[None, :]
-        tl.store(out + whole, both.to(out.dtype.element_ty), mask=inside)
-    else:
-        tl.store(out + place, tl.maximum(left, 0.0).to(out.dtype.element_ty), mask=inside)
-        tl.store(
-            out + place + HALF, tl.maximum(right, 0.0).to(out.dtype.element_ty), mask=inside
-        )
+        second += tl.load(residual + place + channel, mask=mask[:, None], other=0).to(tl.float32)
+        # The shuffle of two groups: channels of the halves alternate.
+        channel = (2 * k + half)[None, :]
+    second = tl.maximum(second, 0.0).to(out.dtype.element_ty)
+    tl.store(out + place + channel, second, mask=mask[:, None])
 
 
 class TritonUnit(nn.Module):
@@ -130,40 +99,37 @@ class TritonUnit(nn.Module):
 
     """
 
+    weights: Tensor
+    biases: Tensor
+
     def __init__(self, unit: SSnbtUnit) -> None:
         super().__init__()
-        self.dilation = int(unit.conv1x3_2_l.dilation[1])
-        self.width = unit.conv1x3_2_l.out_channels
-        pairs = {
-            'left_1': (unit.conv3x1_1_l, unit.conv1x3_1_l),
-            'right_1': (unit.conv1x3_1_r, unit.conv3x1_1_r),
-            'left_2': (unit.conv3x1_2_l, unit.conv1x3_2_l),
-            'right_2': (unit.conv1x3_2_r, unit.conv3x1_2_r),
-        }
-        for name, convs in pairs.items():
-            self.register_buffer(f'{name}_weights', _taps(convs))
-            self.register_buffer(f'{name}_biases', _biases(convs))
+        self.dilations = 1, int(unit.conv1x3_2_l.dilation[1])
+        convs = (
+            unit.conv3x1_1_l, unit.conv1x3_1_l, unit.conv1x3_1_r, unit.conv3x1_1_r,
+            unit.conv3x1_2_l, unit.conv1x3_2_l, unit.conv1x3_2_r, unit.conv3x1_2_r,
+        )
+        # Pairs, halves, convolutions; then taps, inputs, outputs.
+        weights = torch.stack([conv.weight.detach().flatten(2).permute(2, 1, 0) for conv in convs])
+        self.register_buffer('weights', weights.view(2, 2, 2, *weights.shape[1:]))
+        biases = torch.stack([_bias(conv) for conv in convs])
+        self.register_buffer('biases', biases.view(2, 2, 2, -1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, channels, H, W), channels-last in memory, to the same shape and layout."""
         x = x.contiguous(memory_format=torch.channels_last)
         between, out = _allocate(x, *x.shape[1:]), _allocate(x, *x.shape[1:])
-        self._launch(x, x, between, '1', 1)
-        self._launch(between, x, out, '2', self.dilation)
-        return out
-
-    def _launch(self, x: Tensor, residual: Tensor, out: Tensor, pair: str, dilation: int) -> None:
-        count, _, height, width = x.shape
+        count, channels, height, width = x.shape
         pixels = count * height * width
-        weights = [
-            getattr(self, f'{side}_{pair}_{kind}')
-            for side in ('left', 'right')
-            for kind in ('weights', 'biases')
-        ]
-        _half_unit[(triton.cdiv(pixels, BLOCK),)](
-            x, residual, out, *weights, pixels, height, width,
-            HALF=self.width, DILATION=dilation, LAST=pair == '2', BLOCK=BLOCK,
-        )
+        for last, (source, result) in enumerate(((x, between), (between, out))):
+            _pair[(triton.cdiv(pixels, BLOCK), 2)](
+                source, x, result, self.weights[last], self.biases[last],
+                pixels, height, width, self.dilations[last],
+                HALF=channels // 2, LAST=bool(last), BLOCK=BLOCK,
+                # With fewer warps, wide units spill registers on Ampere and Ada.
+                num_warps=8,
+            )
+        return out
 
 
 @triton.jit
@@ -271,55 +237,6 @@ class TritonDownsampling(nn.Module):
 
 
 @triton.jit
-def _project(  # type: ignore[no-untyped-def]
-    x, products, sums, weights, biases, cells, columns,
-    CHANNELS: tl.constexpr, TAPS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK: tl.constexpr,
-):
-    """Multiply features by the first taps' weights, and by those of the class maps, with ReLU."""
-    image = tl.program_id(2)
-    cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mask = cell < cells
-    n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    k = tl.arange(0, CHANNELS)
-    values = tl.load(
-        x + (image * cells + cell)[:, None] * CHANNELS + k[None, :], mask=mask[:, None], other=0
-    )
-    weight = tl.load(weights + k[:, None] * (tl.num_programs(1) * BLOCK_N) + n[None, :])
-    total = tl.dot(values, weight)
-    bias = tl.load(biases + n).to(tl.float32)
-    total = tl.where((n < TAPS)[None, :], total, tl.maximum(total + bias[None, :], 0.0))
-    tl.store(
-        products + (image * columns + n)[None, :] * cells + cell[:, None],
-        total.to(products.dtype.element_ty),
-        mask=mask[:, None] & (n < columns)[None, :],
-    )
-    if tl.program_id(1) == 0:
-        block = image * tl.num_programs(0) + tl.program_id(0)
-        tl.store(sums + block * CHANNELS + k, tl.sum(values.to(tl.float32), 0))
-
-
-@triton.jit
-def _sum_taps(  # type: ignore[no-untyped-def]
-    products, maps, filters, height, width, columns, map_stride,
-    SIZE: tl.constexpr, BIAS: tl.constexpr, BLOCK_TAPS: tl.constexpr, BLOCK: tl.constexpr,
-):
-    """Finish the pyramid's first convolution, of stride 2: add the products of its taps."""
-    image = tl.program_id(1)
-    out_width = (width + 1) // 2
-    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    mask = place < (height + 1) // 2 * out_width
-    tap = tl.arange(0, BLOCK_TAPS)
-    row = (2 * (place // out_width))[None, :] + (tap // SIZE - SIZE // 2)[:, None]
-    column = (2 * (place % out_width))[None, :] + (tap % SIZE - SIZE // 2)[:, None]
-    near = mask[None, :] & (tap < SIZE * SIZE)[:, None]
-    near = near & (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    plane = products + (image * columns + tap)[:, None] * (height * width)
-    values = tl.load(plane + row * width + column, mask=near, other=0).to(tl.float32)
-    total = tl.sum(values, 0) + tl.load(filters + BIAS).to(tl.float32)
-    tl.store(maps + image * map_stride + place, tl.maximum(total, 0.0), mask=mask)
-
-
-@triton.jit
 def _upsampled(  # type: ignore[no-untyped-def]
     source, row, column, mask, height, width, out_height, out_width
 ):
@@ -335,10 +252,11 @@ def _upsampled(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _filter(  # type: ignore[no-untyped-def]
-    source, out, filters, height, width, out_height, out_width, below, below_height, below_width,
+    source, plane, out, filters, height, width, out_height, out_width,
+    below, below_height, below_width,
     SIZE: tl.constexpr, STRIDE: tl.constexpr, ADD: tl.constexpr, BLOCK: tl.constexpr,
 ):
-    """Convolve a map of one channel, with ReLU; may add the map below, upsampled."""
+    """Convolve a map, or a plane for each tap, with ReLU; may add the map below, upsampled."""
     for start in range(0, out_height * out_width, BLOCK):
         place = start + tl.arange(0, BLOCK)
         mask = place < out_height * out_width
@@ -349,8 +267,10 @@ def _filter(  # type: ignore[no-untyped-def]
             near_column = column * STRIDE + (tap % SIZE - SIZE // 2)
             near = mask & (near_row >= 0) & (near_row < height)
             near = near & (near_column >= 0) & (near_column < width)
-            value = tl.load(source + near_row * width + near_column, mask=near, other=0.0)
-            total += value * tl.load(filters + tap).to(tl.float32)
+            value = tl.load(
+                source + tap * plane + near_row * width + near_column, mask=near, other=0.0
+            )
+            total += value.to(tl.float32) * tl.load(filters + tap).to(tl.float32)
         total = tl.maximum(total, 0.0)
         if ADD:
             total += _upsampled(
@@ -363,51 +283,37 @@ def _filter(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _pyramid(  # type: ignore[no-untyped-def]
-    maps, filters, sums, branch_weights, branch_biases, branch,
-    height, width, map_stride, blocks, classes,
-    CHANNELS: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    products, maps, filters, height, width, columns, map_stride, BLOCK: tl.constexpr
 ):
-    """Compute, in one program for each image, what is too small for more: see `TritonDecoder`."""
+    """Compute the pyramid's maps, too small for more than one program for each image."""
     image = tl.program_id(0)
+    products += image * columns * height * width
     height_1, width_1 = (height + 1) // 2, (width + 1) // 2
     height_2, width_2 = (height_1 + 1) // 2, (width_1 + 1) // 2
     height_3, width_3 = (height_2 + 1) // 2, (width_2 + 1) // 2
-    down1 = maps + image * map_stride
-    attention = down1 + height_1 * width_1
-    down2 = attention + height_1 * width_1
+    attention = maps + image * map_stride
+    down1 = attention + height_1 * width_1
+    down2 = down1 + height_1 * width_1
     attention2 = down2 + height_2 * width_2
     between = attention2 + height_2 * width_2
     down3 = between + height_3 * width_3
-    _filter(down1, down2, filters, height_1, width_1, height_2, width_2, down1, 1, 1,
-            5, 2, False, BLOCK)
-    _filter(down2, between, filters + 26, height_2, width_2, height_3, width_3, down1, 1, 1,
-            3, 2, False, BLOCK)
-    _filter(between, down3, filters + 36, height_3, width_3, height_3, width_3, down1, 1, 1,
-            3, 1, False, BLOCK)
-    _filter(down2, attention2, filters + 46, height_2, width_2, height_2, width_2,
+    _filter(products, height * width, down1, filters, height, width, height_1, width_1,
+            down1, 1, 1, 7, 2, False, BLOCK)
+    _filter(down1, 0, down2, filters + 50, height_1, width_1, height_2, width_2,
+            down1, 1, 1, 5, 2, False, BLOCK)
+    _filter(down2, 0, between, filters + 76, height_2, width_2, height_3, width_3,
+            down1, 1, 1, 3, 2, False, BLOCK)
+    _filter(between, 0, down3, filters + 86, height_3, width_3, height_3, width_3,
+            down1, 1, 1, 3, 1, False, BLOCK)
+    _filter(down2, 0, attention2, filters + 96, height_2, width_2, height_2, width_2,
             down3, height_3, width_3, 5, 1, True, BLOCK)
-    _filter(down1, attention, filters + 72, height_1, width_1, height_1, width_1,
+    _filter(down1, 0, attention, filters + 122, height_1, width_1, height_1, width_1,
             attention2, height_2, width_2, 7, 1, True, BLOCK)
-    k = tl.arange(0, CHANNELS)
-    total = tl.zeros((CHANNELS,), tl.float32)
-    for start in range(0, blocks, BLOCK_ROWS):
-        block = start + tl.arange(0, BLOCK_ROWS)
-        part = sums + (image * blocks + block)[:, None] * CHANNELS + k[None, :]
-        total += tl.sum(tl.load(part, mask=(block < blocks)[:, None], other=0.0), 0)
-    mean = total / (height * width)
-    for start in range(0, classes, BLOCK_ROWS):
-        c = start + tl.arange(0, BLOCK_ROWS)
-        own = c < classes
-        place = branch_weights + c[:, None] * CHANNELS + k[None, :]
-        weight = tl.load(place, mask=own[:, None], other=0).to(tl.float32)
-        value = tl.sum(weight * mean[None, :], 1)
-        value += tl.load(branch_biases + c, mask=own, other=0).to(tl.float32)
-        tl.store(branch + image * classes + c, tl.maximum(value, 0.0), mask=own)
 
 
 @triton.jit
 def _combine(  # type: ignore[no-untyped-def]
-    products, maps, branch, out, height, width, map_stride, classes,
+    products, biases, maps, branch, out, height, width, map_stride, classes,
     TAPS: tl.constexpr, BLOCK: tl.constexpr,
 ):
     """Multiply class maps by the upsampled attention; add the global branch."""
@@ -415,14 +321,14 @@ def _combine(  # type: ignore[no-untyped-def]
     cells = height * width
     cell = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = cell < cells
-    height_1, width_1 = (height + 1) // 2, (width + 1) // 2
     attention = _upsampled(
-        maps + image * map_stride + height_1 * width_1, cell // width, cell % width, mask,
-        height_1, width_1, height, width,
+        maps + image * map_stride, cell // width, cell % width, mask,
+        (height + 1) // 2, (width + 1) // 2, height, width,
     )
     plane = products + (image * (TAPS + classes) + TAPS + c) * cells
-    value = attention * tl.load(plane + cell, mask=mask, other=0).to(tl.float32)
-    value += tl.load(branch + image * classes + c)
+    value = tl.load(plane + cell, mask=mask, other=0).to(tl.float32)
+    value = tl.maximum(value + tl.load(biases + c).to(tl.float32), 0.0) * attention
+    value += tl.maximum(tl.load(branch + image * classes + c).to(tl.float32), 0.0)
     tl.store(
         out + (image * classes + c) * cells + cell, value.to(out.dtype.element_ty), mask=mask
     )
@@ -430,13 +336,12 @@ def _combine(  # type: ignore[no-untyped-def]
 
 class TritonDecoder(nn.Module):
     """
-    The light attention pyramid (paper, figure 1) in four kernels, for inference.
+    The light attention pyramid (paper, figure 1) in five kernels, for inference.
 
-    The first one multiplies each cell's features by the weights of the class maps and of the 49
-    taps of the pyramid's first convolution, and adds up features for the global branch. The
-    second one adds those taps where they belong. All other maps are so small that one program for
-    each image computes them one after the other. The last one puts attention, class maps and
-    global branch together.
+    One product multiplies each cell's features by the weights of the class maps and of the 49
+    taps of the pyramid's first convolution, which are added up where they belong. All maps of the
+    pyramid are so small that one program for each image computes them one after the other. The
+    last kernel puts attention, class maps and global branch together.
 
     Parameters
     ----------
@@ -446,28 +351,25 @@ class TritonDecoder(nn.Module):
     """
 
     TAPS = 49
-    biases: Tensor
-    filters: Tensor
+    weights: Tensor
+    branch_weights: Tensor
+    branch_biases: Tensor
 
     def __init__(self, pyramid: AttentionPyramid) -> None:
         super().__init__()
         parts = (pyramid.mid[0], pyramid.branch1[1], pyramid.down1)
         mid, branch, down1 = (_convolution(part) for part in parts)
-        self.classes, self.channels = mid.out_channels, mid.in_channels
-        taps = down1.weight.detach().flatten(2).squeeze(0)
-        weights = torch.cat((taps, mid.weight.detach().flatten(1).T), dim=1)
-        biases = functional.pad(_bias(mid), (self.TAPS, 0))
-        padding = (0, -weights.shape[1] % BLOCK)
-        self.register_buffer('weights', functional.pad(weights, padding).contiguous())
-        self.register_buffer('biases', functional.pad(biases, padding))
-        # In the order of `_pyramid`, with its offsets.
+        self.classes = mid.out_channels
+        taps = down1.weight.detach().flatten(2).squeeze(0).T
+        self.register_buffer('weights', torch.cat((taps, mid.weight.detach().flatten(1))))
+        self.register_buffer('biases', _bias(mid).clone())
+        # In the order of `_pyramid`, with its offsets; its first taps are multiplied already.
         small = (pyramid.down2, *pyramid.down3, pyramid.conv2, pyramid.conv1)
-        filters = [
-            torch.cat((conv.weight.detach().flatten(), _bias(conv)))
-            for conv in map(_convolution, small)
-        ]
-        self.register_buffer('filters', torch.cat([*filters, _bias(down1)]))
-        self.register_buffer('branch_weights', branch.weight.detach().flatten(1).clone())
+        filters = [torch.ones(self.TAPS), _bias(down1)]
+        for conv in map(_convolution, small):
+            filters += [conv.weight.detach().flatten(), _bias(conv)]
+        self.register_buffer('filters', torch.cat(filters))
+        self.register_buffer('branch_weights', branch.weight.detach().flatten(1).T.contiguous())
         self.register_buffer('branch_biases', _bias(branch).clone())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -475,29 +377,17 @@ class TritonDecoder(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         count, _, height, width = x.shape
         cells, columns = height * width, self.TAPS + self.classes
-        sizes = [-(-height // scale) * -(-width // scale) for scale in (2, 4, 8)]
-        stride, blocks = 2 * sum(sizes), triton.cdiv(cells, BLOCK)
-        products = x.new_empty((count, columns, cells))
+        stride = 2 * sum(-(-height // scale) * -(-width // scale) for scale in (2, 4, 8))
+        features = x.permute(0, 2, 3, 1).view(count, cells, -1).transpose(1, 2)
+        products = torch.bmm(self.weights.expand(count, -1, -1), features)
+        branch = torch.addmm(self.branch_biases, x.mean((2, 3)), self.branch_weights)
+        maps = x.new_empty((count, stride), dtype=torch.float32)
         out = x.new_empty((count, self.classes, height, width))
-        sums, maps, branch = (
-            x.new_empty(shape, dtype=torch.float32)
-            for shape in ((count, blocks, self.channels), (count, stride), (count, self.classes))
-        )
-        _project[(blocks, len(self.biases) // BLOCK, count)](
-            x, products, sums, self.weights, self.biases, cells, columns,
-            CHANNELS=self.channels, TAPS=self.TAPS, BLOCK_N=BLOCK, BLOCK=BLOCK,
-        )
-        _sum_taps[(triton.cdiv(sizes[0], 32), count)](
-            products, maps, self.filters, height, width, columns, stride,
-            SIZE=7, BIAS=len(self.filters) - 1, BLOCK_TAPS=64, BLOCK=32,
-        )
         _pyramid[(count,)](
-            maps, self.filters, sums, self.branch_weights, self.branch_biases, branch,
-            height, width, stride, blocks, self.classes,
-            CHANNELS=self.channels, BLOCK_ROWS=32, BLOCK=512, num_warps=16,
+            products, maps, self.filters, height, width, columns, stride, BLOCK=512, num_warps=16,
         )
         _combine[(triton.cdiv(cells, 256), self.classes, count)](
-            products, maps, branch, out, height, width, stride, self.classes,
+            products, self.biases, maps, branch, out, height, width, stride, self.classes,
             TAPS=self.TAPS, BLOCK=256,
         )
         return out
@@ -558,18 +448,6 @@ def _allocate(x: Tensor, channels: int, height: int, width: int) -> Tensor:
         (len(x), channels, height, width), dtype=x.dtype, device=x.device,
         memory_format=torch.channels_last,
     )
-
-
-def _taps(convs: Sequence[nn.Conv2d]) -> Tensor:
-    """Return the weights of two convolutions as (6, inputs, outputs)."""
-    return torch.cat(
-        [conv.weight.detach().flatten(2).permute(2, 1, 0) for conv in convs]
-    ).contiguous()
-
-
-def _biases(convs: Sequence[nn.Conv2d]) -> Tensor:
-    """Return the biases of two convolutions, (2, outputs)."""
-    return torch.stack([_bias(conv) for conv in convs])
 
 
 def _bias(conv: nn.Conv2d) -> Tensor:

@@ -31,9 +31,8 @@ from triton.backends.nvidia.compiler import get_ptxas
 
 # Shared memory that a block may have, KiB, by compute capability.
 SHARED_KIB = {80: 163, 87: 163, 89: 99, 90: 227, 100: 227, 120: 99}
-SPILLED_BYTES = 128
-# For each of two types: the ends, and 10 to 17 kernels between them.
-VARIANTS = 44
+# For each of two types.
+VARIANTS = 30
 
 
 def compile_kernels(target: int, cache: Path) -> list[dict[str, Any]]:
@@ -61,11 +60,11 @@ def test_kernels_compile(target: int, tmp_path: Path) -> None:
     except RuntimeError as error:
         pytest.skip(f"Triton's ptxas is not installed: {error}")
     kernels = compile_kernels(target, tmp_path)
-    assert {kernel['name'] for kernel in kernels} >= {'_prepare', '_half_unit', '_finish'}
+    assert {kernel['name'] for kernel in kernels} >= {'_prepare', '_pair', '_finish'}
     assert len(kernels) <= VARIANTS
     bad = [
         kernel for kernel in kernels
-        if kernel['spill_stores'] + kernel['spill_loads'] > SPILLED_BYTES
+        if kernel['spill_stores'] or kernel['spill_loads']
         or kernel['shared'] > SHARED_KIB[target] * 1024
         or kernel['tensor_cores'] != kernel['products']
     ]
