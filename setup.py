@@ -26,6 +26,7 @@ from setuptools import find_packages, setup
 package_name = 'lednet_ros'
 executables = {
     'lednet': 'lednet_ros.cli.main:main',
+    'player': 'lednet_ros.ros.process:player',
     'segmentation_node': 'lednet_ros.ros.process:segmentation_node',
     'synthetic_camera': 'lednet_ros.ros.process:synthetic_camera',
 }

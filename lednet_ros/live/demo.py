@@ -154,8 +154,10 @@ def _start_camera(source: Path | None, topic: str | None) -> NodeProcess:
         program = ['lednet_ros.ros.synthetic_camera']
         # Its log would disturb the live table.
         return NodeProcess(NAMESPACE, {}, program, ros_arguments=['--log-level', 'warn'])
-    parameters = {'path': source, 'topic': topic or '', 'subscribers': 2}
-    return NodeProcess(NAMESPACE, parameters, ['lednet_ros.live.player'])
+    program = ['lednet_ros.live.player', str(source), '--frames', '--subscribers', '2']
+    if topic:
+        program += ['--image-topic', topic]
+    return NodeProcess(NAMESPACE, program=program)
 
 
 def _table(client: NodeClient, monitor: Monitor, seconds_left: float) -> Group:

@@ -27,6 +27,7 @@ from typing import Any
 from lednet_ros.inference.encodings import decode, decode_compressed, Frame, FrameError
 from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import StreamReader
+from rosbags.convert.converter import migrate_bytes
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import MessageDefinitionFormat, Qos
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores
@@ -191,6 +192,10 @@ class Bag:
     def _read(self, names: Collection[str] | None) -> Iterator[BagMessage]:
         raise NotImplementedError
 
+    def cdr(self, message: BagMessage) -> bytes:
+        """Return the bytes of a message in the format of ROS 2; raise SourceError if damaged."""
+        return message.data
+
     def choose_topic(
         self, name: str | None, types: Collection[str], what: str, other_than: str | None = None
     ) -> BagTopic:
@@ -317,6 +322,8 @@ class _WholeBag(Bag):
 
     def __init__(self, path: Path, reader: AnyReader) -> None:
         self._reader = reader
+        self._ros2_types = make_typestore()
+        self._migrations: dict[str, object] = {}
         topics: dict[tuple[str, str], BagTopic] = {}
         for connection in reader.connections:
             key = connection.topic, connection.msgtype
@@ -346,6 +353,22 @@ class _WholeBag(Bag):
             yield BagMessage(
                 connection.topic, connection.msgtype, time, bytes(data), self.is_ros1, read
             )
+
+    def cdr(self, message: BagMessage) -> bytes:
+        """See `Bag`."""
+        if not self.is_ros1:
+            return message.data
+        kind = message.type
+        try:
+            return bytes(
+                migrate_bytes(
+                    self._reader.typestore, self._ros2_types, kind, kind, self._migrations,
+                    message.data, src_is2=False, dst_is2=True,
+                )
+            )
+        # Damaged bytes raise errors of any type.
+        except Exception as error:
+            raise SourceError(f'{message.topic}: no {kind} of ROS 2: {error!r}') from error
 
 
 class _TornBag(Bag):

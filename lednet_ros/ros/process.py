@@ -178,6 +178,7 @@ def _run_main(module: str) -> int:
 # The executables; setup.py names them.
 segmentation_node = partial(_run_main, 'lednet_ros.ros.segmentation_node')
 synthetic_camera = partial(_run_main, 'lednet_ros.ros.synthetic_camera')
+player = partial(_run_main, 'lednet_ros.live.player')
 
 if __name__ == '__main__':
     sys.exit(_run_main(sys.argv.pop(1)))
