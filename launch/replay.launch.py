@@ -12,8 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Play a bag with /clock and segment it: ros2 launch lednet_ros replay.launch.py bag:=PATH."""
 
+"""Play a recording with /clock and segment it: `replay.launch.py bag:=PATH`."""
+
+import math
 from pathlib import Path
 import sys
 
@@ -30,73 +32,155 @@ from launch.event_handlers import OnProcessExit, OnProcessIO
 from launch.events import Shutdown
 from launch.events.process import ProcessExited, ProcessIO
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
 
 SHARE = Path(__file__).absolute().parents[1]
 
 # The node logs this when it is active. Launch could miss its transition event.
 READY = b'segmenting '
+LEVELS = ('debug', 'info')
+# Lets player and node discover each other.
+DELAY = 1.0
 
 
-def make_actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Make the actions from the values of the launch arguments."""
-
-    def value(name: str) -> str:
-        return LaunchConfiguration(name).perform(context)
-
+def prepare(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Look into the recording, set segment.launch.py's arguments and prepare the player."""
     try:
-        from lednet_ros.recordings.bags import COMPRESSED_TYPE
-        from lednet_ros.recordings.sources import find_image_topic
+        from lednet_ros.recordings.bags import COMPRESSED_TYPE, IMAGE_TYPES, is_bag, open_bag
+        from lednet_ros.recordings.sources import read_frames
+        from lednet_ros.ros.distribution import PROFILE_VARIABLES
     except ModuleNotFoundError as error:
         raise RuntimeError(
             f'{error} in {sys.executable}, which runs ros2 launch; where another Python has it: '
             'python $(which ros2) launch lednet_ros replay.launch.py ...'
         ) from error
 
-    bag = Path(value('bag')).expanduser()
-    topic, kind = find_image_topic(bag, value('image') or None)
-    # The delay lets player and node discover each other.
-    command = ['ros2', 'bag', 'play', str(bag), '--clock', '--delay', '1', '--rate', value('rate')]
-    if value('loop').lower() == 'true':
-        command.append('--loop')
-    if kind == COMPRESSED_TYPE and not topic.endswith('/compressed'):
-        command += ['--remap', f'{topic}:={topic}/compressed']
-        topic += '/compressed'
-    arguments = {name: value(name) for name in ('params_file', 'checkpoint', 'device', 'rviz')}
-    arguments |= {
-        'image': topic,
-        'image_transport': 'compressed' if kind == COMPRESSED_TYPE else 'raw',
-        'use_sim_time': 'true',
-        'log_level': 'info',
+    values = context.launch_configurations
+    check_values(values)
+    path = Path(values['bag']).expanduser()
+    several = bool(values.get('cameras'))
+    names = values.get('images', '').split(',') if several else [values['image']]
+    remaps: list[str] = []
+    kind, by_ros2_bag = '', False
+    if is_bag(path):
+        if several and not names[0]:
+            raise RuntimeError(
+                f"cameras is '{values['cameras']}': images must have their topics in {path}"
+            )
+        with open_bag(path) as bag:
+            chosen = [
+                bag.choose_topic(name.strip() or None, IMAGE_TYPES, 'image topic')
+                for name in names
+            ]
+            by_ros2_bag = not bag.is_ros1 and not bag.damage and has_ros2_bag(path)
+        names = [topic.name for topic in chosen]
+        kind = chosen[0].type
+        if {topic.type for topic in chosen} != {kind}:
+            raise RuntimeError(
+                f'{path}: the images must be all raw or all compressed, but are '
+                + ', '.join(f'{topic.name} ({topic.type})' for topic in chosen)
+            )
+    elif several:
+        raise RuntimeError(f"cameras is '{values['cameras']}'; {path} has the images of one")
+    else:
+        # Fails now if they can't be read.
+        next(read_frames(path))
+        if names[0]:
+            remaps.append(f'image:={names[0]}')
+        names[0] = names[0] or '/image'
+    is_compressed = kind == COMPRESSED_TYPE
+    for index, name in enumerate(names):
+        if is_compressed and not name.endswith('/compressed'):
+            remaps.append(f'{name}:={name}/compressed')
+            names[index] += '/compressed'
+    values['images' if several else 'image'] = ','.join(names)
+    values['image_transport'] = 'compressed' if is_compressed else 'raw'
+    values['use_sim_time'] = 'true'
+
+    options = [str(path), '--clock', '--delay', str(DELAY), '--rate', values['rate']]
+    options += ['--start-offset', values['start_offset']]
+    if values['loop'].lower() == 'true':
+        options.append('--loop')
+    if remaps:
+        options += ['--remap', *remaps]
+    environment = {
+        variable: str(SHARE / 'config' / 'fastdds.xml')
+        for variable in PROFILE_VARIABLES
+        if variable not in context.environment
     }
-    players = [ExecuteProcess(cmd=command, output='screen')]
+    player: ExecuteProcess = (
+        ExecuteProcess(
+            cmd=['ros2', 'bag', 'play', *options], output='screen', additional_env=environment
+        )
+        if by_ros2_bag
+        else Node(
+            package='lednet_ros',
+            executable='player',
+            arguments=[*options, '--subscribers', '1'],
+            output='screen',
+            additional_env=environment,
+        )
+    )
+    players = [player]
 
     def start_player(event: ProcessIO) -> ExecuteProcess | None:
         return players.pop() if players and READY in event.text else None
 
     return [
         RegisterEventHandler(OnProcessExit(on_exit=shut_down)),
-        # Loading the network takes seconds: a short bag would end before.
+        # Loading the network takes seconds: a short recording would end before.
         RegisterEventHandler(OnProcessIO(on_stdout=start_player, on_stderr=start_player)),
-        IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(str(SHARE / 'launch' / 'segment.launch.py')),
-            launch_arguments=arguments.items(),
-        ),
     ]
 
 
+def check_values(values: dict[str, str]) -> None:
+    """Refuse numbers that the player would refuse later."""
+    for name, allowed in (('rate', 'above 0'), ('start_offset', '0 or more')):
+        try:
+            number = float(values[name])
+        except ValueError:
+            number = math.nan
+        if not (0 < number < math.inf or (number == 0 and name == 'start_offset')):
+            raise RuntimeError(f"{name} is '{values[name]}'; allowed: a number, {allowed}")
+    if values.get('log_level', 'info') not in LEVELS:
+        raise RuntimeError(
+            f"log_level is '{values['log_level']}'; allowed: {', '.join(LEVELS)}, as the player "
+            'waits for what the node logs'
+        )
+
+
+def has_ros2_bag(path: Path) -> bool:
+    """Return whether `ros2 bag` and its storage plugin for this bag are installed."""
+    from ament_index_python.packages import get_package_prefix
+
+    files = path.iterdir() if path.is_dir() else [path]
+    storage = 'sqlite3' if any('.db3' in file.name for file in files) else 'mcap'
+    try:
+        for package in ('ros2bag', f'rosbag2_storage_{storage}'):
+            get_package_prefix(package)
+    # The latter where AMENT_PREFIX_PATH is not set.
+    except (LookupError, OSError):
+        return False
+    return True
+
+
 def shut_down(event: ProcessExited, context: LaunchContext) -> EmitEvent | None:
-    """End the launch when the bag, rviz or the node ends."""
+    """End the launch, which fails with the first process that fails."""
     if context.is_shutdown:
         return None
+    if event.returncode:
+        # The exit code of ros2 launch tells only of exceptions.
+        raise RuntimeError(f'{event.process_name} ended with exit code {event.returncode}')
     return EmitEvent(event=Shutdown(reason=f'{event.process_name} has ended'))
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Describe the launch."""
+    """Describe the launch; it takes all arguments of segment.launch.py, too."""
     return LaunchDescription(
         [
-            DeclareLaunchArgument('bag', description='Folder or file of a rosbag2.'),
+            DeclareLaunchArgument(
+                'bag', description='A rosbag2, a ROS 1 bag, a video or a folder of images.'
+            ),
             DeclareLaunchArgument('rate', default_value='1.0', description='Playback speed.'),
             DeclareLaunchArgument(
                 'loop',
@@ -105,31 +189,16 @@ def generate_launch_description() -> LaunchDescription:
                 description='Start again at the end.',
             ),
             DeclareLaunchArgument(
+                'start_offset', default_value='0.0', description='Seconds to skip.'
+            ),
+            DeclareLaunchArgument(
                 'image',
                 default_value='',
                 description='Image topic; empty takes the only one of the bag.',
             ),
-            DeclareLaunchArgument(
-                'rviz',
-                default_value='true',
-                choices=['true', 'false', 'True', 'False'],
-                description='Open rviz.',
+            OpaqueFunction(function=prepare),
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(str(SHARE / 'launch' / 'segment.launch.py'))
             ),
-            DeclareLaunchArgument(
-                'params_file',
-                default_value=str(SHARE / 'config' / 'segment.yaml'),
-                description='Parameter file of the node.',
-            ),
-            DeclareLaunchArgument(
-                'checkpoint',
-                default_value='',
-                description="Checkpoint file or name; empty takes the parameter file's.",
-            ),
-            DeclareLaunchArgument(
-                'device',
-                default_value='',
-                description="auto, cpu, cuda or cuda:N; empty takes the parameter file's.",
-            ),
-            OpaqueFunction(function=make_actions),
         ]
     )

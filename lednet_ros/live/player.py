@@ -201,19 +201,24 @@ class Player(Node):
         try:
             self._stopping.wait(self._options.delay)
             self._wait_for_subscribers()
+            self.get_logger().info(f'playing {self._options.recording}')
             self._play()
             while self._options.loop and not self._stopping.wait(LOOP_SECONDS):
                 self._play()
             self._stopping.wait(LINGER_SECONDS)
         except Exception as error:
-            if not self._stopping.is_set():
+            if self._is_running():
                 known = isinstance(error, (SourceError, FrameError))
                 self.get_logger().error(str(error) if known else repr(error))
                 self._result = 1
                 # What came before the damage still arrives.
                 self._stopping.wait(LINGER_SECONDS)
-        if not self._stopping.is_set():
+        if self._is_running():
             self._ended.trigger()
+
+    def _is_running(self) -> bool:
+        # A signal shuts the context down at once, under a publication too.
+        return bool(self.context.ok()) and not self._stopping.is_set()
 
     def _wait_for_subscribers(self) -> None:
         images = [self._outputs[key] for key in self._outputs if key[1] in IMAGE_TYPES]

@@ -98,13 +98,6 @@ def read_frames(path: Path, topic: str | None = None) -> Iterator[RecordedFrame]
     return _read_video(path)
 
 
-def find_image_topic(bag: Path, topic: str | None = None) -> tuple[str, str]:
-    """Return the image topic of a bag and its type; see `read_frames` for `topic` and errors."""
-    with open_bag(bag) as opened:
-        chosen = opened.choose_topic(topic, IMAGE_TYPES, 'image topic')
-    return chosen.name, chosen.type
-
-
 def _read_bag(path: Path, topic: str | None) -> Iterator[RecordedFrame]:
     with open_bag(path) as bag:
         chosen = bag.choose_topic(topic, IMAGE_TYPES, 'image topic')

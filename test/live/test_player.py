@@ -137,9 +137,12 @@ def test_clock_loop_and_start_offset(client: NodeClient, tmp_path: Path) -> None
     bag = write_bag(tmp_path / 'bag', FRAMES)
     received = client.collect(Image, '/camera')
     clocks = client.collect(Clock, '/clock')
-    with play(bag, '--subscribers', 1, '--clock', 100, '--loop', '--start-offset', 0.25):
+    arguments = ['--subscribers', 1, '--clock', 100, '--loop', '--start-offset', 0.25]
+    with play(bag, *arguments) as process:
         # From the fourth frame on, again and again.
         client.wait(lambda: len(received) >= 8, TIMEOUT)
+    # Ended by a signal.
+    assert process.exit_code == 0
     stamps = [stamp_of(message) for message in received]
     assert stamps[:7] == [*STAMPS[3:], *STAMPS[3:], STAMPS[3]]
     times = [message.clock.sec * SECOND + message.clock.nanosec for message in clocks]

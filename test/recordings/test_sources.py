@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 from lednet_ros.inference.encodings import FrameError
 from lednet_ros.recordings.bags import SourceError
-from lednet_ros.recordings.sources import find_image_topic, read_frames
+from lednet_ros.recordings.sources import read_frames
 import numpy as np
 from numpy.typing import NDArray
 import pytest
@@ -82,7 +82,6 @@ def test_topic_is_required_among_several_image_topics(tmp_path: Path) -> None:
     assert len(list(read_frames(tmp_path / 'bag', '/right'))) == 5
     with pytest.raises(SourceError, match='/up'):
         list(read_frames(tmp_path / 'bag', '/up'))
-    assert find_image_topic(tmp_path / 'bag', '/left') == ('/left', 'sensor_msgs/msg/Image')
 
 
 def test_folders_are_read_in_order_and_videos_at_their_rate(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ parameters, and starts no process: `launch_file` returns the actions that would 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+import os
 from pathlib import Path
 import runpy
 import sys
@@ -35,6 +36,10 @@ import pytest
 class LaunchContext:
     launch_configurations: dict[str, str] = field(default_factory=dict)
     is_shutdown: bool = False
+
+    @property
+    def environment(self) -> 'os._Environ[str]':
+        return os.environ
 
 
 class LaunchDescriptionEntity:
@@ -62,12 +67,6 @@ class LaunchConfiguration:
         return context.launch_configurations[self.name]
 
 
-@dataclass
-class SetEnvironmentVariable(LaunchDescriptionEntity):
-    name: str
-    value: str
-
-
 @dataclass(kw_only=True)
 class OpaqueFunction(LaunchDescriptionEntity):
     function: Callable[[LaunchContext], list[LaunchDescriptionEntity]]
@@ -75,8 +74,9 @@ class OpaqueFunction(LaunchDescriptionEntity):
 
 @dataclass(kw_only=True)
 class ExecuteProcess(LaunchDescriptionEntity):
-    cmd: Sequence[str]
+    cmd: Sequence[str] = ()
     output: str = 'log'
+    additional_env: dict[str, str] | None = None
 
 
 @dataclass
@@ -103,6 +103,7 @@ class EmitEvent(LaunchDescriptionEntity):
 @dataclass(kw_only=True)
 class ProcessExited:
     process_name: str
+    returncode: int
 
 
 @dataclass(kw_only=True)
@@ -133,7 +134,7 @@ class ParameterValue:
 
 
 @dataclass(kw_only=True)
-class Node(LaunchDescriptionEntity):
+class Node(ExecuteProcess):
     package: str
     executable: str
     name: str | None = None
@@ -141,7 +142,6 @@ class Node(LaunchDescriptionEntity):
     parameters: Sequence[str | dict[str, Any]] = ()
     remappings: Sequence[tuple[str, str]] = ()
     arguments: Sequence[str] = ()
-    output: str = 'log'
     emulate_tty: bool = False
     respawn: bool = False
     respawn_delay: float | None = None
@@ -166,7 +166,6 @@ MODULES: dict[str, tuple[Any, ...]] = {
         IncludeLaunchDescription,
         OpaqueFunction,
         RegisterEventHandler,
-        SetEnvironmentVariable,
     ),
     'launch.event_handlers': (OnProcessExit, OnProcessIO),
     'launch.events': (Shutdown,),

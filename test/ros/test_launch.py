@@ -14,7 +14,6 @@
 
 """The launch files, for real, where launch_ros is importable."""
 
-from collections.abc import Sequence
 import os
 from pathlib import Path
 import signal
@@ -22,9 +21,13 @@ import subprocess
 import sys
 import threading
 
+from bag_files import Entry, write_bag, write_ros1_bag
+import cv2
+from lednet_ros.live.client import live_session, NodeClient
+from lednet_ros.ros.distribution import PROFILE_VARIABLES
+from lifecycle_msgs.msg import Transition
+import numpy as np
 import pytest
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import get_typestore, Stores
 
 pytest.importorskip('launch_ros')
 # Importable alone is not enough: `ros2 launch` finds executables through the ament index.
@@ -38,20 +41,18 @@ TIMEOUT = 60.0
 RUN = """
 import sys
 from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
+from launch.actions import ExecuteProcess, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 path, *words = sys.argv[1:]
 arguments = [tuple(word.split(':=', 1)) for word in words]
 service = LaunchService(noninteractive=True)
 service.include_launch_description(LaunchDescription([
-    IncludeLaunchDescription(PythonLaunchDescriptionSource(path), launch_arguments=arguments)
+    IncludeLaunchDescription(PythonLaunchDescriptionSource(path), launch_arguments=arguments),
+    # Like the rest of a robot; replay.launch.py would end with it.
+    *([] if 'replay' in path else [ExecuteProcess(cmd=['env'], output='screen')]),
 ]))
 sys.exit(service.run())
 """
-
-# Stands for `ros2 bag play`, which no wheel contains: prints its arguments and ends.
-PLAYER = '#!/bin/sh\necho "player: $*"\n'
-
 
 @pytest.fixture(autouse=True)
 def installed() -> None:
@@ -60,24 +61,6 @@ def installed() -> None:
         ament_index.get_package_prefix('lednet_ros')
     except (LookupError, OSError):
         pytest.skip('lednet_ros is not in the ament index: colcon build and source it')
-
-
-@pytest.fixture
-def player(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a stub of `ros2` on the path."""
-    stub = tmp_path / 'bin' / 'ros2'
-    stub.parent.mkdir()
-    stub.write_text(PLAYER, encoding='utf-8')
-    stub.chmod(0o755)
-    monkeypatch.setenv('PATH', f"{stub.parent}{os.pathsep}{os.environ['PATH']}")
-
-
-def write_bag(path: Path, kind: str, topics: Sequence[str]) -> Path:
-    """Write a bag that has topics and no messages."""
-    with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
-        for topic in topics:
-            writer.add_connection(topic, kind, typestore=get_typestore(Stores.ROS2_JAZZY))
-    return path
 
 
 def launch(file: str, *arguments: str, until: str | None = None) -> tuple[int, str]:
@@ -127,10 +110,12 @@ def test_segment_takes_several_cameras(checkpoint: Path) -> None:
     _, output = launch(
         'segment.launch.py',
         'cameras:=front, left',
+        'images:=/front_cam/image_raw,left_cam/color',
+        'namespace:=robot',
         f'checkpoint:={checkpoint}',
-        until="segmenting '/left/image'",
+        until="segmenting '/robot/left_cam/color'",
     )
-    assert "segmenting '/front/image'" in output
+    assert "segmenting '/front_cam/image_raw'" in output
 
 
 def test_the_log_level_holds_in_a_namespace(tmp_path: Path) -> None:
@@ -152,7 +137,9 @@ def test_the_log_level_holds_in_a_namespace(tmp_path: Path) -> None:
     ('arguments', 'named'),
     [
         (['params_file:=/nowhere.yaml'], '/nowhere.yaml'),
-        (['image:=/x', 'cameras:=front'], 'image and cameras exclude each other'),
+        (['image:=/x', 'cameras:=front'], "image is '/x' and cameras is 'front'"),
+        (['cameras:=front,left', 'images:=/x'], 'images has 1 topics (/x) for 2 cameras'),
+        (['rviz:=true'], "'rviz2' not found"),
         (['log_level:=loud'], 'loud'),
     ],
 )
@@ -163,28 +150,102 @@ def test_bad_arguments_are_named(arguments: list[str], named: str) -> None:
     assert 'process started' not in output
 
 
-@pytest.mark.usefixtures('player')
-def test_replay_plays_the_bag_to_the_active_node(checkpoint: Path, tmp_path: Path) -> None:
-    bag = write_bag(tmp_path / 'bag', 'sensor_msgs/msg/CompressedImage', ['/jpeg'])
-    code, output = launch(
-        'replay.launch.py',
-        f'bag:={bag}',
-        'rate:=2.0',
-        'loop:=true',
-        'rviz:=false',
-        f'checkpoint:={checkpoint}',
+def test_an_argument_overrides_the_parameter_file_and_its_default_does_not(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    parameters = tmp_path / 'my.yaml'
+    parameters.write_text(
+        f'/segmentation_node: {{ros__parameters: {{checkpoint: {checkpoint}, device: abacus, '
+        'backend: torch_eager, input_size: [64, 96]}}',
+        encoding='utf-8',
     )
-    assert code == 0
-    before, _, after = output.partition('player: ')
-    assert "segmenting '/jpeg/compressed'" in before
-    assert after.startswith(f'bag play {bag} --clock --delay 1 --rate 2.0 --loop')
-    assert '--remap /jpeg:=/jpeg/compressed' in after
-    assert 'finished cleanly' in after
+    _, output = launch(
+        'segment.launch.py', f'params_file:={parameters}', 'device:=cpu', until='segmenting'
+    )
+    assert 'on cpu by torch_eager' in output
+    assert 'input 64x96' in output
 
 
-def test_replay_needs_a_single_image_topic(tmp_path: Path) -> None:
-    bag = write_bag(tmp_path / 'bag', 'sensor_msgs/msg/Image', ['/left', '/right'])
-    code, output = launch('replay.launch.py', f'bag:={bag}', 'rviz:=false')
+def test_the_dds_profile_is_for_the_node_alone(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in PROFILE_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    _, output = launch('segment.launch.py', f'checkpoint:={checkpoint}', until='segmenting')
+    assert 'PATH=' in output
+    assert not any(f'{variable}=' in output for variable in PROFILE_VARIABLES)
+
+
+def test_without_autostart_a_lifecycle_manager_starts_the_node(checkpoint: Path) -> None:
+    found: list[object] = []
+
+    def manage(client: NodeClient) -> None:
+        found.append(client.state())
+        found.append(client.change_state(Transition.TRANSITION_CONFIGURE))
+        found.append(client.change_state(Transition.TRANSITION_ACTIVATE))
+
+    with live_session('manager') as session:
+        client = NodeClient(*session, '/robot', cameras=(), outputs=())
+        client.name = '/robot/eyes'
+        manager = threading.Thread(target=manage, args=[client])
+        manager.start()
+        launch(
+            'segment.launch.py',
+            'autostart:=false',
+            'namespace:=robot',
+            'name:=eyes',
+            f'checkpoint:={checkpoint}',
+            until='segmenting',
+        )
+        manager.join()
+    assert found == ['unconfigured', True, True]
+
+
+@pytest.mark.parametrize('kind', ['mcap', 'ros1', 'folder', 'torn'])
+def test_replay_plays_the_recording_to_the_active_node(
+    kind: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    entries = [
+        Entry('/camera', i * 10**8, i * 10**8, np.zeros((600, 800, 3), np.uint8))
+        for i in range(6)
+    ]
+    path = tmp_path / 'recording'
+    if kind == 'ros1':
+        path = write_ros1_bag(path.with_suffix('.bag'), entries)
+    elif kind == 'folder':
+        path.mkdir()
+        assert cv2.imwrite(str(path / '0.png'), np.zeros((8, 8, 3), np.uint8))
+    else:
+        write_bag(path, entries)
+    if kind == 'torn':
+        (file,) = path.glob('*.mcap')
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    code, output = launch(
+        'replay.launch.py', f'bag:={path}', 'rate:=2.0', f'checkpoint:={checkpoint}'
+    )
+    # What can be read is played, but the launch fails.
+    assert code == (1 if kind == 'torn' else 0)
+    before, _, after = output.partition('segmenting')
+    assert 'segmentation_node-1' in before
+    assert 'player-2' not in before and 'process started' in after
+    assert '[segmentation_node-1]: process has finished cleanly' in after
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'named', 'starts'),
+    [
+        ([], '/left', False),
+        (['image:=/left', 'rviz:=true'], "'rviz2' not found", False),
+        (['image:=/left', 'checkpoint:=/nowhere.safetensors'], '/nowhere.safetensors', True),
+    ],
+)
+def test_replay_fails_with_an_exit_code(
+    arguments: list[str], named: str, starts: bool, tmp_path: Path
+) -> None:
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    entries = [Entry(topic, 0, 0, pixels) for topic in ('/left', '/right')]
+    bag = write_bag(tmp_path / 'bag', entries)
+    code, output = launch('replay.launch.py', f'bag:={bag}', *arguments)
     assert code == 1
-    assert '/left' in output and '/right' in output
-    assert 'process started' not in output
+    assert named in output
+    assert ('process started' in output) is starts

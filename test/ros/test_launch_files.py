@@ -14,12 +14,14 @@
 
 """Processes that the launch files start, with a stand-in where launch_ros is missing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 import sys
 from typing import Any
 
+from bag_files import Entry, write_bag, write_ros1_bag
+import cv2
 from launch_stand_in import (
     EmitEvent,
     ExecuteProcess,
@@ -33,12 +35,11 @@ from launch_stand_in import (
     ProcessExited,
     ProcessIO,
     RegisterEventHandler,
-    SetEnvironmentVariable,
     Shutdown,
 )
+import numpy as np
 import pytest
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import get_typestore, Stores
+from rosbags.rosbag2 import StoragePlugin
 import yaml
 
 pytestmark = pytest.mark.skipif(
@@ -49,7 +50,6 @@ ROOT = Path(__file__).parents[2]
 SEGMENT = ROOT / 'launch' / 'segment.launch.py'
 REPLAY = ROOT / 'launch' / 'replay.launch.py'
 PROFILES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
-COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 
 
 @pytest.fixture(autouse=True)
@@ -77,12 +77,21 @@ def node_parameters(node: Node) -> dict[str, Any]:
     return merged
 
 
-def write_bag(path: Path, kind: str, *topics: str) -> Path:
-    """Write a bag that has topics and no messages."""
-    with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
-        for topic in topics:
-            writer.add_connection(topic, kind, typestore=get_typestore(Stores.ROS2_JAZZY))
-    return path
+def image_bag(path: Path, encoding: str, *topics: str) -> Path:
+    """Write a bag with an image in each topic."""
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    return write_bag(path, [Entry(topic, 0, 0, pixels, encoding) for topic in topics])
+
+
+def shown_topics(rviz: Node) -> dict[str, str]:
+    """Return the topics of rviz's displays by their names; remove the configuration."""
+    path = Path(rviz.arguments[1])
+    config = yaml.safe_load(path.read_text(encoding='utf-8'))
+    path.unlink()
+    assert not rviz.remappings
+    displays = config['Visualization Manager']['Displays']
+    assert {display['Class'] for display in displays} == {'rviz_default_plugins/Image'}
+    return {display['Name']: display['Topic']['Value'] for display in displays}
 
 
 # --- segment.launch.py ----------------------------------------------------------------------
@@ -96,7 +105,7 @@ def test_log_is_colored_only_on_a_terminal(
     assert segment()[0].emulate_tty is is_terminal
 
 
-def test_segment_starts_one_node_with_the_shipped_parameters() -> None:
+def test_segment_leaves_everything_to_the_parameter_file() -> None:
     (node,) = segment()
     assert (node.package, node.executable) == ('lednet_ros', 'segmentation_node')
     assert (node.name, node.namespace, node.respawn) == ('segmentation_node', '', False)
@@ -113,54 +122,77 @@ def test_segment_passes_on_every_argument(tmp_path: Path) -> None:
     rviz, node = segment(
         params_file=str(parameters),
         image='/front/camera/compressed',
+        camera_info='/front/info',
         namespace='/robot/',
+        name='eyes',
+        autostart='false',
         checkpoint='5',
         device='cuda:1',
+        backend='openvino',
+        precision='int8',
+        input_size='512x1024',
+        output_size='[360, 640]',
         use_sim_time='True',
         rviz='true',
         respawn='true',
         log_level='debug',
     )
     assert node.namespace == rviz.namespace == 'robot'
+    assert node.name == 'eyes'
     assert node.parameters[0] == str(parameters)
+    texts = {
+        'checkpoint': '5',
+        'device': 'cuda:1',
+        'backend': 'openvino',
+        'precision': 'int8',
+        'image_transport': 'compressed',
+    }
     assert node_parameters(node) == {
-        'checkpoint': ParameterValue('5', value_type=str),
-        'device': ParameterValue('cuda:1', value_type=str),
-        'image_transport': ParameterValue('compressed', value_type=str),
+        **{name: ParameterValue(text, value_type=str) for name, text in texts.items()},
+        'input_size': [512, 1024],
+        'output_size': [360, 640],
+        'autostart': False,
         'use_sim_time': True,
     }
-    assert node.remappings == [('image', '/front/camera')]
-    assert node.arguments[-1] == 'robot.segmentation_node:=debug'
+    assert node.remappings == [('image', '/front/camera'), ('camera_info', '/front/info')]
+    assert node.arguments[-1] == 'robot.eyes:=debug'
     assert (node.respawn, node.respawn_delay) == (True, 2.0)
     assert (rviz.package, rviz.executable) == ('rviz2', 'rviz2')
     assert rviz.parameters == [{'use_sim_time': True}]
-    remapped = dict(rviz.remappings)
-    assert remapped['/image/compressed'] == '/front/camera/compressed'
-    assert remapped['/segmentation_node/overlay'] == '/robot/segmentation_node/overlay'
-    config = Path(rviz.arguments[1])
-    try:
+    assert shown_topics(rviz) == {
         # The display's topic says that it is compressed.
-        assert 'Value: /image/compressed\n' in config.read_text(encoding='utf-8')
-    finally:
-        config.unlink()
+        'Input': '/front/camera/compressed',
+        'Overlay': '/robot/eyes/overlay',
+        'Labels': '/robot/eyes/color',
+        'Label ids': '/robot/eyes/labels',
+    }
 
 
-def test_shipped_rviz_file_shows_the_uncompressed_topics() -> None:
-    rviz, _ = segment(rviz='true', image='/camera')
-    assert rviz.arguments == ['-d', str(ROOT / 'config' / 'segment.rviz')]
-    displayed = Path(rviz.arguments[1]).read_text(encoding='utf-8')
-    for topic, _ in rviz.remappings:
-        assert topic == '/image/compressed' or f'Value: {topic}\n' in displayed, topic
+def test_shipped_rviz_file_shows_the_topics_of_one_camera() -> None:
+    rviz, _ = segment(rviz='true')
+    shipped = yaml.safe_load((ROOT / 'config' / 'segment.rviz').read_text(encoding='utf-8'))
+    displays = shipped['Visualization Manager']['Displays']
+    assert shown_topics(rviz) == {d['Name']: d['Topic']['Value'] for d in displays}
 
 
-def test_segment_takes_several_cameras() -> None:
-    rviz, node = segment(cameras='front, left,', rviz='true')
+@pytest.mark.parametrize('images', ['', '/front_cam/image_raw, left_cam/image'])
+def test_segment_takes_several_cameras(images: str) -> None:
+    infos = '/front_cam/info,/left_cam/info' if images else ''
+    rviz, node = segment(
+        cameras='front, left,', images=images, camera_infos=infos, namespace='robot', rviz='true'
+    )
     assert node_parameters(node) == {'cameras': ['front', 'left']}
-    assert node.remappings == []
-    # Rviz shows the first one.
-    remapped = dict(rviz.remappings)
-    assert remapped['/image'] == 'front/image'
-    assert remapped['/segmentation_node/labels'] == '/segmentation_node/front/labels'
+    assert node.remappings == ([
+        ('front/image', '/front_cam/image_raw'),
+        ('left/image', 'left_cam/image'),
+        ('front/camera_info', '/front_cam/info'),
+        ('left/camera_info', '/left_cam/info'),
+    ] if images else [])
+    topics = shown_topics(rviz)
+    assert len(topics) == 8
+    assert topics['front Input'] == ('/front_cam/image_raw' if images else '/robot/front/image')
+    assert topics['left Input'] == ('/robot/left_cam/image' if images else '/robot/left/image')
+    assert topics['left Overlay'] == '/robot/segmentation_node/left/overlay'
 
 
 def test_namespace_pushed_by_an_including_file_is_kept() -> None:
@@ -174,11 +206,23 @@ def test_namespace_pushed_by_an_including_file_is_kept() -> None:
     ('arguments', 'message'),
     [
         ({'params_file': '/nowhere.yaml'}, r"params_file '/nowhere\.yaml' is not a file"),
-        ({'image': '/x', 'cameras': 'front'}, 'image and cameras exclude each other'),
+        ({'image': '/x', 'cameras': 'front'}, "image is '/x' and cameras is 'front'"),
+        ({'camera_info': '/x', 'cameras': 'front'}, "camera_info is '/x' and cameras is 'front'"),
+        (
+            {'images': '/a,/b,/c', 'cameras': 'front,left'},
+            r'images has 3 topics \(/a, /b, /c\) for 2 cameras \(front, left\); allowed: one',
+        ),
+        ({'camera_infos': '/a'}, r'camera_infos has 1 topics \(/a\) for 0 cameras \(none\)'),
+        ({'cameras': 'front,front'}, "cameras is 'front,front'"),
+        ({'images': '/a/compressed,/b', 'cameras': 'front,left'}, 'all raw, or all compressed'),
+        ({'image': '/a/compressed', 'image_transport': 'raw'}, "image_transport is 'raw'"),
+        ({'input_size': '512'}, "input_size is '512'; allowed: height and width"),
+        ({'output_size': '-1x5'}, "output_size is '-1x5'"),
         ({'log_level': 'loud'}, 'loud'),
         ({'rviz': 'yes'}, 'yes'),
         ({'image_transport': 'theora'}, 'theora'),
         ({'use_sim_time': '1'}, 'use_sim_time'),
+        ({'autostart': '0'}, 'autostart'),
         ({'respawn': '1'}, 'respawn'),
     ],
 )
@@ -187,19 +231,17 @@ def test_bad_arguments_are_named(arguments: dict[str, str], message: str) -> Non
         segment(**arguments)
 
 
-def test_shipped_dds_profile_is_set_unless_the_user_has_one(
+def test_shipped_dds_profile_is_for_the_node_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def set_variables() -> dict[str, str]:
-        actions = launch_file(SEGMENT, LaunchContext())
-        # They come before the node, which reads them.
-        assert isinstance(actions[-1], Node)
-        return {a.name: a.value for a in actions if isinstance(a, SetEnvironmentVariable)}
-
     profile = str(ROOT / 'config' / 'fastdds.xml')
-    assert set_variables() == dict.fromkeys(PROFILES, profile)
+    rviz, node = segment(rviz='true')
+    assert node.additional_env == dict.fromkeys(PROFILES, profile)
+    assert rviz.additional_env is None
+    # A user may have one.
     monkeypatch.setenv(PROFILES[0], 'mine.xml')
-    assert set_variables() == {PROFILES[1]: profile}
+    (node,) = segment()
+    assert node.additional_env == {PROFILES[1]: profile}
 
 
 # --- replay.launch.py -----------------------------------------------------------------------
@@ -211,7 +253,7 @@ class Replay:
     def __init__(self, **arguments: str) -> None:
         self.context = LaunchContext(arguments)
         self.actions = launch_file(REPLAY, self.context)
-        (self.node,) = [node for node in nodes(self.actions) if node.package == 'lednet_ros']
+        (self.node,) = nodes(self.actions)
 
     def handlers(self, kind: type) -> Iterator[Any]:
         """Find the handlers of one kind."""
@@ -219,88 +261,138 @@ class Replay:
             if isinstance(action, RegisterEventHandler) and isinstance(action.event_handler, kind):
                 yield action.event_handler
 
-    def log(self, text: bytes) -> list[Sequence[str]]:
-        """Let a process write to both outputs; return the commands that this starts."""
+    def log(self, text: bytes) -> list[ExecuteProcess]:
+        """Let a process write to both outputs; return what this starts."""
         started = []
         for handler in self.handlers(OnProcessIO):
             for react in (handler.on_stdout, handler.on_stderr):
                 action = react(ProcessIO(text=text))
                 if action is not None:
                     assert isinstance(action, ExecuteProcess)
-                    started.append(action.cmd)
+                    started.append(action)
         return started
 
 
+@pytest.fixture
+def ros2_bag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the ament index name `ros2 bag` and its plugin for MCAP, which no wheel contains."""
+    index = tmp_path / 'prefix' / 'share' / 'ament_index' / 'resource_index' / 'packages'
+    index.mkdir(parents=True)
+    for package in ('ros2bag', 'rosbag2_storage_mcap'):
+        (index / package).touch()
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path / 'prefix'))
+
+
+OPTIONS = ['--clock', '--delay', '1.0', '--rate', '1.0', '--start-offset', '0.0']
+
+
+@pytest.mark.usefixtures('ros2_bag')
 def test_replay_plays_the_bag_once_the_node_is_active(tmp_path: Path) -> None:
-    bag = write_bag(tmp_path / 'bag', 'sensor_msgs/msg/Image', '/camera')
-    replay = Replay(bag=str(bag), rviz='false')
-    assert nodes(replay.actions) == [replay.node]
+    bag = image_bag(tmp_path / 'bag', 'bgr8', '/camera')
+    replay = Replay(bag=str(bag))
     assert replay.node.remappings == [('image', '/camera')]
     assert node_parameters(replay.node) == {
         'image_transport': ParameterValue('raw', value_type=str), 'use_sim_time': True,
     }
-    assert not [action for action in replay.actions if isinstance(action, ExecuteProcess)]
     assert replay.log(b'loading weights') == []
-    play = ['ros2', 'bag', 'play', str(bag), '--clock', '--delay', '1', '--rate', '1.0']
-    assert replay.log(b"segmenting '/camera'") == [play]
+    (play,) = replay.log(b"segmenting '/camera'")
+    assert play.cmd == ['ros2', 'bag', 'play', str(bag), *OPTIONS]
+    assert play.additional_env == replay.node.additional_env != {}
     # When the node has been restarted, the bag continues.
     assert replay.log(b"segmenting '/camera'") == []
 
 
+@pytest.mark.usefixtures('ros2_bag')
+@pytest.mark.parametrize('kind', ['ros1', 'sqlite3', 'torn', 'folder'])
+def test_the_packages_player_plays_what_ros2_bag_cannot(kind: str, tmp_path: Path) -> None:
+    entries = [Entry('/camera', i, i, np.zeros((600, 800, 3), np.uint8)) for i in range(4)]
+    path = tmp_path / 'recording'
+    if kind == 'ros1':
+        path = write_ros1_bag(path.with_suffix('.bag'), entries)
+    elif kind == 'folder':
+        path.mkdir()
+        assert cv2.imwrite(str(path / '0.png'), np.zeros((8, 8, 3), np.uint8))
+    else:
+        # There is no plugin for SQLite.
+        plugin = StoragePlugin.SQLITE3 if kind == 'sqlite3' else StoragePlugin.MCAP
+        write_bag(path, entries, plugin)
+    if kind == 'torn':
+        (file,) = path.glob('*.mcap')
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    replay = Replay(bag=str(path))
+    assert replay.node.remappings == [('image', '/image' if kind == 'folder' else '/camera')]
+    (play,) = replay.log(b'segmenting ')
+    assert isinstance(play, Node)
+    assert (play.package, play.executable) == ('lednet_ros', 'player')
+    assert play.arguments == [str(path), *OPTIONS, '--subscribers', '1']
+    assert play.additional_env == replay.node.additional_env != {}
+
+
 def test_replay_passes_on_every_argument(tmp_path: Path) -> None:
-    bag = write_bag(tmp_path / 'bag', COMPRESSED, '/jpeg', '/other')
+    bag = image_bag(tmp_path / 'bag', 'jpeg', '/jpeg', '/other/compressed', '/third')
     parameters = tmp_path / 'my.yaml'
     parameters.touch()
     replay = Replay(
         bag=str(bag),
         rate='2.0',
         loop='true',
-        image='/jpeg',
-        rviz='false',
+        start_offset='3',
+        cameras='front,left',
+        images='/jpeg, /other/compressed',
         params_file=str(parameters),
-        checkpoint='mine.safetensors',
-        device='cpu',
+        backend='torch_eager',
     )
     assert replay.node.parameters[0] == str(parameters)
     assert node_parameters(replay.node) == {
-        'checkpoint': ParameterValue('mine.safetensors', value_type=str),
-        'device': ParameterValue('cpu', value_type=str),
+        'backend': ParameterValue('torch_eager', value_type=str),
+        'cameras': ['front', 'left'],
         'image_transport': ParameterValue('compressed', value_type=str),
         'use_sim_time': True,
     }
+    assert replay.node.remappings == [('front/image', '/jpeg'), ('left/image', '/other')]
     (play,) = replay.log(b'segmenting ')
-    assert play[play.index('--rate') :] == [
-        '--rate', '2.0', '--loop', '--remap', '/jpeg:=/jpeg/compressed'
-    ]
-
-
-def test_replay_opens_rviz_by_default(tmp_path: Path) -> None:
-    bag = write_bag(tmp_path / 'bag', 'sensor_msgs/msg/Image', '/camera')
-    assert [node.package for node in nodes(Replay(bag=str(bag)).actions)] == [
-        'rviz2', 'lednet_ros'
+    assert isinstance(play, Node)
+    assert play.arguments[play.arguments.index('--rate') :] == [
+        '--rate', '2.0', '--start-offset', '3', '--loop', '--remap', '/jpeg:=/jpeg/compressed',
+        '--subscribers', '1',
     ]
 
 
 def test_replay_ends_with_the_first_process_that_ends(tmp_path: Path) -> None:
-    bag = write_bag(tmp_path / 'bag', 'sensor_msgs/msg/Image', '/camera')
-    replay = Replay(bag=str(bag), rviz='false')
+    replay = Replay(bag=str(image_bag(tmp_path / 'bag', 'bgr8', '/camera')))
     (handler,) = replay.handlers(OnProcessExit)
-    event = ProcessExited(process_name='ros2-2')
-    assert handler.on_exit(event, replay.context) == EmitEvent(
-        event=Shutdown(reason='ros2-2 has ended')
+    ended, failed = (ProcessExited(process_name='player-2', returncode=code) for code in (0, 3))
+    assert handler.on_exit(ended, replay.context) == EmitEvent(
+        event=Shutdown(reason='player-2 has ended')
     )
+    with pytest.raises(RuntimeError, match='player-2 ended with exit code 3'):
+        handler.on_exit(failed, replay.context)
     replay.context.is_shutdown = True
-    assert handler.on_exit(event, replay.context) is None
+    assert handler.on_exit(failed, replay.context) is None
 
 
-def test_replay_needs_a_bag_with_one_image_topic(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="'bag' is missing"):
-        Replay()
-    bag = write_bag(tmp_path / 'bag', 'sensor_msgs/msg/Image', '/left', '/right')
-    with pytest.raises(RuntimeError, match=r'(?s)/left.*/right'):
-        Replay(bag=str(bag))
-    with pytest.raises(RuntimeError, match=r"loop is 'yes'"):
-        Replay(bag=str(bag), loop='yes')
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        ({}, r'(?s)single image topic.*/left.*/right'),
+        ({'image': '/lidar'}, r"(?s)'/lidar'.*/left.*/right"),
+        ({'bag': '/nowhere'}, '/nowhere does not exist'),
+        ({'bag': __file__}, 'neither a bag'),
+        ({'cameras': 'front'}, "cameras is 'front': images must"),
+        ({'cameras': 'front', 'images': '/left,/right'}, 'images has 2 topics'),
+        ({'bag': str(ROOT / 'docs' / 'images'), 'cameras': 'front'}, "cameras is 'front'"),
+        ({'image': '/left', 'loop': 'yes'}, "loop is 'yes'"),
+        ({'rate': '0'}, "rate is '0'; allowed: a number, above 0"),
+        ({'start_offset': 'soon'}, "start_offset is 'soon'"),
+        ({'image': '/left', 'log_level': 'warn'}, "log_level is 'warn'; allowed: debug, info"),
+    ],
+)
+def test_replay_refuses_what_cannot_work(
+    arguments: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    bag = image_bag(tmp_path / 'bag', 'bgr8', '/left', '/right')
+    with pytest.raises(RuntimeError, match=message):
+        Replay(**{'bag': str(bag)} | arguments)
 
 
 def test_replay_says_which_python_lacks_the_package(
