@@ -26,7 +26,7 @@ def add_parser(subparsers: Subparsers) -> None:
     """Add the command's parser."""
     parser = subparsers.add_parser('train', help='train a network by a recipe')
     parser.add_argument('recipe', help='YAML file, or the name of one in config/train')
-    parser.add_argument('--data', metavar='DIR', help='folder of the data set')
+    parser.add_argument('--data', metavar='DIR', help='folder of the data set, or a recording')
     add_output_option(parser, 'folder of the results', required=True, metavar='DIR')
     add_json_option(parser)
     parser.add_argument(

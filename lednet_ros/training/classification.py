@@ -63,7 +63,6 @@ class ClassificationTask(Task):
     """
 
     output_name = 'encoder.safetensors'
-    metric = 'top1'
     model: EncoderClassifier
     _training: list[ImageFolder]
 
@@ -99,7 +98,9 @@ class ClassificationTask(Task):
         pixels = augment_image(image, self._stage.crop, self._stage.augmentation, rng)
         return pixels, np.int64(image.class_id)
 
-    def losses(self, outputs: Sequence[Tensor], targets: Tensor) -> list[Term]:
+    def losses(
+        self, outputs: Sequence[Tensor], targets: Tensor, taught: Tensor | None = None
+    ) -> list[Term]:
         """Compute the cross-entropy of logits (N, num_classes) and class ids (N,) int64."""
         scores = outputs[0].float()
         total = functional.cross_entropy(
@@ -124,7 +125,7 @@ class ClassificationTask(Task):
         """Measure top-1 and top-5 accuracy on center crops."""
         model.eval()
         return {
-            name: Validation(self._validate(model, folder, name))
+            name: Validation(self._validate(model, folder, name), metric='top1')
             for name, folder in self._validation.items()
         }
 

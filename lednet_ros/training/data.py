@@ -26,8 +26,10 @@ from lednet_ros.datasets import (
     open_labeled,
     SyntheticDataset,
 )
-from lednet_ros.labels import LabelMap
-from lednet_ros.training.recipe import Source
+from lednet_ros.inference.preprocess import resize_on_host
+from lednet_ros.labels import LabelMap, UNLABELED
+from lednet_ros.recordings.sources import read_frames
+from lednet_ros.training.recipe import Source, Unlabeled
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -76,6 +78,75 @@ class CachedDataset:
     def __getitem__(self, index: int) -> LabeledFrame:
         """Return a frame."""
         return self._frames[index]
+
+
+class RecordedFrames:
+    """
+    Frames of a recording, unlabeled, in memory.
+
+    Parameters
+    ----------
+    source
+        The recording, and how many frames to keep.
+    root
+        The recording if the source names none.
+    label_map
+        Classes, for those who ask.
+    size
+        Height and width of the frames kept.
+
+    Raises
+    ------
+    DatasetError
+        No recording is named, or it has no images.
+    FrameError, SourceError
+        It can't be read.
+
+    """
+
+    def __init__(
+        self, source: Unlabeled, root: Path | None, label_map: LabelMap, size: tuple[int, int]
+    ) -> None:
+        self.label_map = label_map
+        self.path = recording_path(source, root)
+        kept: list[tuple[int, NDArray[np.uint8]]] = []
+        step = 1
+        for number, recorded in enumerate(read_frames(self.path, source.topic)):
+            if number % step:
+                continue
+            frame = recorded.frame
+            pixels = np.empty((*size, 3), np.uint8)
+            resize_on_host(frame.pixels, size, frame.color_order == 'bgr', pixels)
+            kept.append((number, pixels))
+            # How long the recording is turns out at its end only.
+            if len(kept) == 2 * source.frames:
+                kept, step = kept[::2], 2 * step
+        if not kept:
+            raise DatasetError(f'{self.path} has no images')
+        count = min(source.frames, len(kept))
+        self._frames = [kept[len(kept) * index // count] for index in range(count)]
+        self._labels = np.full(size, UNLABELED, np.uint8)
+
+    def __len__(self) -> int:
+        """Count the frames."""
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> LabeledFrame:
+        """Return a frame, all of it unlabeled."""
+        return LabeledFrame(self.source(index), self._frames[index][1], self._labels)
+
+    def source(self, index: int) -> str:
+        """Name a frame by its number in the recording."""
+        return f'{self.path}, frame {self._frames[index][0]}'
+
+
+def recording_path(source: Unlabeled, root: Path | None) -> Path:
+    """Return the file or folder of a recording; raises DatasetError if none is named."""
+    if source.path is not None:
+        return Path(source.path)
+    if root is None:
+        raise DatasetError("the recipe's unlabeled source needs a recording: give --data")
+    return root
 
 
 def open_frames(
@@ -139,13 +210,13 @@ def _root(source: Source, root: Path | None) -> Path:
     return root
 
 
-def epoch_size(lengths: Sequence[int], sources: Sequence[Source]) -> int:
+def epoch_size(lengths: Sequence[int], sources: Sequence[Source | Unlabeled]) -> int:
     """Count the frames of an epoch."""
     return sum(s.per_epoch or length for length, s in zip(lengths, sources, strict=True))
 
 
 def epoch_order(
-    lengths: Sequence[int], sources: Sequence[Source], seed: int, epoch: int
+    lengths: Sequence[int], sources: Sequence[Source | Unlabeled], seed: int, epoch: int
 ) -> list[tuple[int, int]]:
     """
     Draw the order of an epoch.

@@ -211,8 +211,12 @@ class _Run:
                 temporary.write_text(text, encoding='utf-8')
         self.log = RunLog(self.output, state['rows']) if self.processes.leads else None
         found: dict[str, Validation] = {}
+        self.before: dict[str, Any] = state.get('before', {})
         try:
             first = 0
+            if not state['epoch'] and self.recipe.unlabeled and self.recipe.initial is not None:
+                untrained = self.task.validate(self.task.model)
+                self.before = {name: found.metrics for name, found in untrained.items()}
             for number, stage in enumerate(self.recipe.stages):
                 last = first + stage.epochs
                 if state['epoch'] < last:
@@ -227,7 +231,12 @@ class _Run:
         finally:
             if self.log is not None:
                 self.log.close()
-        return {name: validation.metrics for name, validation in found.items()}
+        return self._metrics(found)
+
+    def _metrics(self, found: dict[str, Validation]) -> dict[str, Any]:
+        """Return the metrics by the name of their source, after those before the training."""
+        after = {name: validation.metrics for name, validation in found.items()}
+        return {f'{name} before': metrics for name, metrics in self.before.items()} | after
 
     def _run_stage(
         self, number: int, stage: Stage, first: int, state: dict[str, Any]
@@ -266,7 +275,7 @@ class _Run:
             if done % stage.validate_every == 0 or epoch + 1 == self.recipe.epochs:
                 found = self._validate(epoch)
                 for name, validation in found.items():
-                    row[f'{name}_{self.task.metric}'] = validation.metrics[self.task.metric]
+                    row[f'{name}_{validation.metric}'] = validation.metrics[validation.metric]
             if self.log is not None:
                 rows = [*self.log.rows, row]
                 unfinished = optimizer if done < stage.epochs else None
@@ -276,7 +285,7 @@ class _Run:
 
     def _prepare(self, stage: Stage, counts: list[float] | None) -> NDArray[np.float64]:
         self.stage = stage
-        self.sources = stage.train or self.recipe.train
+        self.sources = self.recipe.sources(stage)
         return self.task.prepare(stage, None if counts is None else np.asarray(counts))
 
     def _run_epoch(
@@ -302,6 +311,7 @@ class _Run:
         losses: list[float] = []
         waiting: tuple[Tensor, Batch] | None = None
         start = time.monotonic()
+        self.teacher_seconds = 0.0
         with progress:
             for step, batch in enumerate(self._batches(epoch)):
                 done = epoch_of_stage * steps + step
@@ -324,11 +334,12 @@ class _Run:
                 progress.update(stage.batch_size)
                 if losses:
                     left = (time.monotonic() - start) / (step + 1) * (total_steps - done - 1)
-                    progress.set_postfix(
-                        loss=f'{losses[-1]:.3f}',
-                        rate=f'{rate:.2g}',
-                        stage_left=tqdm.format_interval(left),
-                    )
+                    shown = {'loss': f'{losses[-1]:.3f}', 'rate': f'{rate:.2g}'}
+                    if self.task.teacher is not None:
+                        fraction = self.teacher_seconds / (time.monotonic() - start)
+                        shown['teacher'] = f'{fraction:.0%}'
+                    shown['stage_left'] = tqdm.format_interval(left)
+                    progress.set_postfix(shown)
         assert waiting is not None
         losses.append(self._finite(*waiting, epoch, steps - 1))
         mean = sum(losses) / len(losses)
@@ -346,17 +357,18 @@ class _Run:
             self.recipe.workers,
         )
 
-    def _images(self, batch: Batch) -> Tensor:
-        images = batch.images.to(self.processes.device, non_blocking=True)
+    def _images(self, images: Tensor) -> Tensor:
         normalized = normalize(images, self.task.mean, self.task.std)
         return normalized if self.recipe.channels_last else normalized.contiguous()
 
     def _loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Scale the loss: its gradient, averaged over processes, is that of the joint batch."""
         device = self.processes.device
+        images = batch.images.to(device, non_blocking=True)
+        taught = self._teach(images)
         with torch.autocast(device.type, torch.bfloat16, self.recipe.precision == 'bf16'):
-            outputs = model(self._images(batch))
-        terms = self.task.losses(outputs, batch.targets.to(device, non_blocking=True))
+            outputs = model(self._images(images))
+        terms = self.task.losses(outputs, batch.targets.to(device, non_blocking=True), taught)
         counts = self.processes.sum(torch.stack([term.count.float() for term in terms]))
         counts = counts / self.processes.count
         parts = [
@@ -364,6 +376,22 @@ class _Run:
             for term, count in zip(terms, counts, strict=True)
         ]
         return torch.stack(parts).sum()
+
+    def _teach(self, images: Tensor) -> Tensor | None:
+        """Ask the teacher, and time it."""
+        if self.task.teacher is None:
+            return None
+        def wait() -> None:
+            # A GPU may still be busy with what came before.
+            if images.is_cuda:
+                torch.cuda.synchronize(images.device)
+
+        wait()
+        start = time.monotonic()
+        taught = self.task.teach(images)
+        wait()
+        self.teacher_seconds += time.monotonic() - start
+        return taught
 
     def _finite(self, loss: Tensor, batch: Batch, epoch: int, step: int) -> float:
         value = float(loss)
@@ -380,7 +408,7 @@ class _Run:
         """Measure and save the weights."""
         model = self.task.model if self.average is None else self._averaged()
         found = self.task.validate(model)
-        metrics = {name: validation.metrics for name, validation in found.items()}
+        metrics = self._metrics(found)
         if self.log is not None:
             training = {
                 'data': self.task.description(),
@@ -392,6 +420,7 @@ class _Run:
                 'lednet_ros': __version__,
                 'torch': torch.__version__,
                 'initial': self.task.started_from,
+                'teacher': self.task.teacher,
             }
             self.task.save(model, self.output / self.task.output_name, training, metrics)
             for name, validation in found.items():
@@ -411,7 +440,8 @@ class _Run:
         with torch.autocast(
             self.processes.device.type, torch.bfloat16, self.recipe.precision == 'bf16'
         ):
-            update_bn((self._images(batch) for batch in crops), model)
+            device = self.processes.device
+            update_bn((self._images(batch.images.to(device)) for batch in crops), model)
         return model
 
     def _save_state(
@@ -429,6 +459,7 @@ class _Run:
             'optimizer': None if optimizer is None else optimizer.state_dict(),
             'model': self.task.model.state_dict(),
             'average': None if self.average is None else self.average.state_dict(),
+            'before': self.before,
         }
         with atomic_path(self.output / STATE_NAME) as temporary:
             torch.save(state, temporary)

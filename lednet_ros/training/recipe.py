@@ -93,6 +93,82 @@ class Source(_Part):
     cache: bool = False
 
 
+class Unlabeled(_Part):
+    """
+    Source of frames without labels, which a teacher supervises.
+
+    They are resized to the recipe's `input_size`, as the node resizes them, and kept in memory.
+
+    Attributes
+    ----------
+    path
+        Bag, video, image or folder of images; None means `--data`.
+    topic
+        Image topic of a bag; None takes the only one.
+    frames
+        The most frames to keep, evenly spaced in the recording.
+    per_epoch
+        Frames per epoch, drawn at random each time; None uses all once.
+
+    """
+
+    path: str | None = None
+    topic: str | None = None
+    frames: Positive = 500
+    per_epoch: Positive | None = None
+
+
+class Teacher(_Part):
+    """
+    A trained network that supervises the student, see `lednet_ros.training.distillation`.
+
+    In a recipe, a string stands for a teacher with that `source`.
+
+    Attributes
+    ----------
+    source
+        A checkpoint of this package or the name of a shipped one; `initial` for the weights that
+        the run starts from; an ONNX file; or an import path `MODULE:FUNCTION` of a function that
+        returns a `torch.nn.Module`. The latter two map normalized RGB images (N, 3, H, W) to
+        logits (N, classes, h, w); ONNX files of `lednet export --output scores` fit, too.
+    file
+        Argument of the function.
+    mean, std
+        Normalization of images in 0..1 of ONNX files and modules; None is ImageNet's.
+    weight
+        Weight of the loss, beside those of the stage.
+    temperature
+        Divisor of the logits of both networks; above 1 softens them.
+    confidence
+        Only pixels where the teacher's best class has at least this probability count.
+    classes
+        The student's class by the teacher's, which are named by a checkpoint's label map or by
+        ids; classes that are left out are not the student's. None if both have the same.
+    scales, flip
+        Sizes of the teacher's input relative to the crop, and whether to mirror each; the
+        probabilities of all views are averaged.
+
+    """
+
+    source: str
+    file: str | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    weight: PositiveFloat = 1.0
+    temperature: PositiveFloat = 1.0
+    confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
+    classes: dict[int | str, str] | None = None
+    scales: Annotated[tuple[Annotated[float, Field(ge=0.1, le=10)], ...], Field(min_length=1)] = (
+        1.0,
+    )
+    flip: bool = False
+
+    @model_validator(mode='before')
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {'source': value} if isinstance(value, str) else value
+
+
 class Augmentation(_Part):
     """
     Random changes of frames, drawn uniformly from ranges.
@@ -275,8 +351,13 @@ class Recipe(_Part):
         Factor of the network's dropout rates.
     workers
         Processes that prepare crops; 0 prepares them in the training process.
+    teacher
+        A trained network that supervises this one; None learns from labels alone.
     train
-        Sources of the training frames.
+        Sources of the labeled training frames.
+    unlabeled
+        Sources of frames without labels, drawn beside the labeled ones in all stages. With
+        `initial`, accuracy and temporal consistency are measured before the training, too.
     validation
         Sources on which accuracy is measured, by the name of their metrics.
     stages
@@ -296,7 +377,9 @@ class Recipe(_Part):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = 0.999
     dropout: Weight = 1.0
     workers: Annotated[int, Field(ge=0)] = 0
-    train: Annotated[tuple[Source, ...], Field(min_length=1)]
+    teacher: Teacher | None = None
+    train: tuple[Source, ...] = ()
+    unlabeled: tuple[Unlabeled, ...] = ()
     validation: dict[str, Source]
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
 
@@ -304,7 +387,17 @@ class Recipe(_Part):
     def _something_to_do(self) -> 'Recipe':
         if not self.epochs:
             raise ValueError('epochs of all stages are 0; one must have some')
+        if not all(self.sources(stage) for stage in self.stages):
+            raise ValueError('train and unlabeled are empty; one must have a source')
+        if self.unlabeled and self.teacher is None:
+            raise ValueError('teacher is missing; unlabeled frames need one')
+        if self.task == 'classification' and (self.teacher or self.unlabeled):
+            raise ValueError("teacher and unlabeled are for task 'segmentation' alone")
         return self
+
+    def sources(self, stage: Stage) -> tuple[Source | Unlabeled, ...]:
+        """Return the sources of a stage, labeled ones first."""
+        return (*(stage.train or self.train), *self.unlabeled)
 
     @property
     def epochs(self) -> int:

@@ -16,21 +16,31 @@
 
 from collections.abc import Sequence
 import heapq
+import itertools
 from pathlib import Path
 from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint, save_checkpoint
 from lednet_ros.datasets import Dataset, DatasetError, list_problems, survey
+from lednet_ros.evaluation.consistency import FlipCounter, Flips
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.evaluation.report import FrameResult
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap
 from lednet_ros.models import SegmentationNetwork
+from lednet_ros.recordings.sources import read_frames
 from lednet_ros.training.augment import augment
-from lednet_ros.training.data import CachedDataset, Example, open_frames
+from lednet_ros.training.data import (
+    CachedDataset,
+    Example,
+    open_frames,
+    RecordedFrames,
+    recording_path,
+)
+from lednet_ros.training.distillation import TeacherNetwork
 from lednet_ros.training.distributed import Processes
 from lednet_ros.training.losses import class_weights, cross_entropy, dice, lovasz_softmax, Term
-from lednet_ros.training.recipe import Recipe, Source, Stage
+from lednet_ros.training.recipe import Recipe, Source, Stage, Unlabeled
 from lednet_ros.training.task import half_precision, Task, Validation
 from lednet_ros.training.teacher import TRAINABLE
 import numpy as np
@@ -42,6 +52,10 @@ from torch.nn import functional
 FRAMES_SHOWN = 3
 # The Lovász loss sorts pixels, which costs as much as the network; logits are at 1/8 anyway.
 LOVASZ_STRIDE = 2
+# The teacher's probabilities are compared at half size: logits are at 1/4 or 1/8.
+TEACHER_STRIDE = 2
+# Frames of a recording on which temporal consistency is measured.
+CONSISTENCY_FRAMES = 300
 
 
 class SegmentationModel(nn.Module):
@@ -105,7 +119,6 @@ class SegmentationTask(Task):
     """Segmentation; parameters and errors are those of `Task`."""
 
     output_name = 'checkpoint.safetensors'
-    metric = 'miou'
     model: SegmentationModel
     _training: list[Dataset]
 
@@ -119,20 +132,35 @@ class SegmentationTask(Task):
         if network.encoder_classifier is None:
             _refuse_encoder_losses(recipe)
         self.model = SegmentationModel(network)
-        self._opened: dict[Source, Dataset] = {}
+        self._teacher: TeacherNetwork | None = None
+        if recipe.teacher is not None:
+            self._teacher = TeacherNetwork(
+                recipe.teacher,
+                recipe.initial,
+                self.label_map,
+                processes.device,
+                recipe.precision == 'bf16',
+            )
+            self.teacher = self._teacher.description
+        self._opened: dict[Source | Unlabeled, Dataset] = {}
         # Opened now, so that a missing folder is reported before training.
         self._validation = {name: self._open(s) for name, s in recipe.validation.items()}
         self._weights: Tensor | None = None
 
     def prepare(self, stage: Stage, counts: NDArray[np.float64] | None) -> NDArray[np.float64]:
         """Open a stage's frames, count their pixels and set up the losses."""
-        sources = stage.train or self._recipe.train
+        sources = self._recipe.sources(stage)
         self._stage = stage
         self._training = [self._open(source) for source in sources]
         if counts is None:
             counts = self._count(sources)
         self._weights = None
         if stage.loss.weight_offset is not None:
+            if not counts.any():
+                raise ValueError(
+                    f'loss.weight_offset is {stage.loss.weight_offset}; without labeled frames it '
+                    'must be null'
+                )
             weights = class_weights(counts, stage.loss.weight_offset)
             self._weights = weights.to(self._processes.device)
         self.model.choose(stage.part, stage.loss.auxiliary > 0)
@@ -143,11 +171,24 @@ class SegmentationTask(Task):
         frame = self._training[number][index]
         return augment(frame, self._stage.crop, self._stage.augmentation, rng)
 
-    def losses(self, outputs: Sequence[Tensor], targets: Tensor) -> list[Term]:
+    def teach(self, images: Tensor) -> Tensor | None:
+        """Compute the teacher's probabilities at half the size of the images."""
+        if self._teacher is None:
+            return None
+        height, width = (-(-side // TEACHER_STRIDE) for side in images.shape[1:3])
+        return self._teacher(images, (height, width))
+
+    def losses(
+        self, outputs: Sequence[Tensor], targets: Tensor, taught: Tensor | None = None
+    ) -> list[Term]:
         """Compute the losses of logits (N, num_classes, h, w) and labels (N, H, W) uint8."""
         options = self._stage.loss
         labels = targets.long()
         scores = outputs[0].float()
+        terms = []
+        if taught is not None:
+            assert self._teacher is not None
+            terms.append(self._teacher.compare(scores, taught))
         if self._stage.part == 'encoder':
             # The encoder learns at the resolution of its logits, as the authors train it.
             labels = _at_stride(labels, scores)
@@ -157,7 +198,6 @@ class SegmentationTask(Task):
                 scores, size=size, mode='bilinear', align_corners=True
             )
         one = scores.new_ones(())
-        terms = []
         if options.cross_entropy:
             total, count = cross_entropy(
                 scores, labels, self._weights, options.ohem, options.label_smoothing
@@ -198,34 +238,50 @@ class SegmentationTask(Task):
             precision='fp32',
             networks=TRAINABLE,
         )
-        return {
+        found = {
             name: self._validate(segmenter, dataset, name)
             for name, dataset in self._validation.items()
         }
+        for source in self._recipe.unlabeled:
+            path = recording_path(source, self._root)
+            found[path.name] = self._measure_consistency(segmenter, path, source.topic)
+        return found
 
     def description(self) -> str:
         """Describe the frames of the stage, for metadata."""
-        sources = self._stage.train or self._recipe.train
         parts = []
-        for source, dataset in zip(sources, self._training, strict=True):
+        for source, dataset in zip(
+            self._recipe.sources(self._stage), self._training, strict=True
+        ):
+            number = f'{source.per_epoch} an epoch of ' if source.per_epoch else ''
+            if isinstance(source, Unlabeled):
+                name = recording_path(source, self._root).name
+                parts.append(f'{number}{len(dataset)} unlabeled frames of {name}')
+                continue
             origin = f'{source.layout if self._root is None else self._root.name} {source.split}'
             if source.layout == 'synthetic':
                 origin = 'synthetic streets'
-            number = f'{source.per_epoch} an epoch of ' if source.per_epoch else ''
             without = f' without {source.exclude}' if source.exclude else ''
             parts.append(f'{number}{len(dataset)} frames of {origin}{without}')
         return ', '.join(parts)
 
-    def _open(self, source: Source) -> Dataset:
+    def _open(self, source: Source | Unlabeled) -> Dataset:
         if source not in self._opened:
-            dataset = open_frames(source, self._root, self.label_map, self._recipe.input_size)
+            size = self._recipe.input_size
+            if isinstance(source, Unlabeled):
+                frames = RecordedFrames(source, self._root, self.label_map, size)
+                self._opened[source] = frames
+                return frames
+            dataset = open_frames(source, self._root, self.label_map, size)
             self._opened[source] = CachedDataset(dataset) if source.cache else dataset
         return self._opened[source]
 
-    def _count(self, sources: Sequence[Source]) -> NDArray[np.float64]:
+    def _count(self, sources: Sequence[Source | Unlabeled]) -> NDArray[np.float64]:
         counts = np.zeros(self.label_map.num_classes)
         problems = []
         for source, dataset in zip(sources, self._training, strict=True):
+            if isinstance(source, Unlabeled):
+                continue
             found = survey(dataset)
             problems += found.problems
             counts += found.pixels * ((source.per_epoch or len(dataset)) / len(dataset))
@@ -250,6 +306,19 @@ class SegmentationTask(Task):
             training=training,
             metrics=metrics,
         )
+
+    def _measure_consistency(
+        self, segmenter: Segmenter, path: Path, topic: str | None
+    ) -> Validation:
+        """Count labels that flip from one frame of a recording to the next."""
+        counter, flips, frames = FlipCounter(), Flips(), 0
+        recording = itertools.islice(read_frames(path, topic), CONSISTENCY_FRAMES)
+        for recorded in recording:
+            result = segmenter.segment([recorded.frame], confidence=False, overlay=False)
+            flips += counter.compare(recorded.frame, result.labels[0])
+            frames += 1
+        flipped = None if np.isnan(flips.share) else flips.share
+        return Validation({'flipped': flipped, 'frames': frames}, metric='flipped')
 
     def _validate(self, segmenter: Segmenter, dataset: Dataset, name: str) -> Validation:
         processes = self._processes

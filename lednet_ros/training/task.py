@@ -49,12 +49,15 @@ class Validation:
         Pixel counts; None for classification.
     frames
         The best and the worst frames.
+    metric
+        Key of the metric that the history shows.
 
     """
 
     metrics: dict[str, Any]
     confusion: ConfusionMatrix | None = None
     frames: list[FrameResult] = field(default_factory=list)
+    metric: str = 'miou'
 
 
 class Task(ABC):
@@ -74,8 +77,6 @@ class Task(ABC):
     ----------
     output_name
         Name of the file with the result.
-    metric
-        Key of the metric that the history shows.
     model
         The module to train; it maps images (N, 3, H, W) to a tuple of tensors.
     mean, std
@@ -84,6 +85,8 @@ class Task(ABC):
         Metadata on the training of the weights to start from; None without such weights.
     reinitialized
         Names of the tensors that these weights did not fill.
+    teacher
+        Origin of the teacher, for metadata; None without one.
 
     Raises
     ------
@@ -93,7 +96,6 @@ class Task(ABC):
     """
 
     output_name: str
-    metric: str
     model: nn.Module
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -106,6 +108,7 @@ class Task(ABC):
         self._stage = recipe.stages[0]
         self.started_from: dict[str, Any] | None = None
         self.reinitialized: list[str] = []
+        self.teacher: dict[str, Any] | None = None
 
     def _build_network(self, num_classes: int) -> SegmentationNetwork:
         """Build the recipe's network with the weights to start from."""
@@ -151,10 +154,16 @@ class Task(ABC):
     def read(self, number: int, index: int, rng: np.random.Generator) -> Example:
         """Read and augment an example."""
 
+    def teach(self, images: Tensor) -> Tensor | None:
+        """Return what the teacher knows about images (N, H, W, 3) uint8; None without one."""
+        return None
+
     @abstractmethod
-    def losses(self, outputs: Sequence[Tensor], targets: Tensor) -> list[Term]:
+    def losses(
+        self, outputs: Sequence[Tensor], targets: Tensor, taught: Tensor | None = None
+    ) -> list[Term]:
         """
-        Compare the model's outputs with the targets.
+        Compare the model's outputs with the targets and with the teacher.
 
         Parameters
         ----------
@@ -162,6 +171,8 @@ class Task(ABC):
             Logits, (N, num_classes, h, w) or (N, num_classes).
         targets
             Labels (N, H, W) uint8, or class ids (N,) int64.
+        taught
+            Result of `teach` for the same images.
 
         Returns
         -------
