@@ -498,11 +498,16 @@ class _Run:
             'lednet_ros': __version__,
             'torch': torch.__version__,
         }
+        if self.before:
+            details['before the training'] = ', '.join(
+                f'{name}: {found[name].metric} {metrics[found[name].metric]}'
+                for name, metrics in self.before.items()
+            )
         write_report(
             self.output / REPORT_NAME,
             f'Training of {self.recipe.network}',
             rows,
             {n: v.confusion for n, v in found.items() if v.confusion is not None},
-            {n: v.frames for n, v in found.items()},
+            {n: v.frames for n, v in found.items() if v.frames},
             details,
         )

@@ -26,6 +26,7 @@ from lednet_ros.datasets import ANNOTATIONS, LAYOUTS
 from lednet_ros.files import parse_yaml, share_directory
 from lednet_ros.limits import MAX_SIZE, MIN_SIZE
 from pydantic import BaseModel, ConfigDict, Field, model_validator, ValidationError
+from pydantic_core import ErrorDetails
 import yaml
 
 Positive = Annotated[int, Field(ge=1)]
@@ -388,9 +389,9 @@ class Recipe(_Part):
         if not self.epochs:
             raise ValueError('epochs of all stages are 0; one must have some')
         if not all(self.sources(stage) for stage in self.stages):
-            raise ValueError('train and unlabeled are empty; one must have a source')
+            raise ValueError('train is [] and unlabeled is []; one must have a source')
         if self.unlabeled and self.teacher is None:
-            raise ValueError('teacher is missing; unlabeled frames need one')
+            raise ValueError('teacher is None; unlabeled frames need one')
         if self.task == 'classification' and (self.teacher or self.unlabeled):
             raise ValueError("teacher and unlabeled are for task 'segmentation' alone")
         return self
@@ -442,11 +443,15 @@ def load_recipe(name_or_path: str | Path, settings: Sequence[str] = ()) -> Recip
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, entry['loc'])) or 'recipe'} is {entry['input']!r}: {entry['msg']}"
-            for entry in error.errors()
-        ]
-        raise RecipeError(f"{path}: {'; '.join(problems)}") from None
+        raise RecipeError(f"{path}: {'; '.join(map(_describe, error.errors()))}") from None
+
+
+def _describe(error: ErrorDetails) -> str:
+    """Return one line on a key that is wrong, or on keys that contradict each other."""
+    place = '.'.join(map(str, error['loc']))
+    if not place and error['type'] == 'value_error':
+        return str(error['ctx']['error'])
+    return f"{place or 'recipe'} is {error['input']!r}: {error['msg']}"
 
 
 def _apply(content: Any, setting: str) -> None:

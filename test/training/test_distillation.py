@@ -63,9 +63,11 @@ CONTENT: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the report: drawing it takes longer than the rest of such a small run."""
-    monkeypatch.setattr(loop, 'write_report', lambda *_: None)
+def reports(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Keep what reports would show: drawing them takes longer than the rest of such runs."""
+    kept: list[Any] = []
+    monkeypatch.setattr(loop, 'write_report', lambda *content: kept.append(content))
+    return kept
 
 
 @pytest.fixture
@@ -318,7 +320,7 @@ def test_resuming_is_exact_and_the_teacher_is_timed(
 
 def test_adapt(
     tmp_path: Path, recording: Path, capsys: pytest.CaptureFixture[str],
-    make_folder_dataset: Callable[..., Path],
+    make_folder_dataset: Callable[..., Path], reports: list[Any],
 ) -> None:
     """Run the shipped recipe as a user does, with a labeled folder to compare on."""
     labeled = make_folder_dataset(tmp_path / 'labeled', {'val': 1})
@@ -335,14 +337,15 @@ def test_adapt(
     metrics = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors').metrics
     shipped = metrics['mine before']['miou']
     assert math.isfinite(shipped)
+    assert f'mine: miou {shipped}, drive: ' in reports[0][5]['before the training']
     assert 0 <= metrics['drive before']['flipped'] <= 1
 
 
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        (['teacher=null'], 'teacher is missing; unlabeled frames need one'),
-        (['unlabeled=[]'], 'train and unlabeled are empty'),
+        (['teacher=null'], 'teacher is None; unlabeled frames need one'),
+        (['unlabeled=[]'], r'train is \[\] and unlabeled is \[\]; one'),
         (['teacher.temperature=0'], 'teacher.temperature is 0'),
         (['teacher.confidence=70'], 'teacher.confidence is 70'),
         (['teacher.scales=[]'], r'teacher.scales is \[\]'),
