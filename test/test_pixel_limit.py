@@ -194,9 +194,9 @@ READERS = {
     ),
     'node': (
         'lednet_ros.ros.segmentation_node',
-        'from lednet_ros.ros.messages import decode_compressed_image\n'
+        'from lednet_ros.inference.encodings import decode_message\n'
         'from sensor_msgs.msg import CompressedImage\n'
-        'decode_compressed_image(CompressedImage(data=Path(path).read_bytes()))',
+        'decode_message(CompressedImage(data=Path(path).read_bytes()))',
         'bomb.png', NOT_DECODED,
     ),
 }

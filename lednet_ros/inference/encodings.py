@@ -26,6 +26,7 @@ here, but a hundred times that pass in the consumer, because ``cv2.resize``, ``n
 from __future__ import annotations
 
 from collections.abc import Callable
+import contextlib
 from dataclasses import dataclass
 import os
 from typing import Any, cast, NamedTuple, TYPE_CHECKING
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 # The largest coordinate that OpenCV's geometric functions take.
 MAX_SIDE = 32767
+JPEG_END = b'\xff\xd9'
 
 
 class FrameError(ValueError):
@@ -215,7 +217,8 @@ def decode_compressed(data: PixelData) -> Frame:
     Decode a compressed image.
 
     Of sixteen-bit samples the high byte is taken, gray becomes three channels, alpha is dropped.
-    A camera's orientation tag is ignored: the pixels stay where its calibration has them.
+    A camera's orientation tag is ignored: the pixels stay where its calibration has them. A JPEG
+    may lack its end marker, which some cameras leave out, if all of its pixels are there.
 
     Parameters
     ----------
@@ -230,21 +233,25 @@ def decode_compressed(data: PixelData) -> Frame:
     Raises
     ------
     FrameError
-        With the reason 'truncated' if the end is missing, 'compressed' if the data can't be
+        With the reason 'truncated' if a part is missing, 'compressed' if the data can't be
         decoded, 'size' if the image is too large.
 
     """
     raw = bytes(data)
-    if not _has_end(raw):
+    is_jpeg = raw.startswith(b'\xff\xd8')
+    has_end = _jpeg_has_end(raw) if is_jpeg else _png_has_end(raw)
+    pixels = None
+    # Some OpenCV versions accept images without their end as they are.
+    if has_end or is_jpeg:
+        with contextlib.suppress(cv2.error):
+            # Raised for empty data and for sizes beyond OpenCV's limit.
+            pixels = cv2.imdecode(
+                np.frombuffer(raw if has_end else raw + JPEG_END, np.uint8),
+                cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if not has_end and (pixels is None or _lacks_pixels(raw, pixels)):
         raise FrameError(
             f'compressed image is cut off after {len(raw)} bytes; it must reach its end marker',
             reason='truncated')
-    try:
-        pixels = cv2.imdecode(
-            np.frombuffer(raw, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:
-        # Raised for empty data and for sizes beyond OpenCV's limit.
-        pixels = None
     if pixels is None:
         raise FrameError(
             f'compressed image of {len(raw)} bytes starts with "{raw[:8].hex(" ")}" and can not '
@@ -253,6 +260,50 @@ def decode_compressed(data: PixelData) -> Frame:
             reason='compressed')
     _check_size(*pixels.shape[:2])
     return Frame(cast('NDArray[np.uint8]', pixels), 'bgr')
+
+
+def decode_message(message: Any) -> Frame:
+    """
+    Decode an image message, in the node and from bags.
+
+    The `format` of a compressed image matters only where it says more than the data:
+    image_transport names channels there that were not swapped for the encoder, and Bayer
+    patterns, which it stores as gray.
+
+    Parameters
+    ----------
+    message
+        A `sensor_msgs/Image` or `sensor_msgs/CompressedImage` of rclpy or rosbags.
+
+    Returns
+    -------
+    Frame
+        (height, width, 3) uint8; a view of the message's data where that is possible.
+
+    Raises
+    ------
+    FrameError
+        The message can't be used.
+
+    """
+    if not hasattr(message, 'format'):
+        return decode(
+            message.data, encoding=message.encoding, height=message.height, width=message.width,
+            step=message.step, is_bigendian=bool(message.is_bigendian))
+    frame = decode_compressed(message.data)
+    encoding, _, compression = message.format.lower().partition(';')
+    if 'compressed rgb' in compression:
+        return Frame(frame.pixels, 'rgb')
+    mosaic = frame.pixels[..., 0]
+    if (
+        encoding.startswith('bayer_') and 'compressed bgr' not in compression
+        and (mosaic == frame.pixels[..., 1]).all()
+    ):
+        height, width = mosaic.shape
+        return decode(
+            np.ascontiguousarray(mosaic), encoding=encoding.replace('16', '8'), height=height,
+            width=width, step=width)
+    return frame
 
 
 def view_rows(data: PixelData, *, height: int, row_bytes: int, step: int) -> NDArray[np.uint8]:
@@ -299,22 +350,14 @@ def _check_size(height: int, width: int) -> None:
             raise FrameError(f'{name} is {side}; it must be 1 to {MAX_SIDE}', reason='size')
 
 
-def _has_end(raw: bytes) -> bool:
-    """Return whether a JPEG or PNG has its end marker; some OpenCV versions accept it without."""
-    if raw.startswith(b'\xff\xd8'):
-        return _jpeg_has_end(raw)
-    if raw.startswith(b'\x89PNG\r\n\x1a\n'):
-        return _png_has_end(raw)
-    return True
-
-
 def _jpeg_has_end(raw: bytes) -> bool:
+    """Return whether a JPEG has its end marker."""
     # Segments before the scan are skipped by their length: a thumbnail in one has an end marker.
     position = 2
     while position + 4 <= len(raw) and raw[position] == 0xFF:
         marker = raw[position + 1]
         if marker == 0xDA:
-            return raw.rfind(b'\xff\xd9', position) >= 0
+            return raw.rfind(JPEG_END, position) >= 0
         if marker == 0xFF:
             position += 1
         else:
@@ -322,7 +365,20 @@ def _jpeg_has_end(raw: bytes) -> bool:
     return False
 
 
+def _lacks_pixels(raw: bytes, pixels: MatLike) -> bool:
+    """Return whether a JPEG that was decoded without its end marker lacks pixels, too."""
+    # The decoder leaves missing blocks gray, except where they blend with those above; a cut
+    # through the last block doesn't show. A progressive JPEG would lack detail instead, which
+    # doesn't show either.
+    height, width = pixels.shape[:2]
+    corner = pixels[max((height - 1) // 8 * 8, height - 4):, max((width - 1) // 8 * 8, width - 4):]
+    return bool((corner == 128).all()) or b'\xff\xc2' in raw
+
+
 def _png_has_end(raw: bytes) -> bool:
+    """Return whether a PNG has its last chunk; true for other formats."""
+    if not raw.startswith(b'\x89PNG\r\n\x1a\n'):
+        return True
     # A chunk has a length, a name, data and a checksum; the last one is named IEND.
     position = 8
     while position + 12 <= len(raw):

@@ -22,12 +22,12 @@ from typing import Any
 
 import cv2
 from lednet_ros.evaluation.metrics import ConfusionMatrix
+from lednet_ros.inference.encodings import decode_message
 from lednet_ros.labels import LabelMap
 from lednet_ros.live.client import NodeClient, pixels_of, stamp_of
 from lednet_ros.live.contact_sheet import Sample, SampleKeeper
 from lednet_ros.recordings.bags import IMAGE_TYPE
 from lednet_ros.recordings.writers import BagWriter, VideoWriter
-from lednet_ros.ros.messages import decode_image
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.serialization import deserialize_message
@@ -158,7 +158,7 @@ class Monitor:
 
 
 def _bgr(message: Image) -> NDArray[np.uint8]:
-    frame = decode_image(message)
+    frame = decode_message(message)
     if frame.color_order == 'rgb':
         return cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2BGR)
     return frame.pixels

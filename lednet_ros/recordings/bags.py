@@ -24,7 +24,7 @@ import sqlite3
 import struct
 from typing import Any
 
-from lednet_ros.inference.encodings import decode, decode_compressed, Frame, FrameError
+from lednet_ros.inference.encodings import decode_message, Frame, FrameError
 from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import StreamReader
 from rosbags.convert.converter import migrate_bytes
@@ -305,16 +305,7 @@ def decode_image(message: BagMessage) -> Frame:
         content = message.content
     except SourceError as error:
         raise FrameError(str(error), reason='truncated') from error
-    if message.type == COMPRESSED_TYPE:
-        return decode_compressed(content.data)
-    return decode(
-        content.data,
-        encoding=content.encoding,
-        height=content.height,
-        width=content.width,
-        step=content.step,
-        is_bigendian=bool(content.is_bigendian),
-    )
+    return decode_message(content)
 
 
 class _WholeBag(Bag):

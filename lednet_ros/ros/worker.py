@@ -23,13 +23,11 @@ import time
 from typing import Any
 
 from lednet_ros.inference.backends.base import Outputs, Wanted
-from lednet_ros.inference.encodings import Frame, FrameError
+from lednet_ros.inference.encodings import decode_message, Frame, FrameError
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.ros.camera import Camera, LATE_TOPICS, Outbox
 from lednet_ros.ros.health import ThrottledLog
-from lednet_ros.ros.messages import decode_compressed_image, decode_image
 from lednet_ros.ros.slots import Arrival, FrameSlots
-from sensor_msgs.msg import Image
 
 POLL_PERIOD = 0.02
 
@@ -259,10 +257,7 @@ class InferenceWorker:
     def _begin(self, arrival: Arrival) -> _Job | None:
         camera = self._cameras[arrival.camera]
         try:
-            if isinstance(arrival.message, Image):
-                frame = decode_image(arrival.message)
-            else:
-                frame = decode_compressed_image(arrival.message)
+            frame = decode_message(arrival.message)
             outbox = camera.begin(arrival)
         except FrameError as error:
             camera.statistics.count(f'rejected:{error.reason}')

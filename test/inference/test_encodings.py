@@ -301,7 +301,7 @@ def test_other_lossless_formats(image, extension):
 
 
 @pytest.mark.parametrize('options', [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)])
-@pytest.mark.parametrize('kept', [0.01, 0.5, 0.99])
+@pytest.mark.parametrize('kept', [0.01, 0.5, 0.95])
 def test_truncated_jpeg(image, options, kept):
     data = compressed(image, '.jpg', *options)
     data = data[:int(len(data) * kept)]
@@ -310,6 +310,17 @@ def test_truncated_jpeg(image, options, kept):
     assert caught.value.reason == 'truncated'
     assert str(caught.value) == (
         f'compressed image is cut off after {len(data)} bytes; it must reach its end marker')
+
+
+@pytest.mark.parametrize('options', [
+    (), (cv2.IMWRITE_JPEG_RST_INTERVAL, 4),
+    (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+])
+@pytest.mark.parametrize('padding', [0, 500])
+def test_complete_jpeg_without_its_end_marker(image, options, padding):
+    data = compressed(image, '.jpg', *options)
+    np.testing.assert_array_equal(
+        decode_compressed(data[:-2] + bytes(padding)).pixels, decode_compressed(data).pixels)
 
 
 def test_end_of_a_thumbnail_is_not_the_end_of_the_jpeg(image):

@@ -879,7 +879,7 @@ def test_frame_that_fails_outside_the_network_is_counted(
         raise MemoryError('too large')
 
     owner, name = {
-        'decode': (worker_module, 'decode_image'),
+        'decode': (worker_module, 'decode_message'),
         'fill': (camera_module, 'fill_image'),
         'draw': (node._segmenter, 'draw'),
         'encode': (camera_module, 'fill_compressed'),
