@@ -14,8 +14,9 @@
 
 """Ground truth of recordings: label images by stamp, from a topic or from files."""
 
-import bisect
+from collections import Counter
 from collections.abc import Sequence
+import heapq
 from pathlib import Path
 import re
 from typing import Any
@@ -76,19 +77,43 @@ def match_stamps(images: Sequence[int], labels: Sequence[int], slop: int) -> dic
         Index of the label image by the index of the image.
 
     """
-    order = sorted(range(len(labels)), key=labels.__getitem__)
-    stamps = [labels[place] for place in order]
-    candidates = []
-    for image, stamp in enumerate(images):
-        low = bisect.bisect_left(stamps, stamp - slop)
-        high = bisect.bisect_right(stamps, stamp + slop)
-        candidates += [(abs(stamps[k] - stamp), image, order[k]) for k in range(low, high)]
+    # The nearest pair is always adjacent in the order of stamps, so that candidates are few,
+    # whatever the stamps. Equal stamps alternate between images and labels.
+    order = []
+    for is_label, stamps in enumerate((images, labels)):
+        repeated: Counter[int] = Counter()
+        for index, stamp in enumerate(stamps):
+            order.append((stamp, repeated[stamp], is_label, index))
+            repeated[stamp] += 1
+    order.sort()
+    before = [*range(-1, len(order) - 1)]
+    after = [*range(1, len(order) + 1)]
+    candidates: list[tuple[int, int, int, int, int]] = []
+
+    def consider(first: int, second: int) -> None:
+        if first < 0 or second == len(order) or order[first][2] == order[second][2]:
+            return
+        difference = order[second][0] - order[first][0]
+        if difference <= slop:
+            image, label = sorted((order[first][2:], order[second][2:]))
+            heapq.heappush(candidates, (difference, image[1], label[1], first, second))
+
+    for place in range(1, len(order)):
+        consider(place - 1, place)
     matches: dict[int, int] = {}
-    taken = set()
-    for _, image, label in sorted(candidates):
-        if image not in matches and label not in taken:
-            matches[image] = label
-            taken.add(label)
+    taken: set[int] = set()
+    while candidates:
+        _, image_index, label_index, first, second = heapq.heappop(candidates)
+        if image_index in matches or label_index in taken:
+            continue
+        matches[image_index] = label_index
+        taken.add(label_index)
+        left, right = before[first], after[second]
+        if left >= 0:
+            after[left] = right
+        if right < len(order):
+            before[right] = left
+        consider(left, right)
     return matches
 
 

@@ -14,8 +14,7 @@
 
 """Frames of a bag with their ground truth, matched by stamp."""
 
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 import time
@@ -34,10 +33,14 @@ from lednet_ros.recordings.bags import (
     decode_image,
     format_stamp,
     IMAGE_TYPES,
+    open_bag,
     SourceError,
 )
 import numpy as np
 from numpy.typing import NDArray
+
+# Of label images that wait for their frames.
+MAX_KEPT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -116,11 +119,10 @@ class RecordingReader:
     ) -> None:
         self._bag = bag
         self._label_map = label_map
-        self._topics: list[str] = []
+        self._label_topic: str | None = None
         if truth.topic is not None:
-            self._topics = [bag.choose_topic(truth.topic, IMAGE_TYPES, 'label topic').name]
+            self._label_topic = bag.choose_topic(truth.topic, IMAGE_TYPES, 'label topic').name
         self.topic = bag.choose_topic(image_topic, IMAGE_TYPES, 'image topic', truth.topic)
-        self._topics.append(self.topic.name)
         self._files = {} if truth.folder is None else list_label_files(truth.folder)
         self.unmatched_images: list[int] = []
         self.unmatched_labels: list[int] = []
@@ -132,29 +134,17 @@ class RecordingReader:
 
     def frames(self) -> Iterator[LoadedFrame]:
         """Yield all frames in the order in which they were recorded."""
-        waiting: deque[tuple[int, BagMessage]] = deque()
-        labels: dict[int, BagMessage] = {}
-        wanted = set() if self._files else set(self._matches.values())
-        images_seen = labels_seen = 0
-        for message in self._bag.messages(self._topics):
-            if message.topic == self.topic.name:
-                waiting.append((images_seen, message))
-                images_seen += 1
-            else:
-                if labels_seen in wanted:
-                    labels[labels_seen] = message
-                labels_seen += 1
-            # A frame waits for its ground truth; later frames wait behind it.
-            while waiting:
-                match = self._matches.get(waiting[0][0])
-                if match in wanted and match not in labels:
-                    break
-                yield self._load(*waiting.popleft(), labels)
-        for index, message in waiting:
+        if self._label_topic is None:
+            labels = None
+        else:
+            labels = _LabelMessages(self._bag.path, self._label_topic, self._matches.values())
+        for index, message in enumerate(self._bag.messages([self.topic.name])):
             yield self._load(index, message, labels)
+        if labels is not None and not self._bag.damage:
+            self._bag.damage = labels.damage
 
     def _load(
-        self, index: int, message: BagMessage, labels: dict[int, BagMessage]
+        self, index: int, message: BagMessage, labels: '_LabelMessages | None'
     ) -> LoadedFrame:
         start = time.perf_counter()
         frame, reason = None, ''
@@ -167,22 +157,26 @@ class RecordingReader:
         if match is not None and self._files:
             label_stamp = self._label_stamps[match]
             truth = read_label_file(self._files[label_stamp], self._label_map)
-        elif match in labels:
-            label = labels.pop(match)
-            label_stamp = label.header_stamp()
+        elif match is not None and labels is not None and (label := labels.take(match)):
+            label_stamp = self._stamp(label)
             truth = read_label_message(label, self._label_map)
         elapsed = 1e3 * (time.perf_counter() - start)
         return LoadedFrame(
-            index, message.header_stamp(), label_stamp, message, frame, reason, truth, elapsed
+            index, message.stamp(), label_stamp, message, frame, reason, truth, elapsed
         )
+
+    def _stamp(self, message: BagMessage) -> int:
+        """Return the stamp to match: labels of a topic copy even a missing one of their images."""
+        return message.stamp() if self._files else message.header_stamp()
 
     def _match(self, slop: int) -> None:
         """Read all stamps and match them."""
         images: list[int] = []
         labels = [*self._label_stamps]
-        for message in self._bag.messages(self._topics):
+        topics = [self.topic.name, self._label_topic or self.topic.name]
+        for message in self._bag.messages(topics):
             stamps = images if message.topic == self.topic.name else labels
-            stamps.append(message.header_stamp())
+            stamps.append(self._stamp(message))
         self._matches = match_stamps(images, labels, slop)
         if not self._matches:
             raise SourceError(
@@ -192,6 +186,55 @@ class RecordingReader:
         self.unmatched_images = [s for k, s in enumerate(images) if k not in self._matches]
         taken = set(self._matches.values())
         self.unmatched_labels = [s for k, s in enumerate(labels) if k not in taken]
+
+
+class _LabelMessages:
+    """
+    Label images of a topic by index, read apart from the frames.
+
+    Parameters
+    ----------
+    path, topic
+        The bag and the topic.
+    wanted
+        The indices that will be taken, in any order.
+
+    Attributes
+    ----------
+    damage
+        See `Bag`.
+
+    """
+
+    def __init__(self, path: Path, topic: str, wanted: Collection[int]) -> None:
+        self.damage = ''
+        self._messages = enumerate(self._read(path, topic))
+        self._wanted = set(wanted)
+        self._kept: dict[int, BagMessage] = {}
+        self._bytes = 0
+
+    def take(self, index: int) -> BagMessage | None:
+        """Return a label image; None if it can't be read."""
+        while index not in self._kept:
+            number, message = next(self._messages, (-1, None))
+            if message is None:
+                return None
+            if number in self._wanted:
+                self._kept[number] = message
+                self._bytes += len(message.data)
+                if self._bytes > MAX_KEPT_BYTES:
+                    raise SourceError(
+                        f'{message.topic}: {len(self._kept)} label images precede that of the '
+                        f'frame; at most {MAX_KEPT_BYTES >> 20} MiB of them are kept'
+                    )
+        message = self._kept.pop(index)
+        self._bytes -= len(message.data)
+        return message
+
+    def _read(self, path: Path, topic: str) -> Iterator[BagMessage]:
+        with open_bag(path) as bag:
+            yield from bag.messages([topic])
+            self.damage = bag.damage
 
 
 def _span(stamps: list[int]) -> str:

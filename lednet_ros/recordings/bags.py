@@ -19,11 +19,16 @@ from collections.abc import Callable, Collection, Iterator
 import contextlib
 from dataclasses import dataclass
 import functools
+import logging
 from pathlib import Path
+import re
 import sqlite3
 import struct
+import tempfile
 from typing import Any
 
+from lednet_ros.datasets import IMAGE_SUFFIXES
+from lednet_ros.files import parse_yaml
 from lednet_ros.inference.encodings import decode_message, Frame, FrameError
 from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import StreamReader
@@ -32,11 +37,19 @@ from rosbags.highlevel import AnyReader
 from rosbags.interfaces import MessageDefinitionFormat, Qos
 from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 from rosbags.typesys.store import Typestore
+import yaml
+import zstandard
+
+logger = logging.getLogger(__name__)
 
 IMAGE_TYPE = 'sensor_msgs/msg/Image'
 COMPRESSED_TYPE = 'sensor_msgs/msg/CompressedImage'
 IMAGE_TYPES = (IMAGE_TYPE, COMPRESSED_TYPE)
-BAG_SUFFIXES = ('.mcap', '.db3', '.bag')
+SPLIT_SUFFIXES = ('.mcap', '.db3')
+BAG_SUFFIXES = (*SPLIT_SUFFIXES, '.bag')
+PACKED = '.zstd'
+ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
+METADATA = 'metadata.yaml'
 # Namespace of the node's outputs, which are added to bags.
 NODE = '/segmentation_node'
 # Four bytes of the encoding (ROS 2) or a sequence number (ROS 1), then the stamp.
@@ -67,7 +80,7 @@ class BagTopic:
     count
         Number of messages.
     definition, digest
-        Definition and digest of the type, which another bag needs; None if unknown.
+        Definition (as MSG) and digest of the type, which another bag needs; None if unknown.
     qos
         Quality of service that each publisher offers.
 
@@ -132,6 +145,11 @@ class BagMessage:
             order = '<' if self.data[1] & 1 else '>'
             seconds, nanoseconds = struct.unpack_from(f'{order}iI', self.data, 4)
         return int(seconds) * 10**9 + int(nanoseconds)
+
+    def stamp(self) -> int:
+        """Return the header's stamp in nanoseconds, or the time of recording if there is none."""
+        stamp = self.header_stamp()
+        return stamp if stamp > 0 else self.time
 
 
 class Bag:
@@ -249,10 +267,20 @@ def format_stamp(stamp: int) -> str:
 
 
 def is_bag(path: Path) -> bool:
-    """Return whether a path looks like a bag: a folder with metadata, or a file by its suffix."""
-    return (path / 'metadata.yaml').is_file() or (
-        path.is_file() and path.suffix in BAG_SUFFIXES
+    """
+    Return whether a path looks like a bag.
+
+    That is a file by its suffix, a folder with `metadata.yaml`, or one without, as a recorder
+    leaves it that was killed: it has files of bags, but no images and no folders.
+    """
+    if not path.is_dir():
+        return path.is_file() and _unpacked_name(path).endswith(BAG_SUFFIXES)
+    if (path / METADATA).is_file():
+        return True
+    others = any(
+        entry.is_dir() or entry.suffix.lower() in IMAGE_SUFFIXES for entry in path.iterdir()
     )
+    return bool(_list_splits(path)) and not others
 
 
 @contextlib.contextmanager
@@ -264,7 +292,8 @@ def open_bag(path: Path) -> Iterator[Bag]:
     ----------
     path
         A rosbag2 (its folder, or its `.mcap` or `.db3` file), which is read up to the damage if it
-        is damaged, or a `.bag` of ROS 1.
+        is damaged, or a `.bag` of ROS 1. Topics in other encodings than CDR are skipped with a
+        warning.
 
     Yields
     ------
@@ -281,14 +310,82 @@ def open_bag(path: Path) -> Iterator[Bag]:
         raise SourceError(f'{path} does not exist')
     with contextlib.ExitStack() as stack:
         bag: Bag
+        splits = _list_splits(path) if path.is_dir() else [path]
         try:
-            bag = _WholeBag(
-                path, stack.enter_context(AnyReader([path], default_typestore=make_typestore()))
-            )
+            if path.is_dir() and (path / METADATA).is_file():
+                whole = [path]
+            else:
+                whole = splits = _prepare(path, splits, stack)
+            reader = AnyReader(whole, default_typestore=make_typestore())
+            bag = _WholeBag(path, stack.enter_context(reader))
+        except SourceError:
+            raise
         # Damaged files make their readers raise errors of any type.
         except Exception as error:
-            bag = _TornBag(path, error)
+            bag = _TornBag(path, [_unpack(split, stack) for split in splits], error)
         yield bag
+
+
+def _unpacked_name(file: Path) -> str:
+    return file.name.lower().removesuffix(PACKED)
+
+
+def _list_splits(folder: Path) -> list[Path]:
+    """List the files of a rosbag2 in the order of their numbers: 9 is before 10."""
+    files = [
+        file for file in folder.iterdir()
+        if _unpacked_name(file).endswith(SPLIT_SUFFIXES)
+        and file.is_file() and not file.name.startswith('.')
+    ]
+    # Text and numbers alternate.
+    return sorted(
+        files, key=lambda file: [
+            int(part) if place % 2 else part
+            for place, part in enumerate(re.split('([0-9]+)', file.name))
+        ]
+    )
+
+
+def _prepare(path: Path, splits: list[Path], stack: contextlib.ExitStack) -> list[Path]:
+    """Return the files of a bag without metadata as `rosbags` reads them."""
+    if path.is_dir() and splits:
+        names = {re.split(r'(_[0-9]+)?\.', split.name)[0] for split in splits}
+        if len(names) > 1:
+            raise SourceError(
+                f'{path} has no {METADATA}, and files of several bags: '
+                f'{", ".join(sorted(names))}; name one of its files'
+            )
+        _warn(f'{path} has no {METADATA}; its {len(splits)} files are read without it')
+    return [_unpack(split, stack) for split in splits]
+
+
+def _unpack(file: Path, stack: contextlib.ExitStack) -> Path:
+    """Return a file by a name in lower case, and decompressed, for as long as the stack lives."""
+    if file.name.endswith(BAG_SUFFIXES):
+        return file
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix='lednet_ros'))
+    unpacked = Path(folder) / _unpacked_name(file)
+    if not file.name.lower().endswith(PACKED):
+        unpacked.symlink_to(file.resolve())
+        return unpacked
+    with (
+        file.open('rb') as source,
+        unpacked.open('wb') as target,
+        # What could be decompressed is read like any other damaged file.
+        contextlib.suppress(zstandard.ZstdError),
+    ):
+        zstandard.ZstdDecompressor().copy_stream(source, target)
+    return unpacked
+
+
+@functools.cache
+def _warn(text: str) -> None:
+    """Log a warning once, however often the bag is opened."""
+    logger.warning(text)
+
+
+def _warn_of_encoding(path: Path, topic: str, encoding: str) -> None:
+    _warn(f"{path}: {topic} is skipped: its messages are in '{encoding}'; only 'cdr' is read")
 
 
 def decode_image(message: BagMessage) -> Frame:
@@ -316,7 +413,13 @@ class _WholeBag(Bag):
         self._ros2_types = make_typestore()
         self._migrations: dict[str, object] = {}
         topics: dict[tuple[str, str], BagTopic] = {}
+        self._connections = []
         for connection in reader.connections:
+            encoding = getattr(connection.ext, 'serialization_format', 'cdr')
+            if encoding != 'cdr':
+                _warn_of_encoding(path, connection.topic, encoding)
+                continue
+            self._connections.append(connection)
             key = connection.topic, connection.msgtype
             # Each publisher of a topic has a connection.
             before = topics[key].count if key in topics else 0
@@ -333,17 +436,18 @@ class _WholeBag(Bag):
         super().__init__(path, [*topics.values()], not reader.is2, reader.duration / 1e9, '')
 
     def _read(self, names: Collection[str] | None) -> Iterator[BagMessage]:
-        connections = [c for c in self._reader.connections if names is None or c.topic in names]
-        if not connections:
-            # `rosbags` would read all.
-            return
+        connections = [c for c in self._connections if names is None or c.topic in names]
         # A method of the types, not of the reader, because messages may outlive the reader.
         types = self._reader.typestore
         read = types.deserialize_ros1 if self.is_ros1 else types.deserialize_cdr
-        for connection, time, data in self._reader.messages(connections):
-            yield BagMessage(
-                connection.topic, connection.msgtype, time, bytes(data), self.is_ros1, read
-            )
+        # File by file, like `_TornBag`: the clock may have been set in between.
+        for owner in dict.fromkeys(connection.owner for connection in connections):
+            of_file = [connection for connection in connections if connection.owner is owner]
+            for connection, time, data in self._reader.messages(of_file):
+                plain = bytes(data) if self.is_ros1 else _decompress(bytes(data))
+                yield BagMessage(
+                    connection.topic, connection.msgtype, time, plain, self.is_ros1, read
+                )
 
     def cdr(self, message: BagMessage) -> bytes:
         """See `Bag`."""
@@ -365,58 +469,91 @@ class _WholeBag(Bag):
 class _TornBag(Bag):
     """Files that `rosbags` refuses with `error`: everything before the damage."""
 
-    def __init__(self, path: Path, error: Exception) -> None:
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        self._files = [file for file in files if file.suffix in _SALVAGE]
-        self._torn = ''
+    def __init__(self, path: Path, files: list[Path], error: Exception) -> None:
+        self._path = path
+        self._files = files
+        # By file.
+        self._torn: dict[str, str] = {}
+        # By type.
+        self._definitions: dict[str, str] = {}
         counts = Counter((message.topic, message.type) for message in self._read(None))
         if not counts:
             raise SourceError(f'{path}: not a readable bag: {error}') from error
-        topics = [BagTopic(name, kind, count) for (name, kind), count in counts.items()]
-        super().__init__(path, topics, False, 0.0, f'{path}: {self._torn or error}')
+        topics = [
+            BagTopic(name, kind, count, self._definitions.get(kind))
+            for (name, kind), count in counts.items()
+        ]
+        losses = [*self._torn.values(), *_find_missing_files(path)]
+        if not losses:
+            _warn(f'{path} is read without its index: {error}')
+        damage = f'{path}: {"; ".join(losses)}' if losses else ''
+        super().__init__(path, topics, False, 0.0, damage)
 
     def _read(self, names: Collection[str] | None) -> Iterator[BagMessage]:
         typestore = make_typestore()
         for file in self._files:
+            read = self._read_mcap if file.suffix == '.mcap' else self._read_database
             count = 0
             try:
-                for topic, kind, time, data in _SALVAGE[file.suffix](file):
+                for topic, kind, time, data in read(file):
                     count += 1
                     if names is None or topic in names:
                         yield BagMessage(topic, kind, time, data, False, typestore.deserialize_cdr)
             # Torn records raise errors of any type.
             except Exception as error:
-                self._torn = f'{file.name} is damaged after {count} messages ({error})'
+                self._torn[file.name] = (
+                    f'{file.name} is damaged after {count} messages ({error})'
+                )
+
+    def _read_mcap(self, file: Path) -> Iterator[tuple[str, str, int, bytes]]:
+        """Yield topic, type, time and data of the messages in file order."""
+        schemas: dict[int, Schema] = {}
+        channels: dict[int, Channel] = {}
+        with file.open('rb') as stream:
+            for record in StreamReader(stream).records:
+                if isinstance(record, Schema):
+                    schemas[record.id] = record
+                    if record.encoding == 'ros2msg':
+                        self._definitions[record.name] = record.data.decode()
+                elif isinstance(record, Channel):
+                    channels[record.id] = record
+                elif isinstance(record, Message):
+                    channel = channels[record.channel_id]
+                    if channel.message_encoding == 'cdr':
+                        kind = schemas[channel.schema_id].name
+                        yield channel.topic, kind, record.log_time, record.data
+                    else:
+                        _warn_of_encoding(self._path, channel.topic, channel.message_encoding)
+
+    def _read_database(self, file: Path) -> Iterator[tuple[str, str, int, bytes]]:
+        """Do the same as `_read_mcap` for SQLite."""
+        uri = f'{file.resolve().as_uri()}?mode=ro'
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
+            topics = {
+                row[0]: row[1:] for row in database.execute('SELECT id, name, type FROM topics')
+            }
+            # Without the index, which may be damaged.
+            for topic, time, data in database.execute(
+                'SELECT topic_id, timestamp, data FROM messages NOT INDEXED ORDER BY rowid'
+            ):
+                yield *topics[topic], time, _decompress(data)
 
 
-Salvaged = Iterator[tuple[str, str, int, bytes]]
+def _decompress(data: bytes) -> bytes:
+    """Decompress a message if it is compressed, which only metadata say; CDR starts with 0."""
+    return zstandard.decompress(data) if data.startswith(ZSTD_MAGIC) else data
 
 
-def _salvage_mcap(path: Path) -> Salvaged:
-    """Yield topic, type, time and data of the messages in file order."""
-    schemas: dict[int, Schema] = {}
-    channels: dict[int, Channel] = {}
-    with path.open('rb') as stream:
-        for record in StreamReader(stream).records:
-            if isinstance(record, Schema):
-                schemas[record.id] = record
-            elif isinstance(record, Channel):
-                channels[record.id] = record
-            elif isinstance(record, Message):
-                channel = channels[record.channel_id]
-                kind = schemas[channel.schema_id].name
-                yield channel.topic, kind, record.log_time, record.data
-
-
-def _salvage_database(path: Path) -> Salvaged:
-    """Do the same as `_salvage_mcap` for SQLite."""
-    with contextlib.closing(sqlite3.connect(f'{path.resolve().as_uri()}?mode=ro', uri=True)) as db:
-        topics = {row[0]: row[1:] for row in db.execute('SELECT id, name, type FROM topics')}
-        # Without the index, which may be damaged.
-        for topic, time, data in db.execute(
-            'SELECT topic_id, timestamp, data FROM messages NOT INDEXED ORDER BY rowid'
-        ):
-            yield *topics[topic], time, data
-
-
-_SALVAGE = {'.mcap': _salvage_mcap, '.db3': _salvage_database}
+def _find_missing_files(path: Path) -> list[str]:
+    """Describe the files that the metadata of a bag's folder lists but the folder lacks."""
+    try:
+        metadata = parse_yaml((path / METADATA).read_text(encoding='utf-8'))
+        # Older bags list them with their folder.
+        listed = [
+            path / Path(name).name
+            for name in metadata['rosbag2_bagfile_information']['relative_file_paths']
+        ]
+        return [f'{file.name} is missing' for file in listed if not file.is_file()]
+    # Without metadata, or with damaged ones, nothing is known to be missing.
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return []

@@ -47,7 +47,6 @@ from rosbags.interfaces import (
 )
 
 CAMERA_INFO_TYPE = 'sensor_msgs/msg/CameraInfo'
-UNKNOWN_DIGEST = 'RIHS01_' + '0' * 64
 _NEVER = QosTime(9223372036, 854775807)
 # Quality of service of the node's `label_info`.
 LATCHED = Qos(
@@ -223,11 +222,9 @@ class BagSink:
         namespace = image_topic.name.removesuffix('/compressed').rpartition('/')[0]
         self._info_topic = f'{namespace}/camera_info', CAMERA_INFO_TYPE
         for topic in topics:
-            definition, digest = topic.definition, topic.digest
-            if topic.type not in self._types:
-                # Older bags lack the definitions of their types; their messages are kept anyway.
-                definition, digest = definition or '', digest or UNKNOWN_DIGEST
-            self._writer.add_topic(topic.name, topic.type, definition, digest, topic.qos)
+            self._writer.add_topic(
+                topic.name, topic.type, topic.definition, topic.digest, topic.qos
+            )
         self._writer.add_topic(f'{NODE}/label_info', LABEL_INFO_TYPE, qos=[LATCHED])
         self.close = self._writer.close
         self.discard = self._writer.discard

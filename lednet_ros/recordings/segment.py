@@ -53,6 +53,7 @@ from tqdm import tqdm
 KINDS = ('labels', 'overlay', 'color', 'video', 'bag')
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv')
 DEFAULT_RATE = 10.0
+MIN_RATE, MAX_RATE = 1.0, 120.0
 
 
 @dataclass
@@ -171,10 +172,10 @@ class _Reading:
                 self.image_topic = bag.choose_topic(topic, IMAGE_TYPES, 'image topic')
                 self.count = self.image_topic.count
                 if bag.seconds and self.count > 1:
-                    self.rate = (self.count - 1) / bag.seconds
+                    self.rate = _limit_rate((self.count - 1) / bag.seconds)
         elif source.is_file():
             capture = cv2.VideoCapture(str(source))
-            self.rate = capture.get(cv2.CAP_PROP_FPS) or DEFAULT_RATE
+            self.rate = _limit_rate(capture.get(cv2.CAP_PROP_FPS) or DEFAULT_RATE)
             capture.release()
 
     def items(self) -> Iterator[_Loaded | BagMessage | str]:
@@ -194,7 +195,7 @@ class _Reading:
                 if message.topic != topic:
                     yield message
                     continue
-                stamp = message.header_stamp()
+                stamp = message.stamp()
                 try:
                     frame = decode_image(message)
                 except FrameError as error:
@@ -206,6 +207,11 @@ class _Reading:
                 yield _Loaded(RecordedFrame(stamp, frame_id, frame), message)
             if bag.damage:
                 yield bag.damage
+
+
+def _limit_rate(rate: float) -> float:
+    """Limit an estimated rate: clocks are set while bags are recorded, some videos count ticks."""
+    return min(max(rate, MIN_RATE), MAX_RATE)
 
 
 def _make_sink(

@@ -34,6 +34,12 @@ from lednet_ros.recordings.bags import (
 import numpy as np
 
 FOLDER_RATE = 10.0
+# Longer gaps between stamps are shortened where frames are played.
+LONGEST_GAP = 5.0
+# Containers that count their frames; for others OpenCV multiplies duration and rate.
+COUNTING_SUFFIXES = ('.mp4', '.m4v', '.mov', '.avi')
+# Sound may be longer than the frames, and the last frame is shown for a while.
+TAIL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,8 @@ class RecordedFrame:
     Attributes
     ----------
     stamp
-        Nanoseconds: the header's stamp in bags, the clock of cameras, and counted from 0 in videos
-        and folders.
+        Nanoseconds: the header's stamp in bags, or the time of recording where it is 0; the clock
+        of cameras; the container's time in videos; counted from 0 in folders.
     frame_id
         The header's in bags, otherwise 'camera'.
     frame
@@ -59,6 +65,34 @@ class RecordedFrame:
     frame_id: str
     frame: Frame
     name: str = ''
+
+
+class Timeline:
+    """
+    Time since the first frame, whatever the stamps claim: clocks are set, and drivers forget them.
+
+    Parameters
+    ----------
+    interval
+        Seconds that a step backward, or of nothing, counts as.
+    longest
+        Seconds that a step forward counts as at most.
+
+    """
+
+    def __init__(self, interval: float = 1 / FOLDER_RATE, longest: float = LONGEST_GAP) -> None:
+        self._interval = interval
+        self._longest = longest
+        self._last: int | None = None
+        self._seconds = 0.0
+
+    def advance(self, stamp: int) -> float:
+        """Return the seconds of the next frame by its stamp in nanoseconds."""
+        if self._last is not None:
+            step = (stamp - self._last) / 1e9
+            self._seconds += min(step, self._longest) if step > 0 else self._interval
+        self._last = stamp
+        return self._seconds
 
 
 def read_frames(path: Path, topic: str | None = None) -> Iterator[RecordedFrame]:
@@ -103,7 +137,7 @@ def _read_bag(path: Path, topic: str | None) -> Iterator[RecordedFrame]:
         chosen = bag.choose_topic(topic, IMAGE_TYPES, 'image topic')
         for message in bag.messages([chosen.name]):
             header = message.content.header
-            yield RecordedFrame(message.header_stamp(), header.frame_id, decode_image(message))
+            yield RecordedFrame(message.stamp(), header.frame_id, decode_image(message))
         if bag.damage:
             raise SourceError(bag.damage)
 
@@ -124,17 +158,27 @@ def _read_video(path: Path) -> Iterator[RecordedFrame]:
             )
         rate = capture.get(cv2.CAP_PROP_FPS) or FOLDER_RATE
         expected = 0 if is_camera else round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        index = 0
+        interval = round(1e9 / rate)
+        index, stamp, longest = 0, -interval, interval
         while True:
             is_read, pixels = capture.read()
             if not is_read:
                 break
-            frame = Frame(np.asarray(pixels, np.uint8), 'bgr')
-            stamp = time.time_ns() if is_camera else round(index / rate * 1e9)
-            yield RecordedFrame(stamp, 'camera', frame)
+            before = stamp
+            if is_camera:
+                stamp = time.time_ns()
+            else:
+                # Exact where the rate varies, too; some containers have no times.
+                elapsed = 1e6 * capture.get(cv2.CAP_PROP_POS_MSEC)
+                stamp = round(elapsed) if elapsed > max(stamp, -1) else stamp + interval
+                longest = max(longest, stamp - before)
+            yield RecordedFrame(stamp, 'camera', Frame(np.asarray(pixels, np.uint8), 'bgr'))
             index += 1
+        missing = expected / rate - (stamp + longest) / 1e9
         # Some containers count one frame too many.
-        if index + 1 < expected:
+        if index + 1 < expected and (
+            path.suffix.lower() in COUNTING_SUFFIXES or missing > TAIL_SECONDS
+        ):
             raise SourceError(f'{path} ends after {index} of {expected} frames')
     finally:
         capture.release()

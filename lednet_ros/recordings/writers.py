@@ -21,10 +21,19 @@ import tempfile
 
 import cv2
 from lednet_ros.recordings.bags import make_typestore
+from lednet_ros.recordings.sources import Timeline
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.interfaces import Connection, Qos
+from rosbags.interfaces import (
+    Connection,
+    ConnectionExtRosbag2,
+    MessageDefinition,
+    MessageDefinitionFormat,
+    Qos,
+)
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.rosbag2.storage_mcap import McapWriter, Schema, write_schema
+from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 
 # A gap in the stamps is filled with at most this many repetitions.
 MAX_REPEATS = 20
@@ -61,7 +70,7 @@ class BagWriter:
         if compress:
             self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._writer.open()
-        self._connections: dict[str, Connection] = {}
+        self._connections: dict[tuple[str, str], Connection] = {}
 
     def add_topic(
         self,
@@ -79,19 +88,51 @@ class BagWriter:
         topic, message_type
             See `write`.
         definition, digest
-            See `BagTopic`; None uses those of ROS 2 Jazzy.
+            See `BagTopic`; None uses those of ROS 2 Jazzy, or none for a type that it lacks.
         qos
             Quality of service that its publishers offer.
 
         """
-        self._connections[topic] = self._writer.add_connection(
-            topic,
-            message_type,
-            typestore=self.typestore,
-            msgdef=definition,
-            rihs01=digest,
-            offered_qos_profiles=qos,
+        if definition is not None and digest is None:
+            # Bags older than Iron have no digests; a wrong one makes the whole bag unreadable.
+            types = get_typestore(Stores.EMPTY)
+            try:
+                types.register(get_types_from_msg(definition, message_type))
+                digest = types.hash_rihs01(message_type)
+            # Damaged definitions raise errors of any type.
+            except Exception:
+                definition = None
+        if definition is None and message_type not in self.typestore.types:
+            connection = self._add_undefined(topic, message_type, qos)
+        else:
+            connection = self._writer.add_connection(
+                topic,
+                message_type,
+                typestore=self.typestore,
+                msgdef=definition,
+                rihs01=digest,
+                offered_qos_profiles=qos,
+            )
+        self._connections[topic, message_type] = connection
+
+    def _add_undefined(self, topic: str, message_type: str, qos: Sequence[Qos]) -> Connection:
+        """Add a topic without a definition, as rosbag2 does; `Writer` can't."""
+        writer = self._writer
+        assert isinstance(writer.storage, McapWriter)
+        connection = Connection(
+            len(writer.connections) + 1, topic, message_type,
+            MessageDefinition(MessageDefinitionFormat.NONE, ''), '', 0,
+            ConnectionExtRosbag2('cdr', [*qos]), writer,
         )
+        if message_type not in writer.added_types:
+            writer.added_types.add(message_type)
+            schema = Schema(len(writer.storage.schemas) + 1, message_type, '', '')
+            writer.storage.schemas.append(schema)
+            write_schema(writer.storage.chunk.bio, schema)
+        writer.storage.add_connection(connection, '')
+        writer.connections.append(connection)
+        writer.counts[connection.id] = 0
+        return connection
 
     def write(self, topic: str, message_type: str, stamp: int, data: bytes) -> None:
         """
@@ -107,9 +148,9 @@ class BagWriter:
             The serialized message (CDR).
 
         """
-        if topic not in self._connections:
+        if (topic, message_type) not in self._connections:
             self.add_topic(topic, message_type)
-        self._writer.write(self._connections[topic], stamp, data)
+        self._writer.write(self._connections[topic, message_type], stamp, data)
 
     def close(self) -> None:
         """Complete the bag."""
@@ -143,12 +184,12 @@ class VideoWriter:
         self._temporary = path.with_name(f'.{path.stem}.part{path.suffix}')
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
-        self._first = 0
+        self._timeline = Timeline(1 / rate, MAX_REPEATS / rate)
         self._written = 0
 
     def write(self, stamp: int, pixels: Pixels) -> None:
         """
-        Add a frame, repeated to fill the time since the previous frame.
+        Add a frame, at least once, and repeated to fill the time since the previous frame.
 
         Parameters
         ----------
@@ -160,7 +201,6 @@ class VideoWriter:
         """
         if self._writer is None:
             self._size = (pixels.shape[1], pixels.shape[0])
-            self._first = stamp
             self._writer = cv2.VideoWriter(
                 str(self._temporary), cv2.VideoWriter.fourcc(*'mp4v'), self._rate, self._size
             )
@@ -168,8 +208,8 @@ class VideoWriter:
                 raise OSError(f"{self._path} can't be written as a video")
         if (pixels.shape[1], pixels.shape[0]) != self._size:
             pixels = np.asarray(cv2.resize(pixels, self._size), np.uint8)
-        due = round((stamp - self._first) / 1e9 * self._rate) + 1 - self._written
-        for _ in range(min(max(due, 0), MAX_REPEATS)):
+        due = round(self._timeline.advance(stamp) * self._rate) + 1 - self._written
+        for _ in range(max(due, 1)):
             self._writer.write(pixels)
             self._written += 1
 

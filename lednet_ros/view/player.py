@@ -25,7 +25,7 @@ import cv2
 from lednet_ros.inference.encodings import FrameError
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.recordings.bags import SourceError
-from lednet_ros.recordings.sources import read_frames, RecordedFrame
+from lednet_ros.recordings.sources import read_frames, RecordedFrame, Timeline
 from lednet_ros.recordings.threads import prefetch
 import numpy as np
 from numpy.typing import NDArray
@@ -136,18 +136,16 @@ class Player:
     def _play_once(self) -> str:
         """Play the recording; return why it can't be played again."""
         count = 0
-        first_stamp = 0
+        timeline = Timeline(longest=LONGEST_WAIT)
         start = time.perf_counter()
         waited = 0.0
         try:
             for recorded in prefetch(read_frames(self._source, self._topic)):
-                if not count:
-                    first_stamp = recorded.stamp
                 count += 1
-                due = start + waited + (recorded.stamp - first_stamp) / 1e9
+                due = start + waited + timeline.advance(recorded.stamp)
                 with self._changed:
-                    ahead = min(due - time.perf_counter(), LONGEST_WAIT)
-                    self._changed.wait_for(lambda: self._stopping, max(ahead, 0.0))
+                    ahead = max(due - time.perf_counter(), 0.0)
+                    self._changed.wait_for(lambda: self._stopping, ahead)
                     before = time.perf_counter()
                     self._changed.wait_for(lambda: self._stopping or not self._paused)
                     waited += time.perf_counter() - before

@@ -14,15 +14,21 @@
 
 """Tests of ROS 1 and ROS 2 bags: complete, compressed and damaged."""
 
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 import shutil
+import sqlite3
 
-from bag_files import Entry, write_bag, write_ros1_bag
+from bag_files import Entry, ROS2, write_bag, write_ros1_bag
+import cv2
 from lednet_ros.recordings.bags import decode_image, IMAGE_TYPES, is_bag, open_bag, SourceError
 from lednet_ros.recordings.sources import read_frames
+from mcap.writer import Writer as McapWriter
 import numpy as np
 import pytest
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+import zstandard
 
 SECOND = 10**9
 SHARED = Path(__file__).resolve().parents[3] / 'shared' / 'bags'
@@ -66,8 +72,6 @@ def test_compressed_storage(tmp_path: Path, mode: CompressionMode) -> None:
     writer = Writer(tmp_path / 'small', version=8, storage_plugin=StoragePlugin.SQLITE3)
     writer.set_compression(mode, CompressionFormat.ZSTD)
     with writer, open_bag(plain) as bag:
-        from bag_files import ROS2
-
         connection = writer.add_connection('/image', bag.topics[0].type, typestore=ROS2)
         for message in bag.messages():
             writer.write(connection, message.time, message.data)
@@ -140,6 +144,106 @@ def test_files_that_are_not_bags_are_named(tmp_path: Path) -> None:
     for path in (words, ros1, binary, folder, tmp_path / 'gone.mcap'):
         with pytest.raises(SourceError, match=path.name), open_bag(path):
             pass
+
+
+@pytest.mark.parametrize(
+    'kind', ['plain', 'database', 'upper case', 'files compressed', 'messages compressed', 'torn']
+)
+def test_folder_without_metadata_is_read_in_the_order_of_its_numbers(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The clock starts over after the third file.
+    written = [replace(entry, time=entry.time % 3) for entry in entries(12)]
+    folder = tmp_path / 'drive'
+    folder.mkdir()
+    plugin = StoragePlugin.MCAP if kind in ('plain', 'torn') else StoragePlugin.SQLITE3
+    for number, entry in enumerate(written):
+        bag = write_bag(tmp_path / f'bag{number}', [entry], plugin)
+        (file,) = (file for file in bag.iterdir() if file.suffix != '.yaml')
+        name = f'drive_{number}{file.suffix}'
+        if kind == 'upper case':
+            name = name.upper()
+        elif kind == 'messages compressed':
+            with contextlib.closing(sqlite3.connect(file)) as database, database:
+                (data,) = database.execute('SELECT data FROM messages').fetchone()
+                packed = zstandard.compress(data)
+                database.execute('UPDATE messages SET data = ?', (packed,))
+        elif kind == 'files compressed':
+            file.write_bytes(zstandard.compress(file.read_bytes()))
+            name += '.zstd'
+        file.rename(folder / name)
+    if kind == 'torn':
+        (folder / 'drive_5.mcap').write_bytes(b'')
+        del written[5]
+    assert is_bag(folder)
+    with open_bag(folder) as bag:
+        stamps = [message.header_stamp() for message in bag.messages(['/image'])]
+        assert bool(bag.damage) == (kind == 'torn')
+        assert 'drive_5.mcap is damaged after 0 messages' in bag.damage or kind != 'torn'
+        decode_image(next(bag.messages()))
+    assert stamps == [entry.stamp for entry in written]
+    assert 'no metadata.yaml' in caplog.text
+
+
+def test_folders_of_other_files_are_not_bags(tmp_path: Path) -> None:
+    for name, other in (('images', '0.PNG'), ('data_set', 'train/0.mcap')):
+        folder = write_bag(tmp_path / name, entries(1))
+        (folder / 'metadata.yaml').unlink()
+        (folder / other).parent.mkdir(exist_ok=True)
+        (folder / other).touch()
+        assert not is_bag(folder)
+    folder = write_bag(tmp_path / 'first', entries(1))
+    (folder / 'metadata.yaml').unlink()
+    (folder / 'first.mcap').rename(folder / 'first_0.mcap')
+    (folder / 'second_0.mcap').touch()
+    with pytest.raises(SourceError, match='files of several bags: first, second'):
+        list(read_frames(folder))
+
+
+def test_missing_split_is_named(tmp_path: Path) -> None:
+    folder = write_bag(tmp_path / 'bag', entries(3))
+    metadata = folder / 'metadata.yaml'
+    metadata.write_text(metadata.read_text().replace('- bag.mcap', '- bag.mcap\n  - bag_1.mcap'))
+    with open_bag(folder) as bag:
+        assert len(list(bag.messages())) == 3
+        assert bag.damage.endswith('bag_1.mcap is missing')
+
+
+@pytest.mark.parametrize('encoding', ['json', 'protobuf', 'ros1'])
+@pytest.mark.parametrize('has_images', [True, False])
+def test_channels_in_other_encodings_are_skipped(
+    tmp_path: Path, encoding: str, has_images: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / 'drive.mcap'
+    image = ROS2.types['sensor_msgs/msg/CompressedImage'](
+        ROS2.types['std_msgs/msg/Header'](ROS2.types['builtin_interfaces/msg/Time'](1, 2), 'cam'),
+        'png', cv2.imencode('.png', np.zeros((8, 8, 3), np.uint8))[1].ravel(),
+    )
+    data = ROS2.serialize_cdr(image, 'sensor_msgs/msg/CompressedImage')
+    definition, _ = ROS2.generate_msgdef('sensor_msgs/msg/CompressedImage', ros_version=2)
+    with path.open('wb') as stream:
+        writer = McapWriter(stream)
+        writer.start(profile='')
+        schema = writer.register_schema('sensor_msgs/msg/CompressedImage', 'ros2msg',
+                                        definition.encode())
+        foreign = writer.register_schema('foxglove.Log', encoding, b'{}')
+        images = writer.register_channel('/image', 'cdr', schema)
+        other = writer.register_channel('/log', encoding, foreign)
+        for time in range(3):
+            if has_images:
+                writer.add_message(images, time, bytes(data), time)
+            writer.add_message(other, time, b'{}', time)
+        writer.finish()
+    if has_images:
+        with open_bag(path) as bag:
+            assert [topic.name for topic in bag.topics] == ['/image']
+            assert bag.topics[0].definition == definition
+        frames = list(read_frames(path))
+        assert [frame.stamp for frame in frames] == [10**9 + 2] * 3
+    else:
+        with pytest.raises(SourceError, match='not a readable bag'):
+            list(read_frames(path))
+    assert f"/log is skipped: its messages are in '{encoding}'" in caplog.text
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason=f'{SHARED} is missing')

@@ -18,7 +18,10 @@ from pathlib import Path
 
 import cv2
 from lednet_ros.recordings.writers import BagWriter, VideoWriter
+from mcap.reader import make_reader
 import numpy as np
+import pytest
+from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
 
 
@@ -34,6 +37,34 @@ def test_complete_bag_appears_and_replaces_an_older_one(tmp_path: Path) -> None:
         with Reader(folder) as reader:
             assert reader.message_count == 3 + round_
     assert [path.name for path in tmp_path.iterdir()] == ['bag']
+
+
+@pytest.mark.parametrize('definition', [None, 'int32 a', 'no/Such b', 'int32 a\xff='])
+@pytest.mark.parametrize('compress', [False, True])
+def test_any_type_leaves_the_bag_readable_for_others(
+    tmp_path: Path, definition: str | None, compress: bool
+) -> None:
+    bag = BagWriter(tmp_path / 'bag', compress)
+    for topic in ('/own', '/twin'):
+        bag.add_topic(topic, 'own_msgs/msg/Own', definition)
+    for stamp in range(3):
+        for topic in ('/own', '/twin'):
+            bag.write(topic, 'own_msgs/msg/Own', stamp, b'\x00\x01\x00\x00\x07\x00\x00\x00')
+        # One topic may have several types.
+        bag.write('/own', 'std_msgs/msg/Int32', stamp, b'\x00\x01\x00\x00\x07\x00\x00\x00')
+    bag.close()
+    with AnyReader([tmp_path / 'bag']) as reader:
+        read = [(c.topic, c.msgtype, time, bytes(data)) for c, time, data in reader.messages()]
+        if definition == 'int32 a':
+            data = read[0][3]
+            assert reader.deserialize(data, 'own_msgs/msg/Own').a == 7
+    assert len(read) == 9
+    with (tmp_path / 'bag' / 'bag.mcap').open('rb') as stream:
+        found = [
+            (channel.topic, schema.name, message.log_time, message.data)
+            for schema, channel, message in make_reader(stream).iter_messages()
+        ]
+    assert sorted(found) == sorted(read)
 
 
 def test_video_plays_at_the_rate_of_the_stamps(tmp_path: Path) -> None:
