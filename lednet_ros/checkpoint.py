@@ -15,8 +15,8 @@
 """
 Checkpoints: network weights with everything that is needed to use them.
 
-The format is safetensors with JSON metadata. The authors' `.pth` and `.pth.tar` files load too;
-neither format can run code while it is read.
+The format is safetensors with JSON metadata. The authors' `.pth` and `.pth.tar` files and those of
+other training scripts load too; neither format can run code while it is read.
 """
 
 from collections.abc import Mapping
@@ -26,6 +26,7 @@ import json
 import math
 from pathlib import Path
 import pickle
+import re
 from typing import Any
 import zipfile
 
@@ -43,7 +44,19 @@ METADATA_KEY = 'lednet_ros'
 FORMAT_VERSION = 1
 # Biases with one value per output; every network has one of them.
 OUTPUTS = ('encoder.output_conv.bias', 'classifier.bias')
-FOREIGN_SUFFIXES = ('.pth', '.tar', '.pt')
+FOREIGN_SUFFIXES = ('.pth', '.tar', '.pt', '.bin', '.ckpt')
+# How PyTorch's files begin: as a zip archive, or as a pickle.
+FOREIGN_STARTS = (b'PK\x03\x04', b'\x80')
+# Entries of training checkpoints that hold a state dict: averaged weights first, as they are those
+# that were evaluated.
+CONTAINERS = (
+    'state_dict_ema', 'ema_state_dict', 'model_ema', 'ema_model', 'ema', 'state_dict',
+    'model_state_dict', 'model_state', 'model', 'network', 'net', 'module', 'weights', 'params',
+)
+# Prefixes by which averaging, DataParallel and Lightning wrap a network.
+WRAPPERS = ('ema_model.', 'model_ema.', 'ema.', 'module.', 'model.', 'network.', 'net.')
+# Absent from files of old and of slim training scripts; nothing here reads it.
+COUNTER = '.num_batches_tracked'
 KEYS_SHOWN = 5
 
 METADATA_ERRORS = (
@@ -185,7 +198,7 @@ def load_checkpoint(
     if isinstance(label_map, (str, Path)):
         label_map = LabelMap.load(label_map)
     path = resolve_checkpoint(name_or_path)
-    if path.suffix in FOREIGN_SUFFIXES:
+    if is_foreign(path):
         checkpoint = _load_foreign(path, label_map)
     else:
         checkpoint = _load_safetensors(path, label_map)
@@ -211,6 +224,8 @@ def load_weights(network: nn.Module, state_dict: Mapping[str, Tensor], source: s
     """
     Load weights into a network; every name and every shape must match.
 
+    Only BatchNorm's counts of batches, which nothing reads, may be missing.
+
     Parameters
     ----------
     network
@@ -228,7 +243,9 @@ def load_weights(network: nn.Module, state_dict: Mapping[str, Tensor], source: s
     """
     expected = network.state_dict()
     problems = {
-        'missing': [key for key in expected if key not in state_dict],
+        'missing': [
+            key for key in expected if key not in state_dict and not key.endswith(COUNTER)
+        ],
         'unexpected': [key for key in state_dict if key not in expected],
         'of another shape': [
             f'{key} {tuple(tensor.shape)} instead of {tuple(expected[key].shape)}'
@@ -241,7 +258,7 @@ def load_weights(network: nn.Module, state_dict: Mapping[str, Tensor], source: s
         raise CheckpointError(
             f"{source}: weights do not fit {type(network).__name__}: {'; '.join(named)}"
         )
-    network.load_state_dict(dict(state_dict))
+    network.load_state_dict({**expected, **state_dict})
 
 
 def output_channels(state_dict: Mapping[str, Tensor], source: str | Path) -> int:
@@ -299,6 +316,20 @@ def _load_safetensors(path: Path, label_map: LabelMap | None) -> Checkpoint:
     return checkpoint
 
 
+def is_foreign(path: Path) -> bool:
+    """Return whether a file is PyTorch's, by its start or else by its suffix."""
+    try:
+        with path.open('rb') as file:
+            start = file.read(9)
+    except OSError as error:
+        raise CheckpointError(f'{path}: not readable: {error.strerror}') from error
+    # The length of its header precedes the header of a safetensors file.
+    is_safetensors = start[8:9] == b'{'
+    return not is_safetensors and (
+        start.startswith(FOREIGN_STARTS) or path.suffix.lower() in FOREIGN_SUFFIXES
+    )
+
+
 def load_foreign_weights(path: Path) -> dict[str, Tensor]:
     """
     Read the tensors of a PyTorch file, without ever unpickling code.
@@ -306,12 +337,13 @@ def load_foreign_weights(path: Path) -> dict[str, Tensor]:
     Parameters
     ----------
     path
-        A state dict, or a training checkpoint with one under `state_dict`.
+        A state dict, or a training checkpoint with one under one of `CONTAINERS`.
 
     Returns
     -------
     dict of str to Tensor
-        Tensors by name, without the prefix of `DataParallel`.
+        Tensors by name, without `WRAPPERS`. If a part of the names has one, the others belong to
+        something else, like the loss, and are left out.
 
     Raises
     ------
@@ -323,23 +355,45 @@ def load_foreign_weights(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
+        found = re.search(r'GLOBAL ([\w.]+)', str(error))
+        what = f"like '{found[1]}'" if found else _first_line(error)
         raise CheckpointError(
-            f'{path}: refused, because it is damaged or holds more than tensors '
-            f'(it is never unpickled as code): {_first_line(error)}'
+            f'{path}: refused, because it is damaged or holds more than tensors, {what} (it is '
+            'never unpickled as code); save its state dict alone: torch.save(model.state_dict())'
         ) from error
     except Exception as error:
         # A damaged pickle can raise nearly anything: IndexError, AttributeError, struct.error.
         raise CheckpointError(
             f'{path}: not a readable PyTorch file: {_first_line(error)}'
         ) from error
-    if isinstance(content, Mapping) and isinstance(content.get('state_dict'), Mapping):
-        content = content['state_dict']
+    content = _find_state_dict(content)
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(f'{path}: holds {type(content).__name__}, not a state dict')
     others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
     if others:
-        raise CheckpointError(f'{path}: {_named("not tensors", others)}')
-    return {str(key).removeprefix('module.'): value for key, value in content.items()}
+        raise CheckpointError(
+            f'{path}: {_named("not tensors", others)}; it must be a state dict, or hold one under '
+            f'{", ".join(CONTAINERS)}'
+        )
+    # torch.compile wraps parts of a network, too.
+    tensors = {str(key).replace('_orig_mod.', ''): value for key, value in content.items()}
+    # Twice, as they are combined in any order.
+    for wrapper in WRAPPERS * 2:
+        wrapped = {
+            key.removeprefix(wrapper): value
+            for key, value in tensors.items() if key.startswith(wrapper)
+        }
+        tensors = wrapped or tensors
+    return tensors
+
+
+def _find_state_dict(content: Any) -> Any:
+    """Return the state dict of a training checkpoint; anything else as it is."""
+    if isinstance(content, Mapping):
+        for name in CONTAINERS:
+            if isinstance(inner := content.get(name), Mapping) and inner:
+                return _find_state_dict(inner)
+    return content
 
 
 def _load_foreign(path: Path, label_map: LabelMap | None) -> Checkpoint:
@@ -379,7 +433,10 @@ def _refuse_compressed(path: Path) -> None:
 
 def _tensor(state_dict: Mapping[str, Tensor], key: str, source: str | Path) -> Tensor:
     if key not in state_dict:
-        raise CheckpointError(f"{source}: not the weights of a known network: no '{key}'")
+        raise CheckpointError(
+            f"{source}: not the weights of a known network: no '{key}'; "
+            f'{_named("tensors", list(state_dict))}'
+        )
     if not state_dict[key].ndim:
         raise CheckpointError(f"{source}: '{key}' is a single number; it must have channels")
     return state_dict[key]

@@ -17,6 +17,7 @@
 from collections.abc import Iterator, Mapping
 import contextlib
 import json
+import logging
 import os
 from pathlib import Path
 import tempfile
@@ -24,10 +25,16 @@ from typing import Any
 
 import yaml
 
+logger = logging.getLogger(__name__)
+
 # The largest shipped file has a few hundred.
 MAX_YAML_VALUES = 100_000
 # Of each kind: other weights, versions and sizes would fill the disk.
 CACHED_FILES = 32
+# Can be neither read nor written.
+NO_CACHE = Path(os.devnull) / 'lednet_ros'
+# Folders that can't be written.
+_warned: set[Path] = set()
 
 
 def share_directory() -> Path:
@@ -57,17 +64,37 @@ def share_directory() -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the cache folder: `$LEDNET_ROS_CACHE`, or `lednet_ros` in the user's cache."""
-    named = os.environ.get('LEDNET_ROS_CACHE')
-    if named:
+    """
+    Return the cache folder: `$LEDNET_ROS_CACHE`, or `lednet_ros` in the user's cache.
+
+    For a user without a home it is `NO_CACHE`.
+    """
+    if named := os.environ.get('LEDNET_ROS_CACHE'):
         return Path(named)
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'lednet_ros'
+    try:
+        return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'lednet_ros'
+    except RuntimeError:
+        return NO_CACHE
 
 
 def keep_in_cache(path: Path, content: bytes) -> None:
-    """Write a file of the cache; a full or read-only disk costs the next start time, no more."""
-    with contextlib.suppress(OSError):
+    """Write a file of the cache; where that is impossible, warn once and go on."""
+    try:
         write_to_cache(path, content)
+    except OSError as error:
+        warn_of_cache(error)
+
+
+def warn_of_cache(error: OSError) -> None:
+    """Warn, once for a folder, that nothing can be kept."""
+    folder = cache_folder()
+    if folder not in _warned:
+        _warned.add(folder)
+        reason = 'the user has no home' if folder == NO_CACHE else error
+        logger.warning(
+            'nothing is kept for the next start, which will take as long as this one: %s; '
+            'LEDNET_ROS_CACHE names another folder', reason,
+        )
 
 
 def write_to_cache(path: Path, content: bytes) -> None:

@@ -16,15 +16,24 @@
 
 from dataclasses import dataclass
 from fnmatch import fnmatch
+import io
 import os
 from pathlib import Path
+import struct
 from typing import Any, Protocol
 
 import cv2
 from lednet_ros.labels import LabelMap
 import numpy as np
 from numpy.typing import NDArray
+from PIL.PngImagePlugin import PngImageFile
 
+PNG_START = b'\x89PNG\r\n\x1a\n'
+# Width, height, bits of a sample and kind of color.
+PNG_HEADER = struct.Struct('>16xIIBB')
+PALETTE = 3
+# Gray, RGB and RGBA.
+LABEL_COLORS = (0, 2, 6)
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp')
 
 
@@ -135,3 +144,66 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     if pixels is None:
         raise DatasetError(f'{path} is not a readable image')
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def read_labels(source: Path | bytes, name: str = '') -> NDArray[np.uint8]:
+    """
+    Read a label image.
+
+    The ids of an image with a palette are its indices: its colors are those of the tool that wrote
+    it.
+
+    Parameters
+    ----------
+    source
+        A PNG file, or its content.
+    name
+        Name of the image in messages; the path by default.
+
+    Returns
+    -------
+    ndarray
+        uint8: class ids (H, W), or RGB colors (H, W, 3).
+
+    Raises
+    ------
+    DatasetError
+        It can't be read, is too large or is another kind of image.
+
+    """
+    name = name or str(source)
+    try:
+        data = source if isinstance(source, bytes) else source.read_bytes()
+    except OSError as error:
+        raise DatasetError(f'{name} is not a readable image: {error.strerror}') from error
+    if not data.startswith(PNG_START) or len(data) < PNG_HEADER.size:
+        is_jpeg = data.startswith(b'\xff\xd8')
+        kind = 'a JPEG, which changes labels' if is_jpeg else 'not a readable image'
+        raise DatasetError(f'{name} is {kind}; it must be a PNG')
+    width, height, depth, color = PNG_HEADER.unpack_from(data)
+    limit = int(os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'])
+    if width * height > limit:
+        raise DatasetError(
+            f'{name} is too large: {width}x{height} pixels; OPENCV_IO_MAX_IMAGE_PIXELS is {limit}'
+        )
+    if color != PALETTE and (color not in LABEL_COLORS or depth != 8):
+        kind = {0: 'gray', 2: 'RGB', 4: 'gray and alpha', 6: 'RGBA'}.get(color, 'unknown colors')
+        raise DatasetError(
+            f'{name} has {kind} of {depth} bits a channel; labels must be gray of 8 bits or have '
+            'a palette (class ids), or be RGB of 8 bits (colors)'
+        )
+    if color != PALETTE:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is None:
+            raise DatasetError(f'{name} is not a readable image')
+        if color:
+            return np.asarray(pixels[..., 2::-1], np.uint8)
+        # With a transparent value, gray becomes four channels.
+        return np.asarray(pixels.reshape(height, width, -1)[..., 0], np.uint8)
+    try:
+        # Not by Image.open, which has a limit and a warning of its own.
+        with PngImageFile(io.BytesIO(data)) as image:
+            return np.array(image)
+    # Damaged files raise errors of any type.
+    except Exception as error:
+        raise DatasetError(f'{name} is not a readable image: {error}') from error

@@ -21,11 +21,11 @@ from typing import NamedTuple
 import cv2
 from lednet_ros.datasets.frames import (
     DatasetError,
-    imread,
     is_selected,
     LabeledFrame,
     list_images,
     read_image,
+    read_labels,
     require_folders,
 )
 from lednet_ros.labels import LabelMap, UNLABELED
@@ -119,9 +119,11 @@ class PairDataset:
         pixels = read_image(pair.image)
         if not pair.labels.is_file():
             raise DatasetError(f'{pair.labels} is missing; {pair.image} has no labels')
-        raw = imread(pair.labels, cv2.IMREAD_UNCHANGED)
-        if raw is None or raw.ndim != 2 or raw.dtype != np.uint8:
-            raise DatasetError(f'{pair.labels} is not a readable 8-bit image of one channel')
+        raw = read_labels(pair.labels)
+        if raw.ndim != 2:
+            raise DatasetError(
+                f'{pair.labels} has colors; labels must be gray of 8 bits or have a palette'
+            )
         if raw.shape != pixels.shape[:2]:
             raise DatasetError(
                 f'{pair.labels} is {raw.shape[1]}x{raw.shape[0]}, '
@@ -146,7 +148,7 @@ class FolderDataset(PairDataset):
     """
     Images beside label images: `ROOT/SPLIT/images/STEM.jpg` and `ROOT/SPLIT/labels/STEM.png`.
 
-    Label images have one 8-bit channel.
+    Label images have one 8-bit channel, or a palette whose indices count.
 
     Parameters
     ----------

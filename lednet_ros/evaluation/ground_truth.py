@@ -21,8 +21,7 @@ from pathlib import Path
 import re
 from typing import Any
 
-import cv2
-from lednet_ros.datasets.frames import DatasetError, imread
+from lednet_ros.datasets.frames import DatasetError, read_labels
 from lednet_ros.inference.encodings import decode, FrameError
 from lednet_ros.labels import LabelMap, UNLABELED
 from lednet_ros.recordings.bags import BagMessage, COMPRESSED_TYPE, SourceError
@@ -119,7 +118,7 @@ def match_stamps(images: Sequence[int], labels: Sequence[int], slop: int) -> dic
 
 def read_label_file(path: Path, label_map: LabelMap) -> Labels:
     """
-    Read a label image: class ids in one channel, or colors of the label map.
+    Read a label image: class ids, or colors of the label map; see `read_labels`.
 
     Returns
     -------
@@ -132,11 +131,7 @@ def read_label_file(path: Path, label_map: LabelMap) -> Labels:
         It can't be read, or has a color that the label map lacks.
 
     """
-    try:
-        pixels = imread(path, cv2.IMREAD_UNCHANGED)
-    except DatasetError as error:
-        raise SourceError(str(error)) from error
-    return _from_image(pixels, label_map, str(path))
+    return _from_png(path, label_map, str(path))
 
 
 def read_label_message(message: BagMessage, label_map: LabelMap) -> Labels:
@@ -152,15 +147,7 @@ def read_label_message(message: BagMessage, label_map: LabelMap) -> Labels:
     where = f'{message.topic} at {message.header_stamp() / 1e9:.9f} s'
     content = message.content
     if message.type == COMPRESSED_TYPE:
-        data = np.frombuffer(bytes(content.data), np.uint8)
-        if bytes(data[:2]) == b'\xff\xd8':
-            raise SourceError(f'{where} is a JPEG, which changes labels; it must be a PNG')
-        try:
-            pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-        except cv2.error:
-            # Raised for empty data and for sizes above OpenCV's limit.
-            pixels = None
-        return _from_image(pixels, label_map, where)
+        return _from_png(bytes(content.data), label_map, where)
     if content.encoding not in IDS + COLORS:
         raise SourceError(
             f"{where} has encoding '{content.encoding}'; "
@@ -218,12 +205,12 @@ def ids_of_colors(colors: NDArray[np.uint8], label_map: LabelMap, where: str) ->
     return labels
 
 
-def _from_image(pixels: object, label_map: LabelMap, where: str) -> Labels:
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
-        raise SourceError(f'{where} is not a readable image with 8 bits a channel')
-    if pixels.ndim == 2:
-        return pixels
-    return ids_of_colors(pixels[..., 2::-1], label_map, where)
+def _from_png(source: Path | bytes, label_map: LabelMap, where: str) -> Labels:
+    try:
+        pixels = read_labels(source, where)
+    except DatasetError as error:
+        raise SourceError(str(error)) from error
+    return pixels if pixels.ndim == 2 else ids_of_colors(pixels, label_map, where)
 
 
 def _pack(red: Any, green: Any, blue: Any) -> Any:

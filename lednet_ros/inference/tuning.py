@@ -21,6 +21,7 @@ starts compare the winner alone.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
 import ctypes
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -37,7 +38,7 @@ from typing import Any, TYPE_CHECKING
 
 from lednet_ros import __version__
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from lednet_ros.files import atomic_path, cache_folder, write_json, write_to_cache
+from lednet_ros.files import atomic_path, warn_of_cache, write_json, write_to_cache
 from lednet_ros.inference.backends.calibration import Calibration, draw_streets
 from lednet_ros.inference.backends.compiled import compiled_path, digest_weights
 from lednet_ros.inference.encodings import Frame
@@ -375,7 +376,8 @@ class _Tuning:
 
     def forget(self) -> None:
         """Remove the verdict from the cache."""
-        self._rows_path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._rows_path.unlink()
 
     def measure(self) -> Verdict:
         """Measure the candidates in another process and keep the verdict."""
@@ -411,10 +413,7 @@ class _Tuning:
             content = json.dumps({'rows': [asdict(row) for row in rows]})
             write_to_cache(self._rows_path, content.encode())
         except OSError as error:
-            logger.warning(
-                "the next start will measure again: can't write into %s: %s",
-                cache_folder(), error,
-            )
+            warn_of_cache(error)
 
 
 def _describe_device(device: str) -> str:

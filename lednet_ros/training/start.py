@@ -22,6 +22,8 @@ from typing import Any
 
 from lednet_ros.checkpoint import (
     CheckpointError,
+    COUNTER,
+    is_foreign,
     load_checkpoint,
     load_foreign_weights,
     resolve_checkpoint,
@@ -82,7 +84,7 @@ def start_from(
         encoder = _read_efficientnet(path, network)
     else:
         path = resolve_checkpoint(name_or_path)
-        ours = path.suffix == '.safetensors'
+        ours = not is_foreign(path)
         encoder = _read_encoder(path) if ours else _read_torchvision(path)
     if encoder is None:
         checkpoint = load_checkpoint(path)
@@ -96,14 +98,14 @@ def start_from(
         if key in tensors and tensors[key].shape == state[key].shape
     }
     remaining = [key for key in state if key not in fitting]
-    misfits = [key for key in remaining if not key.startswith(network.HEADS)]
+    misfits = [key for key in remaining if not (key.startswith(network.HEADS) or COUNTER in key)]
     if misfits:
         raise CheckpointError(
             f'{path}: not weights to start {type(network).__name__} from: {len(misfits)} tensors '
             f'outside of its heads are missing or of another shape, first: {misfits[0]}'
         )
     network.load_state_dict(fitting, strict=False)
-    if encoder is not None and path.suffix != '.safetensors' and name_or_path not in PACKAGES:
+    if encoder is not None and is_foreign(path) and name_or_path not in PACKAGES:
         _renormalize(network)
     return dict(training), remaining
 

@@ -18,8 +18,10 @@ from pathlib import Path
 
 import cv2
 from lednet_ros.datasets import DatasetError, FolderDataset
+from lednet_ros.evaluation.ground_truth import read_label_file
 from lednet_ros.labels import LabelMap, UNLABELED
 import numpy as np
+from PIL import Image
 import pytest
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
@@ -132,10 +134,36 @@ def test_damaged_file_is_named_when_read(folder: Path, part: str) -> None:
         dataset[0]
 
 
-@pytest.mark.parametrize('labels', [PIXELS, LABELS.astype(np.uint16)])
-def test_label_image_of_wrong_type_is_named(folder: Path, labels: np.ndarray) -> None:
-    cv2.imwrite(str(folder / 'val' / 'labels' / 'a.png'), labels)
-    with pytest.raises(DatasetError, match=r'labels/a\.png is not a readable 8-bit image of one'):
+@pytest.mark.parametrize('bits', [4, 8])
+@pytest.mark.parametrize('palette', ['camvid', 'voc', 'gray'])
+def test_indices_of_a_palette_are_the_ids(folder: Path, palette: str, bits: int) -> None:
+    labels = LABELS if bits == 8 else LABELS % 11
+    image = Image.fromarray(labels)
+    image.putpalette({
+        'camvid': LabelMap.load('camvid').palette.ravel().tolist(),
+        'voc': [37 * k % 256 for k in range(768)],
+        'gray': [255 - k // 3 for k in range(768)],
+    }[palette])
+    path = folder / 'val' / 'labels' / 'a.png'
+    image.save(path, bits=bits, transparency=0)
+    assert path.read_bytes()[24:26] == bytes([bits, 3])
+    np.testing.assert_array_equal(load(folder)[0].labels, labels)
+    # Ground truth of bags, from files and topics.
+    label_map = LabelMap.load('camvid')
+    np.testing.assert_array_equal(read_label_file(path, label_map), labels)
+
+
+@pytest.mark.parametrize(('image', 'complaint'), [
+    (Image.fromarray(PIXELS), 'has colors; labels must be gray of 8 bits or have a palette'),
+    (Image.fromarray(LABELS.astype(np.uint16)), 'has gray of 16 bits a channel; labels must be'),
+    (Image.fromarray(LABELS > 3), 'has gray of 1 bits a channel; labels must be'),
+    (Image.merge('LA', [Image.fromarray(LABELS)] * 2), 'has gray and alpha of 8 bits a channel;'),
+])
+def test_label_image_of_wrong_type_is_named(
+    folder: Path, image: Image.Image, complaint: str
+) -> None:
+    image.save(folder / 'val' / 'labels' / 'a.png')
+    with pytest.raises(DatasetError, match=rf'labels/a\.png {complaint}'):
         load(folder)[0]
 
 

@@ -245,7 +245,9 @@ class TensorRTNetwork:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
         # What other batch sizes and weights took on this device is not timed again.
         path = compiled_path(f'timing {self._hardware}', 'timings')
-        known = path.read_bytes() if path.is_file() else b''
+        known = b''
+        with contextlib.suppress(OSError):
+            known = path.read_bytes()
         timings = config.create_timing_cache(known)
         config.set_timing_cache(timings, ignore_mismatch=False)
         plan = builder.build_serialized_network(definition, config)
