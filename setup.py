@@ -72,12 +72,14 @@ setup(
         'numba>=0.60',
         'numpy>=1.26,<2.3',
         'opencv-python-headless>=4.6,<5',
+        'Pillow>=9',
         'PyYAML>=6',
         'rich>=13',
         'rosbags>=0.10',
         'safetensors>=0.4',
         'torch>=2.4',
         'tqdm>=4.60',
+        'zstandard>=0.20',
     ],
     extras_require={
         # The default on x86 CPUs where it is installed.
