@@ -20,10 +20,12 @@ This is faster than the same steps in albumentations (docs/training.md), and nee
 dependency.
 """
 
+from collections.abc import Sequence
+
 import cv2
 from lednet_ros.datasets import ClassifiedImage, LabeledFrame
 from lednet_ros.labels import UNLABELED
-from lednet_ros.training.recipe import Augmentation
+from lednet_ros.training.recipe import Augmentation, Paste
 import numpy as np
 from numpy.typing import NDArray
 
@@ -83,6 +85,55 @@ def augment(
         borderValue=UNLABELED,
     )
     return _tint(pixels, options, rng), np.asarray(labels, np.uint8)
+
+
+def paste_objects(
+    frame: LabeledFrame,
+    donor: LabeledFrame,
+    classes: Sequence[int],
+    options: Paste,
+    rng: np.random.Generator,
+) -> LabeledFrame:
+    """
+    Copy objects of another frame to the same place, over what is there.
+
+    Parameters
+    ----------
+    frame, donor
+        The frame, and the one with the objects; a donor of another size is resized.
+    classes
+        Ids of the classes to copy.
+    options, rng
+        Number and size of the objects, and the random generator, which chooses among them.
+
+    Returns
+    -------
+    LabeledFrame
+        The frame with the objects, in arrays of its own.
+
+    """
+    height, width = frame.labels.shape
+    theirs, pixels = donor.labels, donor.pixels
+    if theirs.shape != frame.labels.shape:
+        resized = cv2.resize(theirs, (width, height), interpolation=cv2.INTER_NEAREST)
+        theirs = np.asarray(resized, np.uint8)
+        pixels = np.asarray(cv2.resize(pixels, (width, height)), np.uint8)
+    objects = []
+    for class_id in classes:
+        count, regions, statistics, _ = cv2.connectedComponentsWithStats(
+            (theirs == class_id).astype(np.uint8)
+        )
+        areas = statistics[:, cv2.CC_STAT_AREA]
+        objects += [regions == i for i in range(1, count) if areas[i] >= options.min_pixels]
+    if not objects:
+        return frame
+    number = rng.integers(1, min(options.objects, len(objects)) + 1)
+    mask = np.any([objects[i] for i in rng.permutation(len(objects))[:number]], axis=0)
+    return LabeledFrame(
+        frame.name,
+        np.where(mask[..., None], pixels, frame.pixels),
+        np.where(mask, theirs, frame.labels),
+    )
 
 
 def augment_image(

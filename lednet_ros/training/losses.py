@@ -78,6 +78,7 @@ def cross_entropy(
     weights: Tensor | None = None,
     hardest: float = 1.0,
     smoothing: float = 0.0,
+    boundary: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """
     Compute the weighted cross-entropy of all labeled pixels or of the hardest ones.
@@ -97,6 +98,8 @@ def cross_entropy(
         Fraction of the labeled pixels to use, above 0 to 1.
     smoothing
         Fraction of the target that is spread evenly over all classes.
+    boundary
+        Additional weight, as a factor, of pixels with another class among their neighbors.
 
     Returns
     -------
@@ -113,11 +116,22 @@ def cross_entropy(
         weight = labeled.to(loss.dtype)
     else:
         weight = weights[torch.where(labeled, labels, 0)] * labeled
+    if boundary:
+        factor = 1 + boundary * at_boundary(labels)
+        loss, weight = loss * factor, weight * factor
     if hardest < 1:
         number = max(int(hardest * int(labeled.sum())), 1)
         loss, picked = loss.flatten().topk(min(number, loss.numel()))
         weight = weight.flatten()[picked]
     return loss.sum(), weight.sum().detach()
+
+
+def at_boundary(labels: Tensor) -> Tensor:
+    """Find pixels with another class among their 8 neighbors; unlabeled ones don't count."""
+    values = labels[:, None].float()
+    largest = functional.max_pool2d(values.where(values != UNLABELED, -1.0), 3, 1, 1)
+    smallest = -functional.max_pool2d(-values, 3, 1, 1)
+    return ((largest > smallest) & (values != UNLABELED))[:, 0]
 
 
 def dice(scores: Tensor, labels: Tensor) -> Tensor:

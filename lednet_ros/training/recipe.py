@@ -207,6 +207,32 @@ class Augmentation(_Part):
         return self
 
 
+class Paste(_Part):
+    """
+    Objects of rare classes that are copied from other labeled frames, to the same place.
+
+    Ghiasi et al., "Simple Copy-Paste", CVPR 2021, without its change of scale: in frames of one
+    camera, an object's place fits its size.
+
+    Attributes
+    ----------
+    classes
+        Names of their classes.
+    probability
+        Of pasting into a frame.
+    objects
+        The most objects from the other frame; one is a connected region of a class.
+    min_pixels
+        Smaller ones are left out.
+
+    """
+
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    probability: Fraction = 0.5
+    objects: Positive = 5
+    min_pixels: Positive = 50
+
+
 class Loss(_Part):
     """
     Weighted sum of losses, see `lednet_ros.training.losses`.
@@ -218,6 +244,9 @@ class Loss(_Part):
     weight_offset
         Softness of the class weights of the cross-entropy, `1 / log(offset + fraction of pixels)`;
         the nearer to 1, the more rare classes count. None gives all classes the same weight.
+    boundary
+        Additional weight, in the cross-entropy, of pixels next to another class: thin objects
+        consist of such pixels.
     ohem
         Fraction of the pixels, those with the largest loss, that the cross-entropy uses.
     label_smoothing
@@ -231,6 +260,7 @@ class Loss(_Part):
     dice: Weight = 0.0
     lovasz: Weight = 0.0
     weight_offset: Annotated[float, Field(gt=1)] | None = None
+    boundary: Weight = 0.0
     ohem: Fraction = 1.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     auxiliary: Weight = 0.0
@@ -304,7 +334,9 @@ class Stage(_Part):
     part
         Train `all` of the network, or its `encoder` by its logits at 1/8.
     train
-        Sources of this stage; None uses the recipe's.
+        Labeled sources of this stage; None uses the recipe's.
+    paste
+        Objects to copy between labeled frames; None copies none.
     validate_every
         Epochs from one validation to the next; the last epoch of a run is always validated.
 
@@ -316,6 +348,7 @@ class Stage(_Part):
     part: Literal['all', 'encoder'] = 'all'
     train: tuple[Source, ...] | None = None
     augmentation: Augmentation = Augmentation()
+    paste: Paste | None = None
     loss: Loss = Loss()
     optimizer: Optimizer
     schedule: Schedule = Schedule()

@@ -29,7 +29,7 @@ from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap
 from lednet_ros.models import SegmentationNetwork
 from lednet_ros.recordings.sources import read_frames
-from lednet_ros.training.augment import augment
+from lednet_ros.training.augment import augment, paste_objects
 from lednet_ros.training.data import (
     CachedDataset,
     Example,
@@ -129,6 +129,10 @@ class SegmentationTask(Task):
         for module in network.modules():
             if isinstance(module, nn.Dropout2d):
                 module.p *= recipe.dropout
+        for stage in recipe.stages:
+            for name in stage.paste.classes if stage.paste is not None else ():
+                # Unknown ones are named now rather than in the middle of a stage.
+                self.label_map.id_of(name)
         if network.encoder_classifier is None:
             _refuse_encoder_losses(recipe)
         self.model = SegmentationModel(network)
@@ -152,6 +156,8 @@ class SegmentationTask(Task):
         sources = self._recipe.sources(stage)
         self._stage = stage
         self._training = [self._open(source) for source in sources]
+        # Those without labels come last.
+        self._labeled = len(sources) - len(self._recipe.unlabeled)
         if counts is None:
             counts = self._count(sources)
         self._weights = None
@@ -169,6 +175,13 @@ class SegmentationTask(Task):
     def read(self, number: int, index: int, rng: np.random.Generator) -> Example:
         """Read and augment a frame."""
         frame = self._training[number][index]
+        options = self._stage.paste
+        if options is not None and number < self._labeled and rng.random() < options.probability:
+            lengths = np.array(self.lengths()[:self._labeled])
+            donors = int(rng.choice(self._labeled, p=lengths / lengths.sum()))
+            donor = self._training[donors][int(rng.integers(lengths[donors]))]
+            ids = [self.label_map.id_of(name) for name in options.classes]
+            frame = paste_objects(frame, donor, ids, options, rng)
         return augment(frame, self._stage.crop, self._stage.augmentation, rng)
 
     def teach(self, images: Tensor) -> Tensor | None:
@@ -200,7 +213,12 @@ class SegmentationTask(Task):
         one = scores.new_ones(())
         if options.cross_entropy:
             total, count = cross_entropy(
-                scores, labels, self._weights, options.ohem, options.label_smoothing
+                scores,
+                labels,
+                self._weights,
+                options.ohem,
+                options.label_smoothing,
+                options.boundary,
             )
             terms.append(Term(total, count, options.cross_entropy))
         if options.dice:

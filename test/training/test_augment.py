@@ -19,8 +19,8 @@ from typing import Any
 import cv2
 from lednet_ros.datasets import ClassifiedImage, LabeledFrame
 from lednet_ros.labels import UNLABELED
-from lednet_ros.training.augment import augment, augment_image, center_crop
-from lednet_ros.training.recipe import Augmentation
+from lednet_ros.training.augment import augment, augment_image, center_crop, paste_objects
+from lednet_ros.training.recipe import Augmentation, Paste
 import numpy as np
 from numpy.typing import NDArray
 import pytest
@@ -254,3 +254,28 @@ def test_center_crop(
     row, column = pixels[0, :, 0], pixels[:, 0, 1]
     assert (row[0], row[-1]) == pytest.approx(left_to_right, abs=0.02)
     assert (column[0], column[-1]) == pytest.approx(top_to_bottom, abs=0.02)
+
+
+def test_objects_are_pasted_whole_and_in_place() -> None:
+    labels = np.zeros((60, 80), np.uint8)
+    ground = LabeledFrame('ground', np.full((60, 80, 3), 7, np.uint8), labels.copy())
+    labels[10:20, 10:20], labels[30:50, 40:60], labels[55:57, 5:7] = 9, 9, 9
+    donor = LabeledFrame('people', np.full((60, 80, 3), 200, np.uint8), labels)
+    options = Paste(classes=('pedestrian',), objects=1)
+    seen = set()
+    for seed in SEEDS:
+        found = paste_objects(ground, donor, [9], options, np.random.default_rng(seed))
+        pasted = found.labels == 9
+        seen.add(int(pasted.sum()))
+        assert (labels[pasted] == 9).all()
+        assert (found.pixels[pasted] == 200).all()
+        assert (found.pixels[~pasted] == 7).all()
+    # One of both, but never the one that is too small.
+    assert seen == {100, 400}
+    assert not ground.labels.any()
+    half = LabeledFrame('small', donor.pixels[::2, ::2], labels[::2, ::2])
+    both = Paste(classes=('pedestrian',), objects=9, min_pixels=400)
+    found = paste_objects(ground, half, [9], both, np.random.default_rng(0))
+    labels[:30] = labels[50:] = 0
+    assert np.array_equal(found.labels, labels)
+    assert paste_objects(ground, donor, [1], options, np.random.default_rng(0)) is ground

@@ -28,7 +28,7 @@ from lednet_ros.checkpoint import CheckpointError, load_checkpoint, save_checkpo
 from lednet_ros.cli.main import main
 from lednet_ros.datasets import DatasetError
 from lednet_ros.evaluation.report import write_report
-from lednet_ros.labels import LabelMap
+from lednet_ros.labels import LabelMap, LabelMapError
 from lednet_ros.training import loop
 from lednet_ros.training.loop import train, TrainingError
 from lednet_ros.training.recipe import Recipe
@@ -94,6 +94,19 @@ def command(recipe: Recipe, output: Path, *options: str) -> list[str]:
     path.write_text(yaml.safe_dump(recipe.model_dump(mode='json')), encoding='utf-8')
     arguments = ['train', str(path), '--output', str(output), *options]
     return [sys.executable, tiny_network.__file__, *arguments]
+
+
+def test_objects_are_pasted_into_labeled_frames(tmp_path: Path) -> None:
+    plain, pasted = (
+        make_recipe({'epochs': 1, 'paste': paste})
+        for paste in (None, {'classes': ['car', 'pole'], 'probability': 1, 'min_pixels': 1})
+    )
+    train(plain, None, tmp_path / 'plain')
+    train(pasted, None, tmp_path / 'pasted')
+    assert read_losses(tmp_path / 'plain') != read_losses(tmp_path / 'pasted')
+    unknown = make_recipe({'paste': {'classes': ['cow']}})
+    with pytest.raises(LabelMapError, match="unknown class 'cow'"):
+        train(unknown, None, tmp_path / 'unknown')
 
 
 # --- results of a run -----------------------------------------------------------------------

@@ -14,7 +14,13 @@
 
 """Tests of the losses, against plain loops over pixels."""
 
-from lednet_ros.training.losses import class_weights, cross_entropy, dice, lovasz_softmax
+from lednet_ros.training.losses import (
+    at_boundary,
+    class_weights,
+    cross_entropy,
+    dice,
+    lovasz_softmax,
+)
 import numpy as np
 import pytest
 import torch
@@ -158,3 +164,20 @@ def test_unlabeled_pixels_have_no_gradient(loss: type, scores: Tensor, labels: T
     gradient = scores.grad.abs().sum(1)
     assert not gradient[labels == 255].any()
     assert gradient[labels != 255].any()
+
+
+def test_pixels_at_boundaries_count_more() -> None:
+    labels = torch.zeros(1, 5, 6, dtype=torch.long)
+    labels[..., 3:] = 2
+    # Neither unlabeled pixels nor their neighbors are a boundary.
+    labels[0, 0] = 255
+    expected = torch.zeros(5, 6, dtype=torch.bool)
+    expected[1:, 2:4] = True
+    assert torch.equal(at_boundary(labels)[0], expected)
+    scores = torch.randn(1, 3, 5, 6)
+    weights = torch.tensor([1.0, 2.0, 3.0])
+    plain, _ = cross_entropy(scores, labels, weights)
+    total, count = cross_entropy(scores, labels, weights, boundary=4.0)
+    near, near_count = cross_entropy(scores, labels.where(expected, 255), weights)
+    torch.testing.assert_close(total, plain + 4 * near)
+    assert float(count) == 12 * 1 + 12 * 3 + 4 * float(near_count)
