@@ -18,23 +18,22 @@ Start and end of every node process of this package.
     python -m lednet_ros.ros.process MODULE [ARGUMENT ...] [--ros-args ...]
 
 runs `main` of a module, as the executables do: signals are handled before the module, and torch
-with it, is imported. So nothing that is slow may be imported at the top of this file.
+with it, is imported. Until then they kill the process, so hardly anything may be imported at the
+top of this file.
 """
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Sequence
-import ctypes
 from functools import partial
+import gc
 import importlib
 import os
 import signal
 import sys
 import threading
 from typing import NoReturn, TYPE_CHECKING
-
-from lednet_ros.files import share_directory
-from lednet_ros.ros.distribution import PROFILE_VARIABLES
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -43,6 +42,23 @@ if TYPE_CHECKING:
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 
+USAGE = """\
+usage: ros2 run lednet_ros {name} [--ros-args [-r TOPIC:=OTHER] [-p PARAMETER:=VALUE] ...]
+
+{description}
+"""
+# Of the executables, by module.
+DESCRIPTIONS = {
+    'lednet_ros.ros.segmentation_node': (
+        'Segments camera images: image in; ~/labels, ~/confidence, ~/overlay and others out.\n'
+        'Parameters: config/segment.yaml. Topics, states and diagnostics: docs/node.md.\n'
+        'Launch file: ros2 launch lednet_ros segment.launch.py --show-args'
+    ),
+    'lednet_ros.ros.synthetic_camera': (
+        'Publishes image, camera_info and ground_truth of a synthetic street.\n'
+        'Parameters: width, height, seed, speed, rate, encoding, frame_id (docs/node.md).'
+    ),
+}
 
 def keep_large_buffers() -> None:
     """
@@ -51,6 +67,8 @@ def keep_large_buffers() -> None:
     Otherwise, page faults make taking a 6 MB image four times slower. Does nothing where the C
     library has no `mallopt`.
     """
+    import ctypes
+
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, 32 << 20)
@@ -63,6 +81,9 @@ def use_shipped_profile() -> None:
 
     Takes effect for participants created later; variables that are already set stay.
     """
+    from lednet_ros.files import share_directory
+    from lednet_ros.ros.distribution import PROFILE_VARIABLES
+
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     profile = str(share_directory() / 'config' / 'fastdds.xml')
     for variable in PROFILE_VARIABLES:
@@ -141,12 +162,12 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
         return int(exit_code.result() or 0)
     except ExternalShutdownException:
         pass
-    except SystemExit:
-        # An import that is interrupted may have raised another error instead.
-        if not interrupted:
+    except BaseException as error:
+        expected = isinstance(error, (ValueError, RuntimeError, ParameterException))
+        # What a signal interrupts may raise another error than that of the handler.
+        if not interrupted and not expected:
             raise
-    except (ValueError, RuntimeError, ParameterException) as error:
-        if rclpy.ok():
+        if not interrupted and rclpy.ok():
             print(f'{type(error).__name__}: {error}', file=sys.stderr)
             return 1
     finally:
@@ -154,7 +175,6 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
-        # The interpreter takes some 0.5 s to end, without handlers: a signal would kill it.
         _handle_signals(signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
     return 0
@@ -170,9 +190,34 @@ def _exit_at_once(*_: object) -> NoReturn:
     os._exit(0)
 
 
-def _run_main(module: str) -> int:
+def _run_main(module: str) -> NoReturn:
     _handle_signals(_exit_at_once)
-    return int(importlib.import_module(module).main())
+    if module in DESCRIPTIONS and not {'-h', '--help'}.isdisjoint(sys.argv[1:]):
+        name = module.rpartition('.')[2]
+        print(USAGE.format(name=name, description=DESCRIPTIONS[module]), end='')
+        _end(0)
+    try:
+        code = importlib.import_module(module).main()
+    except SystemExit as end:
+        code = end.code
+    _end(int(code or 0))
+
+
+def _end(code: int) -> NoReturn:
+    """
+    End the process without the interpreter's end.
+
+    That takes half a second, and aborts the process where a thread is still in the network.
+    """
+    _handle_signals(signal.SIG_IGN)
+    try:
+        # Nodes leave the graph when they are collected.
+        gc.collect()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
 
 
 # The executables; setup.py names them.
@@ -181,4 +226,4 @@ synthetic_camera = partial(_run_main, 'lednet_ros.ros.synthetic_camera')
 player = partial(_run_main, 'lednet_ros.live.player')
 
 if __name__ == '__main__':
-    sys.exit(_run_main(sys.argv.pop(1)))
+    _run_main(sys.argv.pop(1))

@@ -15,6 +15,7 @@
 """The executables as processes: signals, exit codes and configuration errors."""
 
 from collections.abc import Sequence
+import os
 from pathlib import Path
 import signal
 import subprocess
@@ -84,9 +85,9 @@ def test_signals_end_the_process_cleanly(
         end_with_signals(process, number)
 
 
-@pytest.mark.parametrize('package', ['numpy', 'torch', 'openvino'])
+@pytest.mark.parametrize('package', ['lednet_ros.files', 'numpy', 'torch', 'openvino'])
 def test_signals_end_a_process_during_imports(package: str, checkpoint: Path) -> None:
-    # openvino is imported when the node is configured.
+    # lednet_ros.files comes first, openvino when the node is configured.
     pytest.importorskip(package)
     with start(NODE, '-p', f'checkpoint:={checkpoint}', options=['-X', 'importtime']) as process:
         read_until(process, f' {package}')
@@ -107,6 +108,15 @@ def test_signals_end_a_process_that_measures_backends(
     assert not list(tmp_path.glob('*.json'))
 
 
+@pytest.mark.parametrize('module', [NODE, 'lednet_ros.ros.synthetic_camera'])
+def test_help_is_printed_and_nothing_started(module: str) -> None:
+    with start(module, '--help') as process:
+        output, _ = process.communicate(timeout=EXIT_TIMEOUT)
+    assert process.returncode == 0
+    assert output.startswith(f"usage: ros2 run lednet_ros {module.rpartition('.')[2]} ")
+    assert 'INFO' not in output
+
+
 @pytest.mark.parametrize(
     ('arguments', 'named'),
     [
@@ -123,6 +133,32 @@ def test_bad_configuration_ends_with_one_error(arguments: list[str], named: str)
     # Fast DDS may have logged messages, too.
     assert len([line for line in output.splitlines() if named in line]) == 1
     assert len([line for line in output.splitlines() if 'error' in line.lower()]) == 1
+
+
+def test_process_ends_cleanly_while_a_thread_computes(tmp_path: Path) -> None:
+    (tmp_path / 'busy.py').write_text("""
+import threading
+import torch
+
+
+def main():
+    started = threading.Event()
+
+    def compute():
+        matrix = torch.ones(1000, 1000)
+        while True:
+            matrix @ matrix
+            started.set()
+
+    threading.Thread(target=compute, daemon=True).start()
+    started.wait()
+    return 0
+""")
+    with subprocess.Popen(
+        [sys.executable, '-m', 'lednet_ros.ros.process', 'busy'],
+        env=os.environ | {'PYTHONPATH': f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+    ) as process:
+        assert process.wait(EXIT_TIMEOUT) == 0
 
 
 def test_spinning_adds_no_callbacks_to_the_exit_code() -> None:
