@@ -15,9 +15,11 @@
 
 """Play a recording with /clock and segment it: `replay.launch.py bag:=PATH`."""
 
+from collections.abc import Mapping, Sequence
 import math
 from pathlib import Path
 import sys
+from typing import NamedTuple
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
@@ -43,85 +45,31 @@ LEVELS = ('debug', 'info')
 DELAY = 1.0
 
 
+class Recording(NamedTuple):
+    """A recording's image topics as they are played, and how it is played."""
+
+    images: Sequence[str]
+    is_compressed: bool
+    remaps: Sequence[str]
+    by_ros2_bag: bool
+
+
 def prepare(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Look into the recording, set segment.launch.py's arguments and prepare the player."""
+    values = context.launch_configurations
+    check_values(values)
+    path = Path(values['bag']).expanduser()
     try:
-        from lednet_ros.recordings.bags import COMPRESSED_TYPE, IMAGE_TYPES, is_bag, open_bag
-        from lednet_ros.recordings.sources import read_frames
-        from lednet_ros.ros.distribution import PROFILE_VARIABLES
+        recording = look_into(path, values)
     except ModuleNotFoundError as error:
         raise RuntimeError(
             f'{error} in {sys.executable}, which runs ros2 launch; where another Python has it: '
             'python $(which ros2) launch lednet_ros replay.launch.py ...'
         ) from error
-
-    values = context.launch_configurations
-    check_values(values)
-    path = Path(values['bag']).expanduser()
-    several = bool(values.get('cameras'))
-    names = values.get('images', '').split(',') if several else [values['image']]
-    remaps: list[str] = []
-    kind, by_ros2_bag = '', False
-    if is_bag(path):
-        if several and not names[0]:
-            raise RuntimeError(
-                f"cameras is '{values['cameras']}': images must have their topics in {path}"
-            )
-        with open_bag(path) as bag:
-            chosen = [
-                bag.choose_topic(name.strip() or None, IMAGE_TYPES, 'image topic')
-                for name in names
-            ]
-            by_ros2_bag = not bag.is_ros1 and not bag.damage and has_ros2_bag(path)
-        names = [topic.name for topic in chosen]
-        kind = chosen[0].type
-        if {topic.type for topic in chosen} != {kind}:
-            raise RuntimeError(
-                f'{path}: the images must be all raw or all compressed, but are '
-                + ', '.join(f'{topic.name} ({topic.type})' for topic in chosen)
-            )
-    elif several:
-        raise RuntimeError(f"cameras is '{values['cameras']}'; {path} has the images of one")
-    else:
-        # Fails now if they can't be read.
-        next(read_frames(path))
-        if names[0]:
-            remaps.append(f'image:={names[0]}')
-        names[0] = names[0] or '/image'
-    is_compressed = kind == COMPRESSED_TYPE
-    for index, name in enumerate(names):
-        if is_compressed and not name.endswith('/compressed'):
-            remaps.append(f'{name}:={name}/compressed')
-            names[index] += '/compressed'
-    values['images' if several else 'image'] = ','.join(names)
-    values['image_transport'] = 'compressed' if is_compressed else 'raw'
+    values['images' if values.get('cameras') else 'image'] = ','.join(recording.images)
+    values['image_transport'] = 'compressed' if recording.is_compressed else 'raw'
     values['use_sim_time'] = 'true'
-
-    options = [str(path), '--clock', '--delay', str(DELAY), '--rate', values['rate']]
-    options += ['--start-offset', values['start_offset']]
-    if values['loop'].lower() == 'true':
-        options.append('--loop')
-    if remaps:
-        options += ['--remap', *remaps]
-    environment = {
-        variable: str(SHARE / 'config' / 'fastdds.xml')
-        for variable in PROFILE_VARIABLES
-        if variable not in context.environment
-    }
-    player: ExecuteProcess = (
-        ExecuteProcess(
-            cmd=['ros2', 'bag', 'play', *options], output='screen', additional_env=environment
-        )
-        if by_ros2_bag
-        else Node(
-            package='lednet_ros',
-            executable='player',
-            arguments=[*options, '--subscribers', '1'],
-            output='screen',
-            additional_env=environment,
-        )
-    )
-    players = [player]
+    players = [make_player(path, recording, context)]
 
     def start_player(event: ProcessIO) -> ExecuteProcess | None:
         return players.pop() if players and READY in event.text else None
@@ -133,7 +81,79 @@ def prepare(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     ]
 
 
-def check_values(values: dict[str, str]) -> None:
+def look_into(path: Path, values: Mapping[str, str]) -> Recording:
+    """Find the images of a recording; raise RuntimeError if it can't be played as asked."""
+    from lednet_ros.recordings.bags import COMPRESSED_TYPE, IMAGE_TYPES, is_bag, NODE, open_bag
+    from lednet_ros.recordings.sources import read_frames
+
+    several = values.get('cameras')
+    if not is_bag(path):
+        if several:
+            raise RuntimeError(f"cameras is '{several}'; {path} has the images of one")
+        # Fails now if they can't be read.
+        next(read_frames(path))
+        image = values['image']
+        return Recording([image or '/image'], False, [f'image:={image}'] if image else [], False)
+    names = values.get('images', '').split(',') if several else [values['image']]
+    if several and not names[0]:
+        raise RuntimeError(f"cameras is '{several}': images must have their topics in {path}")
+    with open_bag(path) as bag:
+        topics = [
+            bag.choose_topic(name.strip() or None, IMAGE_TYPES, 'image topic') for name in names
+        ]
+        by_ros2_bag = not bag.is_ros1 and not bag.damage and has_ros2_bag(path)
+        # Results of an earlier run must not mix with those of this one.
+        node = f"{values.get('namespace', '').strip('/')}/{values.get('name', NODE[1:])}/"
+        remaps = [
+            f'{topic.name}:=/recorded{topic.name}'
+            for topic in bag.topics
+            if topic.name.startswith(f"/{node.lstrip('/')}")
+        ]
+    is_compressed = topics[0].type == COMPRESSED_TYPE
+    if any((topic.type == COMPRESSED_TYPE) != is_compressed for topic in topics):
+        raise RuntimeError(
+            f'{path}: the images must be all raw or all compressed, but are '
+            + ', '.join(f'{topic.name} ({topic.type})' for topic in topics)
+        )
+    images = []
+    for topic in topics:
+        ending = '/compressed' if is_compressed else ''
+        images.append(topic.name.removesuffix(ending) + ending)
+        if images[-1] != topic.name:
+            remaps.append(f'{topic.name}:={images[-1]}')
+    return Recording(images, is_compressed, remaps, by_ros2_bag)
+
+
+def make_player(path: Path, recording: Recording, context: LaunchContext) -> ExecuteProcess:
+    """Make the process that plays: `ros2 bag play` if it can, or else the package's player."""
+    from lednet_ros.ros.distribution import PROFILE_VARIABLES
+
+    values = context.launch_configurations
+    options = [str(path), '--clock', '--delay', str(DELAY), '--rate', values['rate']]
+    options += ['--start-offset', values['start_offset']]
+    if values['loop'].lower() == 'true':
+        options.append('--loop')
+    if recording.remaps:
+        options += ['--remap', *recording.remaps]
+    environment = {
+        variable: str(SHARE / 'config' / 'fastdds.xml')
+        for variable in PROFILE_VARIABLES
+        if variable not in context.environment
+    }
+    if recording.by_ros2_bag:
+        return ExecuteProcess(
+            cmd=['ros2', 'bag', 'play', *options], output='screen', additional_env=environment
+        )
+    return Node(
+        package='lednet_ros',
+        executable='player',
+        arguments=[*options, '--subscribers', '1'],
+        output='screen',
+        additional_env=environment,
+    )
+
+
+def check_values(values: Mapping[str, str]) -> None:
     """Refuse numbers that the player would refuse later."""
     for name, allowed in (('rate', 'above 0'), ('start_offset', '0 or more')):
         try:
@@ -153,7 +173,9 @@ def has_ros2_bag(path: Path) -> bool:
     """Return whether `ros2 bag` and its storage plugin for this bag are installed."""
     from ament_index_python.packages import get_package_prefix
 
-    files = path.iterdir() if path.is_dir() else [path]
+    files = list(path.iterdir()) if path.is_dir() else [path]
+    if path.is_dir() and not (path / 'metadata.yaml').is_file():
+        return False
     storage = 'sqlite3' if any('.db3' in file.name for file in files) else 'mcap'
     try:
         for package in ('ros2bag', f'rosbag2_storage_{storage}'):

@@ -14,6 +14,7 @@
 
 """The launch files, for real, where launch_ros is importable."""
 
+from collections.abc import Sequence
 import os
 from pathlib import Path
 import signal
@@ -61,6 +62,16 @@ def installed() -> None:
         ament_index.get_package_prefix('lednet_ros')
     except (LookupError, OSError):
         pytest.skip('lednet_ros is not in the ament index: colcon build and source it')
+
+
+def skip_with_rviz(arguments: Sequence[str]) -> None:
+    """Skip where rviz would open instead of being missing."""
+    if 'rviz:=true' in arguments:
+        try:
+            ament_index.get_package_prefix('rviz2')
+        except LookupError:
+            return
+        pytest.skip('rviz2 is installed')
 
 
 def launch(file: str, *arguments: str, until: str | None = None) -> tuple[int, str]:
@@ -144,6 +155,7 @@ def test_the_log_level_holds_in_a_namespace(tmp_path: Path) -> None:
     ],
 )
 def test_bad_arguments_are_named(arguments: list[str], named: str) -> None:
+    skip_with_rviz(arguments)
     code, output = launch('segment.launch.py', *arguments)
     assert code == 1
     assert named in output
@@ -242,6 +254,7 @@ def test_replay_plays_the_recording_to_the_active_node(
 def test_replay_fails_with_an_exit_code(
     arguments: list[str], named: str, starts: bool, tmp_path: Path
 ) -> None:
+    skip_with_rviz(arguments)
     pixels = np.zeros((8, 8, 3), np.uint8)
     entries = [Entry(topic, 0, 0, pixels) for topic in ('/left', '/right')]
     bag = write_bag(tmp_path / 'bag', entries)

@@ -358,6 +358,17 @@ def test_replay_passes_on_every_argument(tmp_path: Path) -> None:
     ]
 
 
+def test_replay_keeps_recorded_results_apart(tmp_path: Path) -> None:
+    topics = ['/camera', '/robot/eyes/overlay', '/segmentation_node/color']
+    bag = image_bag(tmp_path / 'bag', 'bgr8', *topics)
+    replay = Replay(bag=str(bag), image='/camera', namespace='robot', name='eyes')
+    (play,) = replay.log(b'segmenting ')
+    assert isinstance(play, Node)
+    assert play.arguments[play.arguments.index('--remap') + 1 :] == [
+        '/robot/eyes/overlay:=/recorded/robot/eyes/overlay', '--subscribers', '1'
+    ]
+
+
 def test_replay_ends_with_the_first_process_that_ends(tmp_path: Path) -> None:
     replay = Replay(bag=str(image_bag(tmp_path / 'bag', 'bgr8', '/camera')))
     (handler,) = replay.handlers(OnProcessExit)
@@ -380,6 +391,7 @@ def test_replay_ends_with_the_first_process_that_ends(tmp_path: Path) -> None:
         ({'bag': __file__}, 'neither a bag'),
         ({'cameras': 'front'}, "cameras is 'front': images must"),
         ({'cameras': 'front', 'images': '/left,/right'}, 'images has 2 topics'),
+        ({'cameras': 'front,left', 'images': '/left,/jpeg'}, 'all raw or all compressed, but'),
         ({'bag': str(ROOT / 'docs' / 'images'), 'cameras': 'front'}, "cameras is 'front'"),
         ({'image': '/left', 'loop': 'yes'}, "loop is 'yes'"),
         ({'rate': '0'}, "rate is '0'; allowed: a number, above 0"),
@@ -390,7 +402,10 @@ def test_replay_ends_with_the_first_process_that_ends(tmp_path: Path) -> None:
 def test_replay_refuses_what_cannot_work(
     arguments: dict[str, str], message: str, tmp_path: Path
 ) -> None:
-    bag = image_bag(tmp_path / 'bag', 'bgr8', '/left', '/right')
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    encodings = {'/left': 'bgr8', '/right': 'bgr8', '/jpeg': 'jpeg'}
+    entries = [Entry(topic, 0, 0, pixels, encoding) for topic, encoding in encodings.items()]
+    bag = write_bag(tmp_path / 'bag', entries)
     with pytest.raises(RuntimeError, match=message):
         Replay(**{'bag': str(bag)} | arguments)
 
