@@ -45,7 +45,7 @@ from lednet_ros.recordings.bags import (
     open_bag,
     SourceError,
 )
-from lednet_ros.recordings.sources import read_frames
+from lednet_ros.recordings.sources import read_frames, Timeline
 from lednet_ros.ros.process import run_node
 from lednet_ros.ros.qos import output_qos
 from rclpy.clock import Clock, ClockType
@@ -68,6 +68,8 @@ POLL_SECONDS = 0.02
 LINGER_SECONDS = 1.0
 # Between two passes of a loop; a single image has no rate of its own.
 LOOP_SECONDS = 0.1
+# Nanoseconds by which the clock was set back while recording, rather than messages reordered.
+STEP_BACK = 10**9
 # Latched messages that a late subscriber still gets.
 LATCHED_DEPTH = 100
 # Name and type.
@@ -189,12 +191,16 @@ class Player(Node):
         path = self._options.recording
         has_stamps = is_bag(path) or path.is_char_device()
         offset = 0 if has_stamps else time.time_ns()
+        timeline = Timeline()
+        first: int | None = None
         for recorded in read_frames(path, self._options.image_topic):
             stamp = recorded.stamp + offset
+            first = stamp if first is None else first
+            moment = first + round(1e9 * timeline.advance(stamp))
             frame = recorded.frame
             message = image_message(frame.pixels, f'{frame.color_order}8', stamp)
             message.header.frame_id = recorded.frame_id
-            yield Item(stamp, IMAGE, message)
+            yield Item(moment, IMAGE, message)
 
     def _run(self) -> None:
         """Play in the thread; nothing may end it without a word."""
@@ -235,15 +241,21 @@ class Player(Node):
         """Play once; latched messages before the start offset count, too."""
         self._origin = None
         begin: int | None = None
+        last = 0
         for item in self._read_bag(self._bag) if self._bag else self._read_frames():
             if begin is None:
                 begin = item.time + round(self._options.start_offset * 1e9)
-            if item.time >= begin:
-                self._origin = self._origin or (begin, time.perf_counter())
-                due = self._origin[1] + (item.time - begin) / 1e9 / self._options.rate
+            if self._origin is None and item.time < begin:
+                if item.topic not in self._latched:
+                    continue
+            else:
+                if self._origin is None:
+                    self._origin = begin, time.perf_counter()
+                elif item.time < last - STEP_BACK:
+                    self._origin = item.time, time.perf_counter()
+                last, (moment, start) = item.time, self._origin
+                due = start + (item.time - moment) / 1e9 / self._options.rate
                 self._stopping.wait(max(due - time.perf_counter(), 0.0))
-            elif item.topic not in self._latched:
-                continue
             if self._stopping.is_set():
                 return
             self._outputs[item.topic].publish(item.message)

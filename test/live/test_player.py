@@ -161,6 +161,24 @@ def test_the_rate_applies_to_messages_and_clock(client: NodeClient, tmp_path: Pa
     assert max(message.clock.sec for message in clocks) >= 10000
 
 
+@pytest.mark.parametrize('mode', [[], ['--frames', '--remap', 'image:=/camera']])
+def test_a_clock_that_was_set_back_loses_nothing(
+    client: NodeClient, mode: list[str], tmp_path: Path
+) -> None:
+    bag = tmp_path / 'bag'
+    bag.mkdir()
+    # Within a file, messages are read by their times.
+    for index, seconds in enumerate([(5000, 5000.1), (1, 1.1, 1.2)]):
+        (file,) = write_bag(tmp_path / f'{index}', entries(seconds)).glob('*.mcap')
+        file.rename(bag / f'bag_{index}.mcap')
+    received = client.collect(Image, '/camera')
+    clocks = client.collect(Clock, '/clock')
+    assert play_all(client, bag, '--subscribers', 1, '--clock', *mode) == 0
+    assert [message.header.stamp.sec for message in received] == [5000, 5000, 1, 1, 1]
+    # By its times of recording, a bag goes back; by stamps, which nobody trusts, frames don't.
+    assert (min(message.clock.sec for message in clocks) < 5000) is (not mode)
+
+
 def test_latched_messages_are_latched_again(client: NodeClient, tmp_path: Path) -> None:
     writer = BagWriter(tmp_path / 'bag')
     forever = QosTime(0, 0)

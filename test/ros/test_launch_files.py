@@ -303,7 +303,7 @@ def test_replay_plays_the_bag_once_the_node_is_active(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures('ros2_bag')
-@pytest.mark.parametrize('kind', ['ros1', 'sqlite3', 'torn', 'folder'])
+@pytest.mark.parametrize('kind', ['ros1', 'sqlite3', 'torn', 'no metadata', 'folder'])
 def test_the_packages_player_plays_what_ros2_bag_cannot(kind: str, tmp_path: Path) -> None:
     entries = [Entry('/camera', i, i, np.zeros((600, 800, 3), np.uint8)) for i in range(4)]
     path = tmp_path / 'recording'
@@ -319,6 +319,8 @@ def test_the_packages_player_plays_what_ros2_bag_cannot(kind: str, tmp_path: Pat
     if kind == 'torn':
         (file,) = path.glob('*.mcap')
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    if kind == 'no metadata':
+        (path / 'metadata.yaml').unlink()
     replay = Replay(bag=str(path))
     assert replay.node.remappings == [('image', '/image' if kind == 'folder' else '/camera')]
     (play,) = replay.log(b'segmenting ')
