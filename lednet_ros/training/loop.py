@@ -117,23 +117,24 @@ def build_optimizer(network: nn.Module, options: Optimizer) -> torch.optim.Optim
     `encoder_rate`, the encoder's parameters form groups of their own. Each group's `lr` is its
     highest learning rate.
     """
-    named = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
-    parts: list[tuple[float, list[nn.Parameter]]] = []
-    if options.encoder_rate is None:
-        parts.append((options.rate, [p for _, p in named]))
-    else:
-        encoder = [p for n, p in named if ENCODER in n]
-        parts.append((options.encoder_rate, encoder))
-        parts.append((options.rate, [p for n, p in named if ENCODER not in n]))
+    encoder: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            is_apart = options.encoder_rate is not None and ENCODER in name
+            (encoder if is_apart else others).append(parameter)
     decay = options.weight_decay
     groups: list[dict[str, Any]] = []
-    for rate, parameters in parts:
+    for rate, parameters in ((options.encoder_rate, encoder), (options.rate, others)):
+        if not parameters:
+            continue
         if options.name == 'adam':
             groups.append({'params': parameters, 'weight_decay': decay, 'lr': rate})
             continue
-        weights, others = ([p for p in parameters if (p.ndim > 1) == w] for w in (True, False))
+        weights = [p for p in parameters if p.ndim > 1]
+        vectors = [p for p in parameters if p.ndim <= 1]
         groups.append({'params': weights, 'weight_decay': decay, 'lr': rate})
-        groups.append({'params': others, 'weight_decay': 0.0, 'lr': rate})
+        groups.append({'params': vectors, 'weight_decay': 0.0, 'lr': rate})
     if options.name == 'adam':
         return torch.optim.Adam(groups, options.rate)
     if options.name == 'adamw':

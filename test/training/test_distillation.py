@@ -22,6 +22,7 @@ from pathlib import Path
 import re
 from typing import Any
 
+from bag_files import Entry, write_bag
 import cv2
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lednet_ros.cli.main import main
@@ -253,6 +254,22 @@ def test_frames_of_a_recording_are_spread_and_resized(
     first = cv2.imread(str(recording / '0.png'))[..., ::-1]
     assert np.array_equal(frames[0].pixels, cv2.resize(first, (96, 64)))
     assert (frames[0].labels == 255).all()
+
+
+def test_frames_of_a_bag(tmp_path: Path) -> None:
+    frames = [frame.pixels for frame in synthetic_frames(2, (64, 96), seed=1)]
+    entries = [
+        Entry(topic, index, index, pixels[..., ::-1])
+        for index, pixels in enumerate(frames)
+        for topic in ('/front', '/rear')
+    ]
+    bag = write_bag(tmp_path / 'bag', entries)
+    found = RecordedFrames(Unlabeled(path=str(bag), topic='/rear'), None, CAMVID, (64, 96))
+    assert len(found) == 2
+    for index, pixels in enumerate(frames):
+        assert np.array_equal(found[index].pixels, pixels)
+    with pytest.raises(SourceError, match='a single image topic'):
+        RecordedFrames(Unlabeled(), bag, CAMVID, (64, 96))
 
 
 def test_recordings_that_can_not_be_read(tmp_path: Path) -> None:
