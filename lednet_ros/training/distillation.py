@@ -18,7 +18,7 @@ Teachers: trained networks whose probabilities supervise another network, withou
 Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 import importlib
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ class TeacherNetwork:
         bf16: bool,
     ) -> None:
         self._options, self._device, self._bf16 = options, device, bf16
+        self._module: nn.Module | None = None
         self.description: dict[str, Any] = {'source': options.source}
         source = options.source
         names: tuple[str, ...] = ()
@@ -103,6 +104,33 @@ class TeacherNetwork:
             outputs = self._network(torch.zeros(1, MIN_SIZE, MIN_SIZE, 3, dtype=torch.uint8))
         self._matrix = self._map(names, outputs.shape[1], label_map).to(device)
         self.known = self._matrix.any(1).nonzero()[:, 0]
+
+    @torch.no_grad()
+    def adapt(self, batches: Iterable[Tensor]) -> None:
+        """
+        Replace the statistics of batch normalizations by those of images of another camera.
+
+        Li et al., "Revisiting Batch Normalization for Practical Domain Adaptation", 2016.
+
+        Parameters
+        ----------
+        batches
+            (N, H, W, 3) uint8 RGB each, N of at least 2.
+
+        """
+        assert self._module is not None
+        normalizations = [
+            part for part in self._module.modules() if isinstance(part, nn.BatchNorm2d)
+        ]
+        for part in normalizations:
+            part.reset_running_stats()
+            # The mean of all batches.
+            part.momentum = None
+            part.train()
+        for images in batches:
+            self._network(images)
+        for part in normalizations:
+            part.eval()
 
     @torch.no_grad()
     def __call__(self, images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -175,6 +203,7 @@ class TeacherNetwork:
         return self._run(network, network, *self._normalization())
 
     def _run(self, network: nn.Module, compute: Network, mean: Any, std: Any) -> Network:
+        self._module = network
         network.to(self._device).eval().requires_grad_(False)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -186,6 +215,10 @@ class TeacherNetwork:
         return run
 
     def _load_onnx(self, source: str) -> Network:
+        if self._options.adapt:
+            raise TeacherError(
+                f"teacher.source is '{source}', which can't change; teacher.adapt must be false"
+            )
         try:
             import onnxruntime
         except ImportError as error:

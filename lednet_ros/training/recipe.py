@@ -145,6 +145,9 @@ class Teacher(_Part):
     classes
         The student's class by the teacher's, which are named by a checkpoint's label map or by
         ids; classes that are left out are not the student's. None if both have the same.
+    adapt
+        Estimate the statistics of the teacher's batch normalizations from the unlabeled frames,
+        before the training; not for ONNX files.
     scales, flip
         Sizes of the teacher's input relative to the crop, and whether to mirror each; the
         probabilities of all views are averaged.
@@ -159,6 +162,7 @@ class Teacher(_Part):
     temperature: PositiveFloat = 1.0
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
     classes: dict[int | str, str] | None = None
+    adapt: bool = False
     scales: Annotated[tuple[Annotated[float, Field(ge=0.1, le=10)], ...], Field(min_length=1)] = (
         1.0,
     )
@@ -425,6 +429,8 @@ class Recipe(_Part):
             raise ValueError('train is [] and unlabeled is []; one must have a source')
         if self.unlabeled and self.teacher is None:
             raise ValueError('teacher is None; unlabeled frames need one')
+        if self.teacher is not None and self.teacher.adapt and not self.unlabeled:
+            raise ValueError('teacher.adapt is True; it needs unlabeled frames')
         if self.task == 'classification' and (self.teacher or self.unlabeled):
             raise ValueError("teacher and unlabeled are for task 'segmentation' alone")
         return self

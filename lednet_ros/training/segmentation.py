@@ -14,7 +14,7 @@
 
 """The task of segmentation: network, frames, losses and validation of a recipe."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import heapq
 import itertools
 from pathlib import Path
@@ -54,6 +54,9 @@ FRAMES_SHOWN = 3
 LOVASZ_STRIDE = 2
 # The teacher's probabilities are compared at half size: logits are at 1/4 or 1/8.
 TEACHER_STRIDE = 2
+# Frames from which the statistics of a teacher's normalizations are estimated, and their batches.
+ADAPTATION_FRAMES = 128
+ADAPTATION_BATCH = 8
 # Frames of a recording on which temporal consistency is measured.
 CONSISTENCY_FRAMES = 300
 
@@ -136,6 +139,7 @@ class SegmentationTask(Task):
         if network.encoder_classifier is None:
             _refuse_encoder_losses(recipe)
         self.model = SegmentationModel(network)
+        self._must_adapt = recipe.teacher is not None and recipe.teacher.adapt
         self._teacher: TeacherNetwork | None = None
         if recipe.teacher is not None:
             self._teacher = TeacherNetwork(
@@ -158,6 +162,10 @@ class SegmentationTask(Task):
         self._training = [self._open(source) for source in sources]
         # Those without labels come last.
         self._labeled = len(sources) - len(self._recipe.unlabeled)
+        if self._must_adapt:
+            assert self._teacher is not None
+            self._teacher.adapt(_batches(self._training[self._labeled:]))
+            self._must_adapt = False
         if counts is None:
             counts = self._count(sources)
         self._weights = None
@@ -364,6 +372,17 @@ class SegmentationTask(Task):
             'frames': len(dataset),
         }
         return Validation(metrics, confusion, results)
+
+
+def _batches(datasets: Sequence[Dataset]) -> Iterator[Tensor]:
+    """Yield batches of frames, evenly spaced in all data sets of one frame size."""
+    places = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
+    count = min(len(places), ADAPTATION_FRAMES)
+    chosen = [places[len(places) * i // count] for i in range(count)]
+    # The last batch is filled up.
+    for start in range(0, count, ADAPTATION_BATCH):
+        batch = [chosen[(start + i) % count] for i in range(ADAPTATION_BATCH)]
+        yield torch.from_numpy(np.stack([dataset[index].pixels for dataset, index in batch]))
 
 
 def _at_stride(labels: Tensor, scores: Tensor) -> Tensor:

@@ -144,6 +144,22 @@ def test_the_mean_of_several_views(teacher: Path) -> None:
     torch.testing.assert_close(found(IMAGES, SIZE), expected)
 
 
+def test_normalizations_adapt_to_another_camera(teacher: Path) -> None:
+    dark = IMAGES // 4
+    plain, adapted = (make_teacher(source=str(teacher)) for _ in range(2))
+    adapted.adapt([dark, dark])
+    # On these images, statistics of the batch are those of the adapted normalizations.
+    network = TinyNetwork(11)
+    network.load_state_dict(load_checkpoint(teacher).state_dict)
+    for part in network.modules():
+        part.train(isinstance(part, nn.BatchNorm2d))
+    with torch.no_grad():
+        scores = network.scores(normalize(dark, TinyNetwork.MEAN, TinyNetwork.STD))
+    expected = upsample(scores, SIZE).softmax(1)
+    torch.testing.assert_close(adapted(dark, SIZE), expected, rtol=1e-2, atol=1e-2)
+    assert (plain(dark, SIZE) - expected).abs().max() > 0.1
+
+
 def test_a_module_by_its_import_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
     source = f'{Path(__file__).stem}:make_module'
@@ -307,7 +323,7 @@ def test_resuming_is_exact_and_the_teacher_is_timed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     recipe = make_recipe(
-        teacher={'source': 'initial', 'flip': True, 'temperature': 2},
+        teacher={'source': 'initial', 'adapt': True, 'flip': True, 'temperature': 2},
         initial=str(teacher),
         train=[STREETS],
         unlabeled=[{'per_epoch': 2}],
@@ -363,6 +379,7 @@ def test_adapt(
     [
         (['teacher=null'], 'teacher is None; unlabeled frames need one'),
         (['unlabeled=[]'], r'train is \[\] and unlabeled is \[\]; one'),
+        (['unlabeled=[]', 'train=[{layout: folder}]'], 'teacher.adapt is True; it needs'),
         (['teacher.temperature=0'], 'teacher.temperature is 0'),
         (['teacher.confidence=70'], 'teacher.confidence is 70'),
         (['teacher.scales=[]'], r'teacher.scales is \[\]'),
