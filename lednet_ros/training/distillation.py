@@ -102,6 +102,12 @@ class TeacherNetwork:
             self._network, names = self._load_checkpoint(source)
         with torch.no_grad():
             outputs = self._network(torch.zeros(1, MIN_SIZE, MIN_SIZE, 3, dtype=torch.uint8))
+        if not isinstance(outputs, Tensor) or outputs.ndim != 4:
+            found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+            raise TeacherError(
+                f"teacher.source is '{options.source}', whose output is {found}; it must be "
+                'logits (N, classes, h, w)'
+            )
         self._matrix = self._map(names, outputs.shape[1], label_map).to(device)
         self.known = self._matrix.any(1).nonzero()[:, 0]
 

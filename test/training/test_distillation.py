@@ -97,6 +97,8 @@ def recording(tmp_path: Path) -> Path:
 
 def make_module(kind: str = 'good') -> Any:
     """Return what a recipe's `MODULE:FUNCTION` may return."""
+    if kind == 'flat':
+        return nn.Flatten()
     return nn.Conv2d(3, 11, 3, padding=1) if kind == 'good' else kind
 
 
@@ -167,6 +169,7 @@ def test_a_module_by_its_import_path(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(taught.sum(1), torch.ones(2, *SIZE))
     for options, message in (
         ({'file': 'bad'}, 'returns str; it must return a torch.nn.Module'),
+        ({'file': 'flat'}, r'output is \(1, 12288\); it must be logits \(N, classes, h, w\)'),
         ({'source': f'{source}s'}, "has no attribute 'make_modules'"),
         ({'source': 'no_such_package:load'}, "No module named 'no_such_package'"),
     ):
