@@ -59,7 +59,7 @@ develop:
 	@$(INSTALL) --dev
 
 demo: setup
-	$(BIN)/lednet demo --seconds $(DEMO_SECONDS) $(if $(INPUT),'$(INPUT)')
+	$(BIN)/lednet demo --overwrite --seconds $(DEMO_SECONDS) $(if $(INPUT),'$(INPUT)')
 
 # Files of one worker each, so that tests share what they compile and the nodes they start.
 TEST = $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 30
@@ -76,10 +76,10 @@ fuzz: develop
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest test/fuzz
 
 torture: develop
-	$(BIN)/lednet torture --json torture.json
+	$(BIN)/lednet torture --json torture.json --overwrite
 
 soak: develop
-	$(BIN)/lednet benchmark soak --minutes $(SOAK_MINUTES) --json soak.json --plot soak.png
+	$(BIN)/lednet benchmark soak --minutes $(SOAK_MINUTES) --json soak.json --plot soak.png --overwrite
 
 # Each part writes files of its own, and one that fails keeps none of the others from running.
 gpu: develop
@@ -91,11 +91,11 @@ gpu: develop
 	part device nvidia-smi -q; \
 	part versions $(BIN)/python -m pip list; \
 	part tests $(BIN)/python -m pytest -m gpu; \
-	part tune $(BIN)/lednet tune --device cuda --input-size 512 1024 --json $(GPU_FOLDER)/tune.json; \
-	part pipeline $(BIN)/lednet benchmark pipeline --device cuda --json $(GPU_FOLDER)/pipeline.json; \
-	part models $(BIN)/lednet benchmark models --json $(GPU_FOLDER)/models.json; \
-	part node $(BIN)/lednet benchmark node --json $(GPU_FOLDER)/node.json; \
-	part cameras $(BIN)/lednet benchmark cameras --json $(GPU_FOLDER)/cameras.json; \
+	part tune $(BIN)/lednet tune --device cuda --input-size 512 1024 --json $(GPU_FOLDER)/tune.json --overwrite; \
+	part pipeline $(BIN)/lednet benchmark pipeline --device cuda --json $(GPU_FOLDER)/pipeline.json --overwrite; \
+	part models $(BIN)/lednet benchmark models --json $(GPU_FOLDER)/models.json --overwrite; \
+	part node $(BIN)/lednet benchmark node --json $(GPU_FOLDER)/node.json --overwrite; \
+	part cameras $(BIN)/lednet benchmark cameras --json $(GPU_FOLDER)/cameras.json --overwrite; \
 	if command -v compute-sanitizer > /dev/null; then \
 	  part sanitizer compute-sanitizer --error-exitcode 9 $(BIN)/python -c "$$SANITIZED"; \
 	fi; \

@@ -68,6 +68,7 @@ setup(
     python_requires='>=3.10',
     install_requires=[
         'setuptools',
+        'av>=11',
         'mcap>=1.1',
         'numba>=0.60',
         'numpy>=1.26,<2.3',

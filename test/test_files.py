@@ -114,3 +114,56 @@ def test_the_cache_keeps_the_newest_files_of_each_kind(
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         '3.openvino', 'last.openvino', 'other.json'
     ]
+
+
+@pytest.mark.parametrize(('inputs', 'names'), [
+    (['a.png', 'b.png'], ['a', 'b']),
+    (['a.png', 'a.jpg'], ['a.png', 'a.jpg']),
+    (['A.png', 'a.jpg'], ['A.png', 'a.jpg']),
+    (['left/1.png', 'right/1.png'], ['left/1', 'right/1']),
+    (['left/1.png', 'left/1.jpg', 'right/1.png'], ['left/1', '1.jpg', 'right/1']),
+    (['a.jpg.png', 'a.png', 'a.jpg'], ['a.jpg.png', 'a.png', 'a']),
+    (['x/left/1.mcap', 'y/left/1.mcap'], ['x/left/1', 'y/left/1']),
+    (['a', 'a.mp4'], ['a', 'a.mp4']),
+    (['1.png', 'sub/1.png', 'sub/1.jpg'], ['1', 'sub/1', '1.jpg']),
+    ([], []),
+])
+def test_names_of_results_differ(inputs: list[str], names: list[str]) -> None:
+    assert files.unique_names([Path(name) for name in inputs]) == names
+
+
+def test_two_outputs_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='given for two outputs'):
+        files.claim_files([tmp_path / 'a', tmp_path / 'b' / '..' / 'a'])
+
+
+def test_a_bag_that_can_not_be_replaced_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ('before', 'part/after'):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / 'file').write_text(name)
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name == 'after':
+            raise OSError('no space left')
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, 'rename', fail)
+    with pytest.raises(OSError, match='no space'):
+        files.publish(tmp_path / 'part/after', tmp_path / 'before')
+    assert (tmp_path / 'before' / 'file').read_text() == 'before'
+
+
+def test_what_is_complete_is_said(tmp_path: Path) -> None:
+    files.forget_outputs()
+    assert files.describe_outputs() == ''
+    files.claim_folder(tmp_path / 'images')
+    files.claim_files([tmp_path / 'a.json', tmp_path / 'b.csv'])
+    for name in ('a.json', 'images/0.png', 'images/1.png'):
+        with atomic_path(tmp_path / name) as temporary:
+            temporary.touch()
+    assert files.describe_outputs() == (
+        f'complete: 2 files in {tmp_path}/images, {tmp_path}/a.json; not written: {tmp_path}/b.csv'
+    )

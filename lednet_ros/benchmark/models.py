@@ -107,6 +107,8 @@ def run_models(
             labeled = open_labeled('folder', data, 'val', checkpoint.label_map)
             result = evaluate(Segmenter(checkpoint, num_threads=threads), labeled)
             row[ACCURACY] = round(100 * result.confusion.miou(), 2)
+            if result.problems:
+                missing[f'frames of {name}'] = '; '.join(result.problems)
         elif data is not None:
             missing[f'{ACCURACY} of {name}'] = 'no weights are shipped'
         for backend in backends:

@@ -20,7 +20,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from lednet_ros.cli.parsing import add_json_option, make_folders, Subparsers, write_results
+from lednet_ros.cli.parsing import add_json_option, claim_outputs, Subparsers, write_results
 
 SIZE: dict[str, Any] = {'type': int, 'nargs': 2, 'metavar': ('H', 'W')}
 
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     from lednet_ros.benchmark.plots import plot_results
     from lednet_ros.cli.tables import print_results
 
-    make_folders(options.json, options.plot)
+    claim_outputs(options, options.json, options.plot)
     measure = _load(options.kind)
     # The options have the names of the parameters.
     given = {k: v for k, v in vars(options).items() if k in signature(measure).parameters}

@@ -19,7 +19,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from lednet_ros.cli.parsing import add_json_option, add_layout_arguments, Subparsers, write_results
+from lednet_ros.cli.parsing import (
+    add_json_option,
+    add_layout_arguments,
+    claim_outputs,
+    Subparsers,
+    write_results,
+)
 
 if TYPE_CHECKING:
     from lednet_ros.datasets import Survey
@@ -49,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
     from lednet_ros import datasets
     from lednet_ros.labels import LabelMap
 
+    claim_outputs(options, options.json, inputs=[options.data])
     layout, annotations = options.layout, options.annotations
     if layout == 'auto':
         layout = datasets.guess_layout(options.data)

@@ -17,7 +17,13 @@
 import argparse
 from pathlib import Path
 
-from lednet_ros.cli.parsing import add_output_option, add_topic_option, Renamed, Subparsers
+from lednet_ros.cli.parsing import (
+    add_output_option,
+    add_overwrite_option,
+    add_topic_option,
+    Renamed,
+    Subparsers,
+)
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -40,6 +46,7 @@ def add_parser(subparsers: Subparsers) -> None:
         default='lednet',
         help='file or name of a shipped checkpoint (default: lednet)',
     )
+    add_overwrite_option(parser)
     add_topic_option(parser)
     parser.add_argument('--topic', action=Renamed, dest='image_topic', help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
@@ -50,5 +57,6 @@ def run(options: argparse.Namespace) -> int:
     from lednet_ros.live.demo import run_demo
 
     return run_demo(
-        options.input, options.seconds, options.output, options.checkpoint, options.image_topic
+        options.input, options.seconds, options.output, options.checkpoint, options.image_topic,
+        options.overwrite,
     )

@@ -24,7 +24,7 @@ from lednet_ros.cli.parsing import (
     add_layout_arguments,
     add_segmenter_options,
     add_topic_option,
-    make_folders,
+    claim_outputs,
     read_segmenter_options,
     Subparsers,
     write_results,
@@ -120,9 +120,15 @@ def _add_bag_arguments(group: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Evaluate, print the table, write the files and return the verdict."""
     from lednet_ros.evaluation.gate import Gate, parse_limit, read_baseline
-    from lednet_ros.evaluation.run import run_evaluation, RunSettings
+    from lednet_ros.evaluation.run import expand_names, run_evaluation, RunSettings
 
-    make_folders(options.json, options.csv, options.report)
+    claim_outputs(
+        options, options.json, options.csv, options.report,
+        inputs=[
+            *expand_names(options.data), options.labels, options.baseline, options.checkpoint,
+            options.label_map,
+        ],
+    )
     gate = Gate(
         options.min_miou,
         dict(map(parse_limit, options.min_iou)),

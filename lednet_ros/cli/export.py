@@ -16,7 +16,12 @@
 
 import argparse
 
-from lednet_ros.cli.parsing import add_output_option, Subparsers
+from lednet_ros.cli.parsing import (
+    add_output_option,
+    add_overwrite_option,
+    claim_outputs,
+    Subparsers,
+)
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -27,6 +32,7 @@ def add_parser(subparsers: Subparsers) -> None:
         'checkpoint', nargs='?', default='lednet', help='file or shipped name (default: lednet)'
     )
     add_output_option(parser, 'the file', required=True, metavar='FILE')
+    add_overwrite_option(parser)
     parser.add_argument(
         '--format',
         choices=('onnx', 'openvino', 'litert'),
@@ -51,7 +57,12 @@ def run(options: argparse.Namespace) -> int:
     from lednet_ros.checkpoint import load_checkpoint
     from lednet_ros.inference.export import export_network
 
-    path = export_network(
+    # OpenVINO's weights are beside the graph.
+    files = [options.output]
+    if options.format == 'openvino':
+        files.append(options.output.with_suffix('.bin'))
+    claim_outputs(options, *files, inputs=[options.checkpoint])
+    export_network(
         load_checkpoint(options.checkpoint),
         options.checkpoint,
         options.output,
@@ -60,7 +71,5 @@ def run(options: argparse.Namespace) -> int:
         output=options.result,
         batch_size=options.batch_size,
     )
-    # OpenVINO's weights are beside the graph.
-    files = [path, *([path.with_suffix('.bin')] if options.format == 'openvino' else [])]
-    print(f'{path}: {sum(file.stat().st_size for file in files) / 1e6:.1f} MB')
+    print(f'{options.output}: {sum(file.stat().st_size for file in files) / 1e6:.1f} MB')
     return 0

@@ -17,7 +17,7 @@
 import argparse
 from collections.abc import Mapping
 
-from lednet_ros.cli.parsing import add_json_option, Subparsers, write_results
+from lednet_ros.cli.parsing import add_json_option, claim_outputs, Subparsers, write_results
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the description."""
     from lednet_ros.models.describe import describe_checkpoint, describe_network
 
+    claim_outputs(options, options.json, inputs=[options.checkpoint])
     size = tuple(options.input_size)
     if options.network is None:
         if options.classes is not None:

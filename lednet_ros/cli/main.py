@@ -19,9 +19,13 @@ Each command imports what it needs when it runs, so that `lednet --help` stays f
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
+import io
 import logging
+import signal
 import sys
+import threading
 
 from lednet_ros import __version__
 from lednet_ros.cli import (
@@ -38,7 +42,9 @@ from lednet_ros.cli import (
     tune,
     view,
 )
+from lednet_ros.files import describe_outputs, forget_outputs
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COMMANDS = (
     info, evaluate, segment, view, check_data, train, export, quantize, tune, benchmark, torture,
     demo,
@@ -62,17 +68,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Run the command with these arguments, by default the process's, and return its exit code.
 
     0 is success, 1 an error that was printed, 2 a usage error, 3 of `evaluate` a metric below its
-    limit, 130 an interrupt.
+    limit, 128 + N the end by signal N, like 130 by Ctrl-C.
     """
     options = build_parser().parse_args(arguments)
+    # Names that aren't UTF-8 can't be printed as they are.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')
     # Measuring what is fastest takes a while at the first start, and reports what it does.
     logging.basicConfig(format='%(message)s')
     logging.getLogger('lednet_ros').setLevel(logging.INFO)
+    forget_outputs()
+    received: list[int] = []
     try:
-        return int(options.run(options))
+        with _interrupted_by_signals(received):
+            return int(options.run(options))
     except KeyboardInterrupt:
-        return 130
+        outputs = describe_outputs()
+        print(f'lednet {options.command}: interrupted', outputs, sep='; ' * bool(outputs),
+              file=sys.stderr)
+        return 128 + (received or [signal.SIGINT])[0]
     except (ImportError, OSError, RuntimeError, ValueError) as error:
+        if outputs := describe_outputs():
+            print(outputs, file=sys.stderr)
         # The package's errors say what is wrong; a traceback would bury that.
         print(f'lednet {options.command}: {error}', file=sys.stderr)
         return 1
+
+
+@contextlib.contextmanager
+def _interrupted_by_signals(received: list[int]) -> Iterator[None]:
+    """Raise KeyboardInterrupt at the first signal; later ones don't disturb the clean-up."""
+
+    def interrupt(number: int, _: object) -> None:
+        received.append(number)
+        if len(received) == 1:
+            raise KeyboardInterrupt
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        # What is ignored, as by nohup, stays so.
+        before = {
+            each: handler
+            for each in ENDING
+            if (handler := signal.getsignal(each)) != signal.SIG_IGN
+        }
+    try:
+        for each in before:
+            signal.signal(each, interrupt)
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -40,6 +40,14 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='write the results as JSON; without FILE, or with -, to stdout in place of tables',
     )
+    add_overwrite_option(parser)
+
+
+def add_overwrite_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--overwrite`, which every command that writes files has."""
+    parser.add_argument(
+        '--overwrite', action='store_true', help='replace files that are there (never an input)'
+    )
 
 
 class Renamed(argparse.Action):
@@ -84,13 +92,26 @@ def write_results(
         write_json(results, Path(options.json))
 
 
-def make_folders(*paths: Path | str | None) -> None:
-    """Create the folders of files that are written later, to fail now if that is impossible."""
-    from lednet_ros.files import make_folder
+def report_lost(problems: Sequence[str]) -> int:
+    """Name what could not be read on stderr; return the exit code, 1 if there is anything."""
+    for problem in problems:
+        print(f'lost: {problem}', file=sys.stderr)
+    return 1 if problems else 0
 
-    for path in paths:
-        if path is not None and str(path) != '-':
-            make_folder(Path(path).parent)
+
+def claim_outputs(
+    options: argparse.Namespace,
+    *paths: Path | str | None,
+    inputs: Sequence[Path | str | None] = (),
+) -> None:
+    """Check that the files that a command writes can be written; see `claim_files`."""
+    from lednet_ros.files import claim_files
+
+    claim_files(
+        [path for path in paths if path is not None and str(path) != '-'],
+        [Path(path) for path in inputs if path is not None],
+        options.overwrite,
+    )
 
 
 def add_layout_arguments(parser: Any, *, labeled: bool) -> None:

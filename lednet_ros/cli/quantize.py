@@ -17,7 +17,14 @@
 import argparse
 from pathlib import Path
 
-from lednet_ros.cli.parsing import add_output_option, add_topic_option, make_folders, Subparsers
+from lednet_ros.cli.parsing import (
+    add_output_option,
+    add_overwrite_option,
+    add_topic_option,
+    claim_outputs,
+    report_lost,
+    Subparsers,
+)
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -36,6 +43,7 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar='PATH',
         help='bag, video or folder with frames of the camera (default: synthetic streets)',
     )
+    add_overwrite_option(parser)
     add_topic_option(parser)
     parser.set_defaults(run=run)
 
@@ -52,16 +60,17 @@ def run(options: argparse.Namespace) -> int:
     from lednet_ros.recordings.sources import read_frames
     from tqdm import tqdm
 
-    make_folders(options.output)
+    claim_outputs(options, options.output, inputs=[options.checkpoint, options.images])
     checkpoint = load_checkpoint(options.checkpoint)
+    problems: list[str] = []
     if options.images is None:
         frames = list(draw_streets(checkpoint.input_size))
     else:
-        recorded = read_frames(options.images, options.image_topic)
+        recorded = read_frames(options.images, options.image_topic, problems)
         frames = sample_evenly(
             (one.frame for one in tqdm(recorded, 'frames', unit='frame')), CALIBRATION_FRAMES
         )
     quantized = quantize_checkpoint(checkpoint, frames)
     save_checkpoint(quantized, options.output)
     print(f'{options.output}: ranges of {len(quantized.activation_ranges)} convolutions')
-    return 0
+    return report_lost(problems)

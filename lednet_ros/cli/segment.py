@@ -15,14 +15,16 @@
 """`lednet segment`: label images, overlays, videos and bags from recordings."""
 
 import argparse
+import contextlib
 from pathlib import Path
-import sys
 
 from lednet_ros.cli.parsing import (
     add_output_option,
+    add_overwrite_option,
     add_segmenter_options,
     add_topic_option,
     make_segmenter,
+    report_lost,
     Subparsers,
 )
 
@@ -55,6 +57,7 @@ def add_parser(subparsers: Subparsers) -> None:
         'bag with the results added (default: video if OUT ends like one, bag for a bag, '
         'otherwise labels)',
     )
+    add_overwrite_option(parser)
     add_topic_option(parser)
     parser.add_argument('--legend', action='store_true', help='draw a legend below the image')
     parser.add_argument('--boundaries', action='store_true', help='draw lines where classes meet')
@@ -65,27 +68,41 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Segment all inputs; return 1 if a part of them was lost."""
-    from lednet_ros.recordings.segment import Look, segment_recording
+    from lednet_ros.recordings.bags import SourceError
+    from lednet_ros.recordings.segment import (
+        claim_output,
+        Look,
+        place_outputs,
+        segment_recording,
+    )
 
+    # The same file twice is one input.
+    sources = list({path.resolve(): path for path in options.inputs}.values())
+    kinds = [options.kind or _choose_kind(path, options.output) for path in sources]
+    outputs = [options.output]
+    if len(sources) > 1:
+        outputs = place_outputs(sources, options.output, kinds)
+    for source, output, kind in zip(sources, outputs, kinds, strict=True):
+        # What is wrong with an input is said when its turn comes.
+        with contextlib.suppress(SourceError):
+            claim_output(source, output, kind, sources, options.overwrite)
     segmenter = make_segmenter(options)
+    look = Look(options.legend, options.boundaries)
     problems = []
-    for source in options.inputs:
-        kind = options.kind or _choose_kind(source, options.output)
-        output = _place(options, source, kind)
-        summary = segment_recording(
-            segmenter,
-            source,
-            output,
-            kind,
-            options.image_topic,
-            Look(options.legend, options.boundaries),
-            options.compress,
-        )
+    for source, output, kind in zip(sources, outputs, kinds, strict=True):
+        try:
+            summary = segment_recording(
+                segmenter, source, output, kind, options.image_topic, look, options.compress,
+                options.overwrite,
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            if len(sources) == 1:
+                raise
+            problems.append(str(error))
+            continue
         print(f'{output}: {summary.frames} frames')
         problems += summary.problems
-    for problem in problems:
-        print(f'lost: {problem}', file=sys.stderr)
-    return 1 if problems else 0
+    return report_lost(problems)
 
 
 def _choose_kind(source: Path, output: Path) -> str:
@@ -95,14 +112,3 @@ def _choose_kind(source: Path, output: Path) -> str:
     if output.suffix.lower() in VIDEO_SUFFIXES:
         return 'video'
     return 'bag' if is_bag(source) else 'labels'
-
-
-def _place(options: argparse.Namespace, source: Path, kind: str) -> Path:
-    """Return the output path of an input."""
-    output: Path = options.output
-    if len(options.inputs) == 1:
-        return output
-    if kind == 'video':
-        return output / f'{source.stem}.mp4'
-    # Images of one kind share a folder: their names differ.
-    return output if source.is_file() and kind != 'bag' else output / source.stem

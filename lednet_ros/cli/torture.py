@@ -16,7 +16,7 @@
 
 import argparse
 
-from lednet_ros.cli.parsing import add_json_option, make_folders, Subparsers, write_results
+from lednet_ros.cli.parsing import add_json_option, claim_outputs, Subparsers, write_results
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     from lednet_ros.cli.tables import print_results
     from lednet_ros.live.faults import run_torture
 
-    make_folders(options.json)
+    claim_outputs(options, options.json)
     results = run_torture(options.fault, options.quick, options.soak_minutes)
     parts = [results, *([results['soak']] if 'soak' in results else [])]
     write_results(options, results, lambda: [print_results(part) for part in parts])

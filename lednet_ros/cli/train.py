@@ -19,7 +19,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lednet_ros.cli.parsing import add_json_option, add_output_option, Subparsers, write_results
+from lednet_ros.cli.parsing import (
+    add_json_option,
+    add_output_option,
+    claim_outputs,
+    Subparsers,
+    write_results,
+)
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -46,9 +52,10 @@ def run(options: argparse.Namespace) -> int:
     from lednet_ros.training.loop import train
     from lednet_ros.training.recipe import load_recipe
 
+    claim_outputs(options, options.json, inputs=[options.data])
     recipe = load_recipe(options.recipe, options.settings)
     root = Path(options.data) if options.data else None
-    metrics = train(recipe, root, options.output, options.resume)
+    metrics = train(recipe, root, options.output, options.resume, options.overwrite)
     write_results(options, metrics, lambda: _print(metrics))
     return 0
 

@@ -19,6 +19,7 @@ import argparse
 from lednet_ros.cli.parsing import (
     add_json_option,
     add_segmenter_options,
+    claim_outputs,
     read_segmenter_options,
     Subparsers,
     write_results,
@@ -46,6 +47,7 @@ def run(options: argparse.Namespace) -> int:
     from lednet_ros.cli.tables import make_console, print_rows
     from lednet_ros.inference.tuning import tune
 
+    claim_outputs(options, options.json, inputs=[options.checkpoint, options.label_map])
     checkpoint = load_checkpoint(options.checkpoint, options.label_map)
     segmenter_options = read_segmenter_options(options)
     size = segmenter_options.input_size or checkpoint.input_size

@@ -50,7 +50,9 @@ def run(options: argparse.Namespace) -> int:
     from werkzeug.serving import make_server
 
     # A recording that can't be read fails here rather than on the page.
-    next(iter(read_frames(options.input, options.image_topic)), None)
+    problems: list[str] = []
+    if next(read_frames(options.input, options.image_topic, problems), None) is None:
+        raise ValueError('; '.join(problems) or f'{options.input} has no frames')
     segmenter = make_segmenter(options)
     # Otherwise it logs a line for every image.
     logging.getLogger('werkzeug').setLevel(logging.ERROR)

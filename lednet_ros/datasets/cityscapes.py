@@ -19,6 +19,7 @@ from pathlib import Path
 import cv2
 from lednet_ros.datasets.frames import DatasetError, imread, require_folders
 from lednet_ros.datasets.pairs import Pair, PairDataset
+from lednet_ros.images import is_shown
 from lednet_ros.labels import LabelMap
 import numpy as np
 from numpy.typing import NDArray
@@ -70,12 +71,12 @@ class CityscapesDataset(PairDataset):
         require_folders(f'ROOT/{IMAGES}/SPLIT, ROOT/{annotations}/SPLIT', images, labels)
         image_ending, label_ending = f'_{IMAGES}.png', f'_{annotations}_labelIds.png'
         pairs = []
-        for file in sorted(images.glob(f'*/*{image_ending}')):
+        for file in sorted(filter(is_shown, images.glob(f'*/*{image_ending}'))):
             name = file.name.removesuffix(image_ending)
             pairs.append(Pair(name, file, labels / file.parent.name / f'{name}{label_ending}'))
         if not pairs:
             raise DatasetError(f'{images} has no CITY/*{image_ending}')
-        label_files = [*labels.glob(f'*/*{label_ending}')]
+        label_files = [*filter(is_shown, labels.glob(f'*/*{label_ending}'))]
         super().__init__(
             pairs, label_files, images, LABEL_IDS, label_map, include, exclude, partial
         )

@@ -23,6 +23,7 @@ import struct
 from typing import Any, Protocol
 
 import cv2
+from lednet_ros.images import find_images, IMAGE_SUFFIXES, read_image_file
 from lednet_ros.labels import LabelMap
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,6 @@ PNG_HEADER = struct.Struct('>16xIIBB')
 PALETTE = 3
 # Gray, RGB and RGBA.
 LABEL_COLORS = (0, 2, 6)
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp')
 
 
 class DatasetError(RuntimeError):
@@ -88,7 +88,7 @@ def require_folders(needed: str, *folders: Path) -> None:
 
 def list_images(folder: Path) -> list[Path]:
     """List the images in a folder, sorted; raises DatasetError if there are none."""
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    files = find_images(folder)
     if not files:
         raise DatasetError(f"{folder} has no images; allowed: {', '.join(IMAGE_SUFFIXES)}")
     return files
@@ -103,7 +103,7 @@ def is_selected(name: str, include: str | None, exclude: str | None) -> bool:
 
 def imread(path: Path, flags: int) -> NDArray[Any] | None:
     """
-    Read an image file as `cv2.imread` does.
+    Read an image file as `read_image_file` does.
 
     Returns
     -------
@@ -113,11 +113,13 @@ def imread(path: Path, flags: int) -> NDArray[Any] | None:
     Raises
     ------
     DatasetError
-        The image has more than `OPENCV_IO_MAX_IMAGE_PIXELS` pixels; they are not decoded.
+        The file can't be opened, or the image has more than `OPENCV_IO_MAX_IMAGE_PIXELS` pixels.
 
     """
     try:
-        return cv2.imread(str(path), flags)
+        return read_image_file(path, flags)
+    except OSError as error:
+        raise DatasetError(f'{path} is not a readable image: {error.strerror}') from error
     except cv2.error as error:
         limit = os.environ['OPENCV_IO_MAX_IMAGE_PIXELS']
         raise DatasetError(

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lednet_ros.datasets.frames import DatasetError, list_images, read_image, require_folders
+from lednet_ros.images import is_shown
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,7 +68,7 @@ class ImageFolder:
     def __init__(self, root: str | Path, split: str) -> None:
         folder = Path(root) / split
         require_folders('ROOT/SPLIT/CLASS', folder)
-        folders = sorted(path for path in folder.iterdir() if path.is_dir())
+        folders = sorted(path for path in filter(is_shown, folder.iterdir()) if path.is_dir())
         if not folders:
             raise DatasetError(f'{folder} has no folders; needed: one for each class')
         self.classes = tuple(path.name for path in folders)

@@ -28,6 +28,7 @@ from lednet_ros.datasets.frames import (
     read_labels,
     require_folders,
 )
+from lednet_ros.images import is_shown
 from lednet_ros.labels import LabelMap, UNLABELED
 import numpy as np
 from numpy.typing import NDArray
@@ -184,5 +185,6 @@ class FolderDataset(PairDataset):
         ]
         known = {value for label in label_map.labels for value in label.source_ids}
         super().__init__(
-            pairs, [*labels.glob('*.png')], images, known, label_map, include, exclude, partial
+            pairs, [*filter(is_shown, labels.glob('*.png'))], images, known, label_map, include,
+            exclude, partial,
         )

@@ -23,6 +23,7 @@ from lednet_ros.datasets.cityscapes import IMAGES
 from lednet_ros.datasets.frames import read_image
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.files import atomic_path
+from lednet_ros.images import is_shown
 from lednet_ros.labels import LabelMap, UNLABELED
 import numpy as np
 from numpy.typing import NDArray
@@ -170,7 +171,7 @@ class UnlabeledFrames:
     def __init__(self, root: str | Path, split: str, label_map: LabelMap) -> None:
         self.label_map = label_map
         folder = Path(root) / IMAGES / split
-        self._files = sorted(folder.glob(f'*/*_{IMAGES}.png'))
+        self._files = sorted(filter(is_shown, folder.glob(f'*/*_{IMAGES}.png')))
         if not self._files:
             raise DatasetError(f'{folder} has no CITY/*_{IMAGES}.png')
 

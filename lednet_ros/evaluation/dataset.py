@@ -40,13 +40,15 @@ class EvaluationResult:
     confusion
         Pixel counts at the size of the label images.
     images
-        Number of frames.
+        Number of frames that could be read.
     fps
         Frames per second of the segmenter alone, without reading files.
     num_parameters
         Parameters of the network.
     instances
         Pixel counts weighted by instance; None if the frames have no instances.
+    problems
+        Descriptions of frames that could not be read.
 
     """
 
@@ -55,6 +57,7 @@ class EvaluationResult:
     fps: float
     num_parameters: int
     instances: InstanceCounts | None = None
+    problems: Sequence[str] = ()
 
 
 def evaluate(
@@ -78,7 +81,7 @@ def evaluate(
     Raises
     ------
     DatasetError
-        A file can't be read.
+        No frame can be read.
     OSError
         The submission can't be written.
     ValueError
@@ -93,10 +96,17 @@ def evaluate(
         with contextlib.suppress(DatasetError):
             frames.instances(0)
             instances = InstanceCounts(segmenter.label_map)
-    seconds = 0.0
+    seconds, problems = 0.0, list[str]()
     for index in tqdm(range(len(frames)), desc='evaluate', unit='frame'):
-        frame = frames[index]
-        if index == 0:
+        try:
+            frame = frames[index]
+            ids = None
+            if isinstance(frames, CityscapesDataset) and instances is not None:
+                ids = frames.instances(index)
+        except DatasetError as error:
+            problems.append(str(error))
+            continue
+        if len(problems) == index:
             segmenter.warm_up((frame.pixels.shape[0], frame.pixels.shape[1]))
         start = time.perf_counter()
         if isinstance(segmenter, MultiScaleSegmenter):
@@ -105,12 +115,15 @@ def evaluate(
             labels = segmenter.segment([frame.pixels], confidence=False, overlay=False).labels[0]
         seconds += time.perf_counter() - start
         confusion.update(frame.labels, labels)
-        if isinstance(frames, CityscapesDataset) and instances is not None:
-            instances.update(frames.instances(index), labels)
+        if instances is not None and ids is not None:
+            instances.update(ids, labels)
         if submission is not None:
             write_submission(submission, frame.name, labels, segmenter.label_map)
+    count = len(frames) - len(problems)
+    if not count:
+        raise DatasetError('; '.join(problems))
     return EvaluationResult(
-        confusion, len(frames), len(frames) / seconds, segmenter.num_parameters, instances
+        confusion, count, count / seconds, segmenter.num_parameters, instances, problems
     )
 
 
@@ -122,7 +135,8 @@ def to_dict(result: EvaluationResult) -> dict[str, Any]:
     -------
     dict
         The metrics of `accuracy_metrics`, `images`, `fps` and `parameters`. With instances also
-        `instance_miou`, `category_instance_miou`, `iiou` and `category_iiou`.
+        `instance_miou`, `category_instance_miou`, `iiou` and `category_iiou`. If frames could not
+        be read, `problems` says why.
 
     """
     confusion = result.confusion
@@ -132,6 +146,8 @@ def to_dict(result: EvaluationResult) -> dict[str, Any]:
         'fps': result.fps,
         'parameters': result.num_parameters,
     }
+    if result.problems:
+        metrics['problems'] = list(result.problems)
     if result.instances is not None:
         iiou = result.instances.iiou(confusion)
         category_iiou = result.instances.category_iiou(confusion)

@@ -31,7 +31,7 @@ from lednet_ros.evaluation.many_bags import evaluate_bags, EvaluationSettings
 from lednet_ros.evaluation.multi_scale import MultiScaleSegmenter
 from lednet_ros.evaluation.recording import format_notes, recording_to_dict, RecordingResult
 from lednet_ros.evaluation.recording_reader import TruthSource
-from lednet_ros.files import make_folder
+from lednet_ros.files import claim_folder
 from lednet_ros.inference.options import SegmenterOptions
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.recordings.bags import is_bag, SourceError
@@ -73,6 +73,7 @@ class RunSettings:
     through_ros: LiveEvaluation | None = None
     workers: int = 1
     ray_address: str | None = None
+    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,17 +117,20 @@ def run_evaluation(settings: RunSettings) -> Outcome:
         The data, the network or a setting can't be used; the message says why.
 
     """
-    paths = _expand(settings.data)
+    paths = expand_names(settings.data)
     exit_code = 0
-    if all(is_bag(path) for path in paths):
+    if any(is_bag(path) for path in paths):
         _reject(settings, FOLDERS_ONLY, 'folders')
         metrics, notes, exit_code = _evaluate_bags(settings, paths)
     elif len(paths) == 1 and paths[0].is_dir():
         _reject(settings, BAGS_ONLY, 'bags')
         metrics = _evaluate_folder(settings, paths[0])
         notes = f"{metrics['images']} frames, {metrics['fps']:.1f} frames/s"
+        for problem in metrics.get('problems', ()):
+            print(f'lost: {problem}', file=sys.stderr)
+            exit_code = 1
     else:
-        wrong = next(path for path in paths if not is_bag(path))
+        wrong = paths[0]
         reason = 'is not a bag' if wrong.exists() else 'does not exist'
         raise SourceError(
             f'{wrong} {reason}; needed: a folder of frames, or bags (a folder with '
@@ -139,7 +143,7 @@ def run_evaluation(settings: RunSettings) -> Outcome:
 
 def _evaluate_folder(settings: RunSettings, folder: Path) -> dict[str, Any]:
     if settings.submission:
-        make_folder(Path(settings.submission))
+        claim_folder(Path(settings.submission), [folder], settings.overwrite)
     source, options = settings.checkpoint, settings.options
     checkpoint = load_checkpoint(source, settings.label_map)
     settings.gate.check_names(checkpoint.label_map.names)
@@ -213,7 +217,7 @@ def _reject(settings: RunSettings, names: Sequence[str], data: str) -> None:
             raise ValueError(f"--{each.name.replace('_', '-')} is given, which is for {data} only")
 
 
-def _expand(names: Sequence[str]) -> list[Path]:
+def expand_names(names: Sequence[str]) -> list[Path]:
     """Expand names and patterns to paths."""
     paths: list[Path] = []
     for name in names:

@@ -21,12 +21,11 @@ Normalization is inside, so that whoever runs the file needs to know nothing but
 import logging
 import os
 from pathlib import Path
-import shutil
 import tempfile
 import warnings
 
 from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.files import atomic_path, make_folder
+from lednet_ros.files import atomic_path, make_folder, publish
 from lednet_ros.inference.onnx_export import export_onnx
 from lednet_ros.inference.options import ConfigurationError
 from lednet_ros.inference.preprocess import byte_factors
@@ -180,8 +179,9 @@ def _write_openvino(network: nn.Module, example: Tensor, path: Path, output: str
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         written = Path(folder) / path.name
         openvino.save_model(model, written, compress_to_fp16=False)
+        # The graph comes last: without it there is no model.
         for suffix in ('.bin', '.xml'):
-            shutil.move(written.with_suffix(suffix), path.with_suffix(suffix))
+            publish(written.with_suffix(suffix), path.with_suffix(suffix))
 
 
 def _to_litert(network: nn.Module, example: Tensor, output: str) -> bytes:

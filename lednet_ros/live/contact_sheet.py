@@ -19,6 +19,7 @@ from pathlib import Path
 
 import cv2
 from lednet_ros.files import atomic_path
+from lednet_ros.images import write_png
 from lednet_ros.inference.postprocess import colorize
 from lednet_ros.labels import LabelMap
 from lednet_ros.recordings.drawing import draw_legend, write_text
@@ -117,7 +118,7 @@ def write_contact_sheet(
         write_text(header, caption, (8 + index * TILE_WIDTH, 20 + CAPTION_HEIGHT))
     sheet = np.vstack([header, body, draw_legend(label_map, body.shape[1])])
     with atomic_path(path) as temporary:
-        cv2.imwrite(str(temporary), sheet)
+        write_png(temporary, sheet)
 
 
 def _colors(labels: Pixels, palette: Pixels) -> Pixels:

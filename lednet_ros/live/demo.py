@@ -21,7 +21,7 @@ import signal
 import time
 
 from lednet_ros.checkpoint import load_checkpoint
-from lednet_ros.files import make_folder
+from lednet_ros.files import claim_files, claim_folder
 from lednet_ros.labels import LabelMap
 from lednet_ros.live.client import (
     live_session,
@@ -32,7 +32,7 @@ from lednet_ros.live.client import (
 )
 from lednet_ros.live.contact_sheet import SHEET_ROWS, write_contact_sheet
 from lednet_ros.live.monitor import Monitor
-from lednet_ros.recordings.writers import BagWriter, VideoWriter
+from lednet_ros.recordings.writers import BagWriter, completing, VideoWriter
 from lednet_ros.ros.statistics import percentiles_ms
 from rich.columns import Columns
 from rich.console import Group
@@ -48,7 +48,12 @@ VIDEO_RATE = 10.0
 
 
 def run_demo(
-    source: Path | None, seconds: float, output: Path, checkpoint: str, topic: str | None
+    source: Path | None,
+    seconds: float,
+    output: Path,
+    checkpoint: str,
+    topic: str | None,
+    overwrite: bool = False,
 ) -> int:
     """
     Run the node on the synthetic street or on a recording and leave images behind.
@@ -65,6 +70,8 @@ def run_demo(
         Checkpoint of the node.
     topic
         Image topic of a bag that has several.
+    overwrite
+        Allow to replace files of `output`.
 
     Returns
     -------
@@ -81,14 +88,16 @@ def run_demo(
     """
     if source is not None and not source.exists():
         raise LiveError(f'{source} does not exist')
-    make_folder(output)
+    sheet, inputs = output / 'contact_sheet.png', [] if source is None else [source]
+    claim_files([sheet, output / 'overlay.mp4'], inputs, overwrite)
+    claim_folder(output / 'bag', inputs, overwrite, bag=True)
     label_map = load_checkpoint(checkpoint).label_map
     # Ctrl-C reaches the whole process group; the demo ends the processes in order.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with (
         live_session('demo_monitor') as session,
-        contextlib.closing(BagWriter(output / 'bag')) as bag,
-        contextlib.closing(VideoWriter(output / 'overlay.mp4', VIDEO_RATE)) as video,
+        completing(BagWriter(output / 'bag', overwrite=overwrite)) as bag,
+        completing(VideoWriter(output / 'overlay.mp4', VIDEO_RATE, overwrite)) as video,
     ):
         client = NodeClient(*session, NAMESPACE, cameras=(), outputs=())
         monitor = Monitor(
@@ -106,7 +115,7 @@ def run_demo(
     if not math.isnan(monitor.confusion.miou()):
         title += f', mIoU {monitor.confusion.miou():.3f}'
     write_contact_sheet(
-        output / 'contact_sheet.png', monitor.samples.spread(SHEET_ROWS), label_map, title
+        sheet, monitor.samples.spread(SHEET_ROWS), label_map, title
     )
     print(f'{output}: contact_sheet.png, overlay.mp4, bag ({monitor.frames_out} frames)')
     return 0 if monitor.frames_out else 1

@@ -193,7 +193,9 @@ class Player(Node):
         offset = 0 if has_stamps else time.time_ns()
         timeline = Timeline()
         first: int | None = None
-        for recorded in read_frames(path, self._options.image_topic):
+        problems: list[str] = []
+        for recorded in read_frames(path, self._options.image_topic, problems):
+            self._warn(problems)
             stamp = recorded.stamp + offset
             first = stamp if first is None else first
             moment = first + round(1e9 * timeline.advance(stamp))
@@ -201,6 +203,14 @@ class Player(Node):
             message = image_message(frame.pixels, f'{frame.color_order}8', stamp)
             message.header.frame_id = recorded.frame_id
             yield Item(moment, IMAGE, message)
+        self._warn(problems)
+
+    def _warn(self, problems: list[str]) -> None:
+        """Log what could not be read, once; the exit code will say so, too."""
+        for problem in problems:
+            self.get_logger().warning(f'lost: {problem}')
+            self._result = 1
+        problems.clear()
 
     def _run(self) -> None:
         """Play in the thread; nothing may end it without a word."""

@@ -14,13 +14,14 @@
 
 """What segmented recordings are written into: folders of images, videos and bags."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
-from lednet_ros.files import atomic_path, make_folder
+from lednet_ros.files import atomic_path, check_file
+from lednet_ros.images import write_png
 from lednet_ros.inference.camera_info import scale_camera_info
 from lednet_ros.labels import LabelMap
 from lednet_ros.recordings.bags import (
@@ -130,11 +131,33 @@ def decorate(frame: SegmentedFrame, label_map: LabelMap, look: Look) -> Pixels:
 
 
 class ImageSink:
-    """A folder of PNG files."""
+    """
+    A folder of PNG files, named like the frames or by stamp, with `_2`, `_3` ... for equal stamps.
 
-    def __init__(self, folder: Path, kind: str, label_map: LabelMap, look: Look) -> None:
-        make_folder(folder)
+    Parameters
+    ----------
+    folder, kind, label_map, look
+        See `segment_recording`.
+    name
+        Name of the only result, without ending; None takes the frame's.
+    overwrite
+        Allow to replace older files.
+
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        kind: str,
+        label_map: LabelMap,
+        look: Look,
+        name: str | None = None,
+        overwrite: bool = False,
+    ) -> None:
         self._folder = folder
+        self._name = name
+        self._overwrite = overwrite
+        self._written: Counter[str] = Counter()
         self._kind = kind
         self._label_map = label_map
         self._look = look
@@ -149,10 +172,16 @@ class ImageSink:
             pixels = frame.color[..., ::-1]
         else:
             pixels = decorate(frame, self._label_map, self._look)
-        name = frame.recorded.name or format_stamp(frame.recorded.stamp)
-        with atomic_path(self._folder / f'{name}.png') as temporary:
-            if not cv2.imwrite(str(temporary), pixels):
-                raise OSError(f'{temporary} could not be written')
+        name = self._name or frame.recorded.name or format_stamp(frame.recorded.stamp)
+        self._written[name] += 1
+        if (count := self._written[name]) > 1:
+            name = f'{name}_{count}'
+        path = self._folder / f'{name}.png'
+        if not self._overwrite:
+            # It may have come after the check before the work.
+            check_file(path)
+        with atomic_path(path) as temporary:
+            write_png(temporary, pixels)
 
     def close(self) -> None:
         """Do nothing: each file is complete."""
@@ -163,8 +192,10 @@ class ImageSink:
 class VideoSink:
     """A video of overlays."""
 
-    def __init__(self, path: Path, rate: float, label_map: LabelMap, look: Look) -> None:
-        self._writer = VideoWriter(path, rate)
+    def __init__(
+        self, path: Path, rate: float, label_map: LabelMap, look: Look, overwrite: bool = False
+    ) -> None:
+        self._writer = VideoWriter(path, rate, overwrite)
         self._label_map = label_map
         self._look = look
         self.close = self._writer.close
@@ -182,7 +213,7 @@ class BagSink:
 
     Parameters
     ----------
-    folder, compress
+    folder, compress, overwrite
         See `BagWriter`.
     topics
         Topics of the other bag.
@@ -208,11 +239,12 @@ class BagSink:
         label_map: LabelMap,
         look: Look,
         compress: bool,
+        overwrite: bool = False,
     ) -> None:
         taken = [topic.name for topic in topics if topic.name.startswith(f'{NODE}/')]
         if taken:
             raise SourceError(f"the bag has '{taken[0]}' already; it must have no topic of {NODE}")
-        self._writer = BagWriter(folder, compress)
+        self._writer = BagWriter(folder, compress, overwrite)
         self._types: Any = self._writer.typestore.types
         self._label_map = label_map
         self._look = look

@@ -14,7 +14,7 @@
 
 """Segmentation of recordings into label images, overlays, videos and bags."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,8 @@ import tempfile
 from typing import NamedTuple
 
 import cv2
-from lednet_ros.files import make_folder
+from lednet_ros.files import claim_files, claim_folder, unique_names
+from lednet_ros.images import IMAGE_SUFFIXES, open_video
 from lednet_ros.inference.encodings import FrameError
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap
@@ -45,7 +46,7 @@ from lednet_ros.recordings.outputs import (
     Sink,
     VideoSink,
 )
-from lednet_ros.recordings.sources import read_frames, RecordedFrame
+from lednet_ros.recordings.sources import list_image_files, read_frames, RecordedFrame
 from lednet_ros.recordings.threads import background, prefetch
 from rosbags.convert.converter import convert
 from tqdm import tqdm
@@ -53,7 +54,6 @@ from tqdm import tqdm
 KINDS = ('labels', 'overlay', 'color', 'video', 'bag')
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mkv')
 DEFAULT_RATE = 10.0
-MIN_RATE, MAX_RATE = 1.0, 120.0
 
 
 @dataclass
@@ -79,12 +79,13 @@ def segment_recording(
     topic: str | None = None,
     look: Look | None = None,
     compress: bool = False,
+    overwrite: bool = False,
 ) -> Summary:
     """
     Segment all frames of a recording.
 
     Reading, the network and writing overlap. An interrupted run leaves a valid output of what it
-    has done, a failed run leaves none.
+    has done, a failed run none, except for images: each of them is a result.
 
     Parameters
     ----------
@@ -93,8 +94,9 @@ def segment_recording(
     source
         See `read_frames`.
     output
-        A folder for 'labels', 'overlay' and 'color', with files named like the input's or by
-        stamp, like 1600000000.066666667.png; a file for 'video'; a bag's folder for 'bag'.
+        A folder for 'labels', 'overlay' and 'color', with files named like the input's (see
+        `unique_names`) or by stamp, like 1600000000.066666667.png; of a single image, a PNG file,
+        too. A file for 'video'; a bag's folder for 'bag'.
     kind
         One of `KINDS`; 'bag' requires a bag, whose topics are kept.
     topic
@@ -103,6 +105,8 @@ def segment_recording(
         Appearance of overlays.
     compress
         Make bags smaller, which takes longer.
+    overwrite
+        Allow to replace files, see `claim_output`.
 
     Returns
     -------
@@ -119,15 +123,15 @@ def segment_recording(
     """
     if kind == 'bag' and not is_bag(source):
         raise SourceError(f'{source} is not a bag; only bags can be segmented into bags')
-    if output.exists() and output.resolve() == source.resolve():
-        raise SourceError(f'{output} is input and output; they must differ')
-    make_folder(output.parent)
+    claim_output(source, output, kind, [source], overwrite)
     summary = Summary()
     with contextlib.ExitStack() as stack:
         if kind == 'bag':
             source = stack.enter_context(_as_ros2(source, output.parent))
         reading = _Reading(source, topic, keep=kind == 'bag')
-        sink = _make_sink(kind, output, segmenter.label_map, reading, look or Look(), compress)
+        sink = _make_sink(
+            kind, output, segmenter.label_map, reading, look or Look(), compress, overwrite
+        )
         try:
             # The end of the block waits until everything is written.
             with (
@@ -144,7 +148,8 @@ def segment_recording(
                         summary.frames += 1
                         bar.update()
         except KeyboardInterrupt:
-            sink.close()
+            # Whatever is shorter than a frame is none.
+            sink.close() if summary.frames else sink.discard()
             raise
         except BaseException:
             sink.discard()
@@ -156,11 +161,72 @@ def segment_recording(
     return summary
 
 
+def place_outputs(sources: Sequence[Path], output: Path, kinds: Sequence[str]) -> list[Path]:
+    """
+    Place the outputs of several recordings in a folder, under names that differ.
+
+    Parameters
+    ----------
+    sources
+        The recordings.
+    output
+        The folder.
+    kinds
+        See `segment_recording`; one for each recording.
+
+    Returns
+    -------
+    list of Path
+        For each recording: a PNG file for an image, otherwise what its kind says.
+
+    """
+    placed = []
+    for source, kind, name in zip(sources, kinds, unique_names(sources), strict=True):
+        ending = '.mp4' if kind == 'video' else '.png' if _is_image(source) else ''
+        placed.append(output / f'{name}{ending}')
+    return placed
+
+
+def claim_output(
+    source: Path, output: Path, kind: str, inputs: Sequence[Path], overwrite: bool = False
+) -> None:
+    """
+    Check that an output of `segment_recording` can be written; see `claim_files` for `inputs`.
+
+    Without `overwrite`, no file may be there. A folder of images named by stamp must be empty,
+    because only reading shows the names.
+
+    Raises
+    ------
+    OSError
+        It can't be written.
+
+    """
+    if kind == 'bag':
+        claim_folder(output, inputs, overwrite, bag=True)
+    elif kind == 'video' or _is_png(source, output):
+        claim_files([output], inputs, overwrite)
+    elif images := [] if is_bag(source) or not source.exists() else list_image_files(source):
+        names = unique_names(images)
+        claim_files([output / f'{name}.png' for name in names], [*inputs, *images], overwrite)
+    else:
+        claim_folder(output, inputs, overwrite)
+
+
+def _is_image(source: Path) -> bool:
+    return source.suffix.lower() in IMAGE_SUFFIXES and not source.is_dir()
+
+
+def _is_png(source: Path, output: Path) -> bool:
+    """Return whether the output of an image is a file, not a folder of files."""
+    return _is_image(source) and output.suffix.lower() == '.png' and not output.is_dir()
+
+
 class _Reading:
     """The frames of a recording and, if kept, the other messages of a bag."""
 
     def __init__(self, source: Path, topic: str | None, keep: bool) -> None:
-        self._source = source
+        self.source = source
         self._keep = keep
         self.count: int | None = None
         self.rate = DEFAULT_RATE
@@ -172,25 +238,23 @@ class _Reading:
                 self.image_topic = bag.choose_topic(topic, IMAGE_TYPES, 'image topic')
                 self.count = self.image_topic.count
                 if bag.seconds and self.count > 1:
-                    self.rate = _limit_rate((self.count - 1) / bag.seconds)
+                    self.rate = (self.count - 1) / bag.seconds
         elif source.is_file():
-            capture = cv2.VideoCapture(str(source))
-            self.rate = _limit_rate(capture.get(cv2.CAP_PROP_FPS) or DEFAULT_RATE)
-            capture.release()
+            with open_video(source) as capture:
+                self.rate = capture.get(cv2.CAP_PROP_FPS) or DEFAULT_RATE
 
     def items(self) -> Iterator[_Loaded | BagMessage | str]:
         """Read frames, messages to keep and descriptions of problems, in order."""
         return self._read_bag(self.image_topic.name) if self.image_topic else self._read_frames()
 
     def _read_frames(self) -> Iterator[_Loaded | str]:
-        try:
-            for recorded in read_frames(self._source):
-                yield _Loaded(recorded)
-        except (SourceError, FrameError) as error:
-            yield str(error)
+        problems: list[str] = []
+        for recorded in read_frames(self.source, problems=problems):
+            yield _Loaded(recorded)
+        yield from problems
 
     def _read_bag(self, topic: str) -> Iterator[_Loaded | BagMessage | str]:
-        with open_bag(self._source) as bag:
+        with open_bag(self.source) as bag:
             for message in bag.messages(None if self._keep else [topic]):
                 if message.topic != topic:
                     yield message
@@ -209,11 +273,6 @@ class _Reading:
                 yield bag.damage
 
 
-def _limit_rate(rate: float) -> float:
-    """Limit an estimated rate: clocks are set while bags are recorded, some videos count ticks."""
-    return min(max(rate, MIN_RATE), MAX_RATE)
-
-
 def _make_sink(
     kind: str,
     output: Path,
@@ -221,13 +280,18 @@ def _make_sink(
     reading: _Reading,
     look: Look,
     compress: bool,
+    overwrite: bool,
 ) -> Sink:
     if kind == 'bag':
         assert reading.image_topic is not None
-        return BagSink(output, reading.topics, reading.image_topic, label_map, look, compress)
+        return BagSink(
+            output, reading.topics, reading.image_topic, label_map, look, compress, overwrite
+        )
     if kind == 'video':
-        return VideoSink(output, reading.rate, label_map, look)
-    return ImageSink(output, kind, label_map, look)
+        return VideoSink(output, reading.rate, label_map, look, overwrite)
+    if _is_png(reading.source, output):
+        return ImageSink(output.parent, kind, label_map, look, output.stem, overwrite)
+    return ImageSink(output, kind, label_map, look, overwrite=overwrite)
 
 
 def _segment(segmenter: Segmenter, loaded: _Loaded, kind: str) -> SegmentedFrame:

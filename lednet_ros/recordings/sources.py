@@ -14,16 +14,17 @@
 
 """Frames of recordings: bags, videos and folders of images, without ROS."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 import time
 
 import cv2
 from lednet_ros import MAX_IMAGE_PIXELS
-from lednet_ros.datasets import DatasetError, IMAGE_SUFFIXES
-from lednet_ros.datasets.frames import imread
-from lednet_ros.inference.encodings import Frame
+from lednet_ros.datasets.frames import DatasetError, imread, list_images
+from lednet_ros.files import unique_names
+from lednet_ros.images import IMAGE_SUFFIXES, open_video
+from lednet_ros.inference.encodings import Frame, FrameError
 from lednet_ros.recordings.bags import (
     decode_image,
     IMAGE_TYPES,
@@ -57,7 +58,7 @@ class RecordedFrame:
     frame
         The pixels.
     name
-        Stem of its file; empty in bags and videos.
+        Name of its file, see `unique_names`; empty in bags and videos.
 
     """
 
@@ -95,7 +96,9 @@ class Timeline:
         return self._seconds
 
 
-def read_frames(path: Path, topic: str | None = None) -> Iterator[RecordedFrame]:
+def read_frames(
+    path: Path, topic: str | None = None, problems: list[str] | None = None
+) -> Iterator[RecordedFrame]:
     """
     Read the frames of a recording, in order.
 
@@ -106,6 +109,9 @@ def read_frames(path: Path, topic: str | None = None) -> Iterator[RecordedFrame]
         images, which are read in the order of their names at 10 frames per second.
     topic
         Image topic of a bag; None selects the only one.
+    problems
+        Descriptions of what can't be read are added here, and reading goes on; None raises the
+        first as an error.
 
     Yields
     ------
@@ -124,30 +130,65 @@ def read_frames(path: Path, topic: str | None = None) -> Iterator[RecordedFrame]
     if not path.exists():
         raise SourceError(f'{path} does not exist')
     if is_bag(path):
-        return _read_bag(path, topic)
-    if path.is_dir():
-        return _read_folder(path)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return iter([_read_image(path, 0)])
-    return _read_video(path)
+        frames = _read_bag(path, topic)
+    elif images := list_image_files(path):
+        frames = _read_images(images)
+    else:
+        frames = _read_video(path)
+    return _without_problems(frames, problems)
 
 
-def _read_bag(path: Path, topic: str | None) -> Iterator[RecordedFrame]:
+def list_image_files(path: Path) -> list[Path]:
+    """
+    List the images of a folder, or the one that `path` is; empty for anything else.
+
+    Raises
+    ------
+    SourceError
+        A folder has no images.
+
+    """
+    if not path.is_dir():
+        return [path] if path.suffix.lower() in IMAGE_SUFFIXES else []
+    try:
+        return list_images(path)
+    except DatasetError as error:
+        raise SourceError(str(error)) from error
+
+
+def _without_problems(
+    items: Iterator[RecordedFrame | SourceError | FrameError], problems: list[str] | None
+) -> Iterator[RecordedFrame]:
+    for item in items:
+        if isinstance(item, RecordedFrame):
+            yield item
+        elif problems is None:
+            raise item
+        else:
+            problems.append(str(item))
+
+
+def _read_bag(
+    path: Path, topic: str | None
+) -> Iterator[RecordedFrame | SourceError | FrameError]:
     with open_bag(path) as bag:
         chosen = bag.choose_topic(topic, IMAGE_TYPES, 'image topic')
         for message in bag.messages([chosen.name]):
-            header = message.content.header
-            yield RecordedFrame(message.stamp(), header.frame_id, decode_image(message))
+            try:
+                frame = decode_image(message)
+            except FrameError as error:
+                yield error
+                continue
+            yield RecordedFrame(message.stamp(), message.content.header.frame_id, frame)
         if bag.damage:
-            raise SourceError(bag.damage)
+            yield SourceError(bag.damage)
 
 
-def _read_video(path: Path) -> Iterator[RecordedFrame]:
-    capture = cv2.VideoCapture(str(path))
+def _read_video(path: Path) -> Iterator[RecordedFrame | SourceError]:
     is_camera = path.is_char_device()
-    if not capture.isOpened():
-        raise SourceError(f'{path} is neither a bag, an image nor a video that OpenCV reads')
-    try:
+    with open_video(path) as capture:
+        if not capture.isOpened():
+            raise SourceError(f'{path} is neither a bag, an image nor a video that OpenCV reads')
         width, height = (
             round(capture.get(side))
             for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
@@ -179,26 +220,18 @@ def _read_video(path: Path) -> Iterator[RecordedFrame]:
         if index + 1 < expected and (
             path.suffix.lower() in COUNTING_SUFFIXES or missing > TAIL_SECONDS
         ):
-            raise SourceError(f'{path} ends after {index} of {expected} frames')
-    finally:
-        capture.release()
+            yield SourceError(f'{path} ends after {index} of {expected} frames')
 
 
-def _read_folder(path: Path) -> Iterator[RecordedFrame]:
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise SourceError(f"{path} has no images; allowed: {', '.join(IMAGE_SUFFIXES)}")
-    for index, file in enumerate(files):
-        yield _read_image(file, round(index / FOLDER_RATE * 1e9))
-
-
-def _read_image(path: Path, stamp: int) -> RecordedFrame:
-    try:
-        pixels = imread(path, cv2.IMREAD_COLOR)
-    except DatasetError as error:
-        raise SourceError(str(error)) from error
-    if pixels is None:
-        raise SourceError(f'{path} is not a readable image')
-    return RecordedFrame(
-        stamp, 'camera', Frame(np.asarray(pixels, np.uint8), 'bgr'), path.stem
-    )
+def _read_images(files: Sequence[Path]) -> Iterator[RecordedFrame | SourceError]:
+    for index, (file, name) in enumerate(zip(files, unique_names(files), strict=True)):
+        try:
+            pixels = imread(file, cv2.IMREAD_COLOR)
+        except DatasetError as error:
+            yield SourceError(str(error))
+            continue
+        if pixels is None:
+            yield SourceError(f'{file} is not a readable image')
+            continue
+        frame = Frame(np.asarray(pixels, np.uint8), 'bgr')
+        yield RecordedFrame(round(index / FOLDER_RATE * 1e9), 'camera', frame, name)

@@ -14,12 +14,16 @@
 
 """Bags and videos that appear under their names once they are complete."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
+from fractions import Fraction
 from pathlib import Path
 import shutil
 import tempfile
+from typing import Any, Protocol, TypeVar
 
 import cv2
+from lednet_ros.files import claim_files, claim_folder, publish, temporary_path
 from lednet_ros.recordings.bags import make_typestore
 from lednet_ros.recordings.sources import Timeline
 import numpy as np
@@ -37,8 +41,37 @@ from rosbags.typesys import get_types_from_msg, get_typestore, Stores
 
 # A gap in the stamps is filled with at most this many repetitions.
 MAX_REPEATS = 20
+# Estimated rates can be anything: clocks are set, and some videos count ticks.
+MIN_RATE, MAX_RATE = 1.0, 120.0
+CONTAINERS = {'.mkv': 'matroska', '.avi': 'avi'}
+# As fast as MPEG-4, which browsers don't play, and sharper.
+ENCODING = {'preset': 'ultrafast', 'crf': '20'}
 
 Pixels = NDArray[np.uint8]
+
+
+class Output(Protocol):
+    """Something that is complete at its end."""
+
+    def close(self) -> None:
+        """Complete it."""
+
+    def discard(self) -> None:
+        """Remove what is incomplete."""
+
+
+AnyOutput = TypeVar('AnyOutput', bound=Output)
+
+
+@contextlib.contextmanager
+def completing(writer: AnyOutput) -> Iterator[AnyOutput]:
+    """Complete what a block writes, or discard it if the block fails."""
+    try:
+        yield writer
+    except BaseException:
+        writer.discard()
+        raise
+    writer.close()
 
 
 class BagWriter:
@@ -48,21 +81,28 @@ class BagWriter:
     Parameters
     ----------
     folder
-        The bag's folder; it appears, or replaces an older one, when the bag is complete.
+        The bag's folder; it appears when the bag is complete.
     compress
         Compress chunks by Zstandard; readers need no option for it.
+    overwrite
+        Allow to replace an older bag.
 
     Attributes
     ----------
     typestore : Typestore
         Known message types.
 
+    Raises
+    ------
+    OSError
+        The folder can't be written, see `claim_folder`.
+
     """
 
-    def __init__(self, folder: Path, compress: bool = False) -> None:
+    def __init__(self, folder: Path, compress: bool = False, overwrite: bool = False) -> None:
+        claim_folder(folder, overwrite=overwrite, bag=True)
         self._folder = folder
         # The writer names its file after the folder, so only the parent gets a temporary name.
-        folder.parent.mkdir(parents=True, exist_ok=True)
         part = tempfile.mkdtemp(prefix='.part', dir=folder.parent)
         self._temporary = Path(part) / folder.name
         self.typestore = make_typestore()
@@ -154,20 +194,23 @@ class BagWriter:
 
     def close(self) -> None:
         """Complete the bag."""
-        self._writer.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._temporary.rename(self._folder)
-        self._temporary.parent.rmdir()
+        try:
+            self._writer.close()
+            publish(self._temporary, self._folder)
+        finally:
+            shutil.rmtree(self._temporary.parent, ignore_errors=True)
 
     def discard(self) -> None:
         """Remove the incomplete bag."""
-        self._writer.close()
-        shutil.rmtree(self._temporary.parent)
+        # What made it incomplete is the error to report.
+        with contextlib.suppress(Exception):
+            self._writer.close()
+        shutil.rmtree(self._temporary.parent, ignore_errors=True)
 
 
 class VideoWriter:
     """
-    Writes frames into an MP4 video that plays at the rate of their stamps.
+    Writes frames into a video (H.264) that plays at the rate of their stamps.
 
     Parameters
     ----------
@@ -175,16 +218,34 @@ class VideoWriter:
         The file; it appears when the video is complete.
     rate
         Frames per second.
+    overwrite
+        Allow to replace an older file.
+
+    Raises
+    ------
+    ImportError
+        PyAV is not installed.
+    OSError
+        The file can't be written, see `claim_files`.
 
     """
 
-    def __init__(self, path: Path, rate: float) -> None:
+    def __init__(self, path: Path, rate: float, overwrite: bool = False) -> None:
+        claim_files([path], overwrite=overwrite)
+        try:
+            import av
+        except ImportError as error:
+            raise ImportError('videos are written by PyAV: pip install av') from error
         self._path = path
-        self._rate = rate
-        self._temporary = path.with_name(f'.{path.stem}.part{path.suffix}')
-        self._writer: cv2.VideoWriter | None = None
+        self._rate = Fraction(min(max(rate, MIN_RATE), MAX_RATE)).limit_denominator(1000)
+        self._temporary = temporary_path(path)
+        self._frame_type = av.VideoFrame
+        self._open = av.open
+        self._stack = contextlib.ExitStack()
+        self._stream: Any = None
         self._size = (0, 0)
-        self._timeline = Timeline(1 / rate, MAX_REPEATS / rate)
+        seconds = float(1 / self._rate)
+        self._timeline = Timeline(seconds, MAX_REPEATS * seconds)
         self._written = 0
 
     def write(self, stamp: int, pixels: Pixels) -> None:
@@ -194,33 +255,51 @@ class VideoWriter:
         Parameters
         ----------
         stamp
-            Nanoseconds.
+            Nanoseconds. A clock that stands still or jumps back counts as one frame.
         pixels
             (H, W, 3) uint8 BGR; resized to the first frame's size if necessary.
 
         """
-        if self._writer is None:
-            self._size = (pixels.shape[1], pixels.shape[0])
-            self._writer = cv2.VideoWriter(
-                str(self._temporary), cv2.VideoWriter.fourcc(*'mp4v'), self._rate, self._size
-            )
-            if not self._writer.isOpened():
-                raise OSError(f"{self._path} can't be written as a video")
-        if (pixels.shape[1], pixels.shape[0]) != self._size:
+        if self._stream is None:
+            self._start(pixels)
+        if pixels.shape[1::-1] != self._size:
             pixels = np.asarray(cv2.resize(pixels, self._size), np.uint8)
+        # Colors of half the resolution need even sides.
+        width, height = self._size
+        padded = cv2.copyMakeBorder(pixels, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         due = round(self._timeline.advance(stamp) * self._rate) + 1 - self._written
         for _ in range(max(due, 1)):
-            self._writer.write(pixels)
+            frame = self._frame_type.from_ndarray(np.asarray(padded, np.uint8), 'bgr24')
+            frame.pts, frame.time_base = self._written, 1 / self._rate
+            self._container.mux(self._stream.encode(frame))
             self._written += 1
+
+    def _start(self, pixels: Pixels) -> None:
+        height, width = pixels.shape[:2]
+        self._size = (width, height)
+        # Python's file takes any name, and its errors arrive here.
+        file = self._stack.enter_context(self._temporary.open('wb'))
+        kind = CONTAINERS.get(self._path.suffix.lower(), 'mp4')
+        self._container = self._stack.enter_context(self._open(file, 'w', format=kind))
+        self._stream = self._container.add_stream('libx264', self._rate, options=ENCODING)
+        self._stream.width, self._stream.height = width + width % 2, height + height % 2
+        self._stream.pix_fmt = 'yuv420p'
 
     def close(self) -> None:
         """Complete the video; without frames no file is written."""
-        if self._writer is not None:
-            self._writer.release()
-            self._temporary.replace(self._path)
+        if self._stream is None:
+            return
+        try:
+            self._container.mux(self._stream.encode())
+            self._stack.close()
+            publish(self._temporary, self._path)
+        except BaseException:
+            self.discard()
+            raise
 
     def discard(self) -> None:
         """Remove the incomplete video."""
-        if self._writer is not None:
-            self._writer.release()
-            self._temporary.unlink()
+        # What made it incomplete is the error to report.
+        with contextlib.suppress(Exception):
+            self._stack.close()
+        self._temporary.unlink(missing_ok=True)

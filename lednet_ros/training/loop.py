@@ -32,14 +32,14 @@ from typing import Any
 from lednet_ros import __version__
 from lednet_ros.checkpoint import CheckpointError
 from lednet_ros.evaluation.report import frame_picture, write_report
-from lednet_ros.files import atomic_path, make_folder
+from lednet_ros.files import atomic_path, claim_files
 from lednet_ros.inference.preprocess import normalize
 from lednet_ros.machine import describe_processor
 from lednet_ros.training.classification import ClassificationTask
 from lednet_ros.training.data import Batch, batches, Crops, epoch_order, epoch_size
 from lednet_ros.training.distributed import join_processes, Processes, synchronize_batch_norm
 from lednet_ros.training.recipe import Optimizer, Recipe, Schedule, Stage
-from lednet_ros.training.run_log import Row, RunLog
+from lednet_ros.training.run_log import HISTORY_NAME, Row, RunLog
 from lednet_ros.training.segmentation import SegmentationTask
 from lednet_ros.training.start import ENCODER
 from lednet_ros.training.task import Task, Validation
@@ -65,7 +65,11 @@ class TrainingError(RuntimeError):
 
 
 def train(
-    recipe: Recipe, root: Path | None, output: Path, resume: bool = False
+    recipe: Recipe,
+    root: Path | None,
+    output: Path,
+    resume: bool = False,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """
     Train what a recipe describes.
@@ -84,6 +88,8 @@ def train(
         Folder for the results.
     resume
         Continue from the state in `output` if there is one.
+    overwrite
+        Allow to replace an earlier run's results.
 
     Returns
     -------
@@ -93,7 +99,7 @@ def train(
     Raises
     ------
     OSError
-        The folder can't be written.
+        The folder can't be written, or holds the results of an earlier run.
     CheckpointError
         The state to resume from is damaged or of another recipe, or the weights to start from do
         not fit.
@@ -106,7 +112,7 @@ def train(
 
     """
     with join_processes() as processes:
-        return _Run(recipe, root, output, processes).run(resume)
+        return _Run(recipe, root, output, processes).run(resume, overwrite)
 
 
 def build_optimizer(network: nn.Module, options: Optimizer) -> torch.optim.Optimizer:
@@ -199,10 +205,13 @@ class _Run:
                 use_buffers=True,
             )
 
-    def run(self, resume: bool) -> dict[str, Any]:
+    def run(self, resume: bool, overwrite: bool) -> dict[str, Any]:
         """Run all stages that are left."""
-        # Fails now rather than after the first epoch.
-        make_folder(self.output)
+        if self.processes.leads:
+            names = ('recipe.yaml', STATE_NAME, HISTORY_NAME, REPORT_NAME, self.task.output_name)
+            initial = self.recipe.initial
+            inputs = [Path(initial)] if initial and not resume else []
+            claim_files([self.output / name for name in names], inputs, resume or overwrite)
         state: dict[str, Any] = {'epoch': 0, 'rows': [], 'counts': None, 'optimizer': None}
         if resume and (self.output / STATE_NAME).is_file():
             state = self._load_state()

@@ -24,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
+HISTORY_NAME = 'history.csv'
+
 Row = dict[str, float | str | None]
 """Values of an epoch by name, None for an empty cell; `epoch` is its number, from 1."""
 
@@ -47,7 +49,7 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, history: Sequence[Row] = ()) -> None:
-        self._path = folder / 'history.csv'
+        self._path = folder / HISTORY_NAME
         self.rows = list(history)
         self._write()
         # A resumed run replaces the events after the last complete epoch.

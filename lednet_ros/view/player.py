@@ -17,6 +17,7 @@
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+import logging
 from pathlib import Path
 import threading
 import time
@@ -30,6 +31,7 @@ from lednet_ros.recordings.threads import prefetch
 import numpy as np
 from numpy.typing import NDArray
 
+logger = logging.getLogger(__name__)
 JPEG_QUALITY = 85
 # Number of frames that the frame rate is averaged over.
 RATE_FRAMES = 30
@@ -125,22 +127,27 @@ class Player:
             self._changed.notify_all()
 
     def _run(self) -> None:
-        problem = ''
+        problem, named = '', 0
         while not self._stopping and not problem:
-            problem = self._play_once()
+            lost: list[str] = []
+            problem = self._play_once(lost)
+            # Each round loses the same.
+            for line in lost[named:]:
+                logger.warning('lost: %s', line)
+            named = max(named, len(lost))
         with self._changed:
             last = self._image
             self._image = PageImage(last.number + 1, last.jpeg, last.fractions, problem=problem)
             self._changed.notify_all()
 
-    def _play_once(self) -> str:
-        """Play the recording; return why it can't be played again."""
+    def _play_once(self, lost: list[str]) -> str:
+        """Play the recording, add what is lost to a list; return why it can't be repeated."""
         count = 0
         timeline = Timeline(longest=LONGEST_WAIT)
         start = time.perf_counter()
         waited = 0.0
         try:
-            for recorded in prefetch(read_frames(self._source, self._topic)):
+            for recorded in prefetch(read_frames(self._source, self._topic, lost)):
                 count += 1
                 due = start + waited + timeline.advance(recorded.stamp)
                 with self._changed:
@@ -154,7 +161,7 @@ class Player:
                 self._show(recorded)
         except (SourceError, FrameError, OSError) as error:
             return str(error)
-        return '' if count else f'{self._source} has no frames'
+        return '' if count else '; '.join(lost) or f'{self._source} has no frames'
 
     def _show(self, recorded: RecordedFrame) -> None:
         with self._changed:

@@ -118,7 +118,7 @@ def test_scaled_and_mirrored_views_change_the_metrics(
 ) -> None:
     def accuracy(*views: str) -> float:
         path = tmp_path / 'figures.json'
-        arguments = [data, '--checkpoint', small_checkpoint, '--json', path, *views]
+        arguments = [data, '--checkpoint', small_checkpoint, '--json', path, '--overwrite', *views]
         assert main(['evaluate', *map(str, arguments)]) == 0
         return float(json.loads(path.read_text(encoding='utf-8'))['pixel_accuracy'])
 

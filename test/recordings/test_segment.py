@@ -17,6 +17,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+import re
 import shutil
 from typing import Any
 
@@ -369,3 +370,73 @@ def test_written_labels_are_ground_truth_for_evaluate(
     assert main(['segment', str(path), '-o', str(out), '--as', 'labels', *common]) == 0
     assert main(['evaluate', str(path), '--labels', str(out), '--min-miou', '1', *common]) == 0
     capsys.readouterr()
+
+
+@pytest.mark.parametrize(('inputs', 'kind', 'results'), [
+    (['left/1.png', 'right/1.png'], 'labels', ['left/1.png', 'right/1.png']),
+    (['left/1.png', 'left/../left/1.png'], 'labels', ['1.png']),
+    (['left'], 'labels', ['1.jpg.png', '1.png.png', '2.png']),
+    (['left/1.png', 'left'], 'labels', ['1.png', *(f'left/{n}.png' for n in (
+        '1.jpg', '1.png', '2'))]),
+    (['a.avi', 'b.avi'], 'overlay', [f'{v}/{s}.png' for v in 'ab' for s in ('0.000000000',
+                                                                            '0.100000000')]),
+    (['left/a.avi', 'right/a.avi', 'a.avi'], 'video', ['a.mp4', 'left/a.mp4', 'right/a.mp4']),
+    (['a.avi', 'a'], 'video', ['a.avi.mp4', 'a.mp4']),
+    (['a', 'left/a'], 'bag', [f'{f}{g}' for f in ('a', 'left/a') for g in (
+        '/a.mcap', '/metadata.yaml')]),
+    (['a', 'left/a'], 'labels', [f'{f}/{s}.png' for f in ('a', 'left/a') for s in (
+        '7.000000000', '7.000000000_2')]),
+])
+def test_as_many_results_as_frames_under_names_that_differ(
+    frames: list[np.ndarray], small_checkpoint: Path, tmp_path: Path, inputs: list[str],
+    kind: str, results: list[str], capsys: pytest.CaptureFixture[str],
+) -> None:
+    for folder in ('left', 'right'):
+        (tmp_path / folder).mkdir()
+        for name in ('1.png', '1.jpg', '2.png'):
+            cv2.imwrite(str(tmp_path / folder / name), frames[0])
+    for name in ('a.avi', 'b.avi', 'left/a.avi', 'right/a.avi'):
+        codec = cv2.VideoWriter.fourcc(*'MJPG')
+        video = cv2.VideoWriter(str(tmp_path / name), codec, 10, (96, 64))
+        for frame in frames[:2]:
+            video.write(frame)
+        video.release()
+    for name in ('a', 'left/a'):
+        # Both frames have the same stamp.
+        write_bag(tmp_path / name, [Entry('/image', 7 * SECOND, k, frames[k], 'bgr8')
+                                    for k in range(2)])
+    out = tmp_path / 'out'
+    assert main(['segment', *(str(tmp_path / name) for name in inputs), '-o', str(out), '--as',
+                 kind, '--checkpoint', str(small_checkpoint), '--device', 'cpu', '--backend',
+                 'torch_eager']) == 0
+    found = sorted(str(path.relative_to(out)) for path in out.rglob('*') if path.is_file())
+    assert [re.sub(r'^(.*)/[^/]*\.mcap$', r'\1/a.mcap', name) for name in found] == sorted(results)
+    reported = sum(int(line.split()[-2]) for line in capsys.readouterr().out.splitlines())
+    assert kind in ('video', 'bag') or reported == len(results)
+
+
+def test_reading_goes_on_after_a_bad_item(
+    frames: list[np.ndarray], small_checkpoint: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    for index, frame in enumerate(frames):
+        cv2.imwrite(str(folder / f'{index}.png'), frame)
+    (folder / '1.png').write_bytes(b'')
+    (folder / '._0.png').write_bytes(b'\x00\x05\x16\x07')
+    (folder / 'x.jpg').mkdir()
+    (folder / 'lost.png').symlink_to('nowhere')
+    (tmp_path / 'words.mp4').write_text('no video')
+    (tmp_path / 'empty').mkdir()
+    inputs = ['words.mp4', 'missing', 'empty', 'images', 'images/2.png']
+    out = tmp_path / 'out'
+    assert main(['segment', *(str(tmp_path / name) for name in inputs), '-o', str(out),
+                 '--checkpoint', str(small_checkpoint), '--device', 'cpu', '--backend',
+                 'torch_eager']) == 1
+    found = sorted(str(path.relative_to(out)) for path in out.rglob('*') if path.is_file())
+    assert found == ['2.png', 'images/0.png', 'images/2.png', 'images/3.png']
+    lost = [line for line in capsys.readouterr().err.splitlines() if line.startswith('lost: ')]
+    assert len(lost) == 5
+    for name in ('words.mp4', 'missing', 'empty', '1.png', 'lost.png'):
+        assert sum(name in line for line in lost) == 1

@@ -16,8 +16,9 @@
 
 from pathlib import Path
 
+import av
 import cv2
-from lednet_ros.recordings.writers import BagWriter, VideoWriter
+from lednet_ros.recordings.writers import BagWriter, completing, VideoWriter
 from mcap.reader import make_reader
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from rosbags.rosbag2 import Reader
 def test_complete_bag_appears_and_replaces_an_older_one(tmp_path: Path) -> None:
     folder = tmp_path / 'bag'
     for round_ in range(2):
-        bag = BagWriter(folder)
+        bag = BagWriter(folder, overwrite=True)
         for index in range(3 + round_):
             bag.write('/a', 'std_msgs/msg/String', index, b'\x00\x01\x00\x00\x02\x00\x00\x00x\x00')
         if round_ == 0:
@@ -88,3 +89,66 @@ def test_discarded_output_leaves_nothing(tmp_path: Path) -> None:
     video.write(0, np.zeros((48, 64, 3), np.uint8))
     video.discard()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_browser_plays_videos_and_other_tools_read_them(tmp_path: Path) -> None:
+    with av.open(str(write_video(tmp_path / 'v.mp4', [0.0, 0.1]))) as container:
+        (stream,) = container.streams
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ('h264', 'yuv420p')
+        assert sum(1 for _ in container.decode(stream)) == 2
+
+
+@pytest.mark.parametrize(('seconds', 'frames'), [
+    # A single missing stamp, none at all, a clock that starts over, jitter, one long gap.
+    ([0.0, *(1.7e9 + k / 10 for k in range(1, 20))], 39),
+    ([0.0] * 12, 12),
+    ([*(k / 10 for k in range(20)), *(k / 10 for k in range(20))], 40),
+    ([k / 10 + (0.04 if k % 2 else 0) for k in range(50)], 50),
+    ([0.0, 0.1, 100.0, 100.1], 23),
+])
+def test_every_frame_is_shown_whatever_its_stamp(
+    tmp_path: Path, seconds: list[float], frames: int
+) -> None:
+    video = cv2.VideoCapture(str(write_video(tmp_path / 'v.mp4', seconds)))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == frames
+
+
+@pytest.mark.parametrize('suffix', ['.mp4', '.mkv', '.avi', '.MP4'])
+@pytest.mark.parametrize('size', [(48, 64), (47, 63), (1, 1)])
+@pytest.mark.parametrize('rate', [0.0, 10.0, 1e9])
+def test_any_size_and_rate_is_written(
+    tmp_path: Path, suffix: str, size: tuple[int, int], rate: float
+) -> None:
+    path = write_video(tmp_path / f'v{suffix}', [0.0, 0.1], rate, size)
+    good, pixels = cv2.VideoCapture(str(path)).read()
+    assert good
+    assert pixels.shape == (size[0] + size[0] % 2, size[1] + size[1] % 2, 3)
+
+
+@pytest.mark.parametrize('kind', ['bag', 'video'])
+def test_the_first_error_is_reported(tmp_path: Path, kind: str) -> None:
+    writer = BagWriter(tmp_path / 'bag') if kind == 'bag' else VideoWriter(tmp_path / 'v.mp4', 10)
+
+    def fail(*_: object) -> None:
+        raise OSError('the second error')
+
+    # A full disk can't be had for the clean-up alone.
+    if isinstance(writer, BagWriter):
+        writer._writer.close = fail
+    else:
+        writer.write(0, np.zeros((48, 64, 3), np.uint8))
+        writer._stack.callback(fail)
+    with pytest.raises(RuntimeError, match='the first error'):
+        with completing(writer):
+            raise RuntimeError('the first error')
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_video(
+    path: Path, seconds: list[float], rate: float = 10.0, size: tuple[int, int] = (48, 64)
+) -> Path:
+    video = VideoWriter(path, rate)
+    for index, stamp in enumerate(seconds):
+        video.write(round(stamp * 1e9), np.full((*size, 3), index, np.uint8))
+    video.close()
+    return path

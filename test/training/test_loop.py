@@ -363,10 +363,14 @@ def test_resume_of_a_finished_run_measures_again(tmp_path: Path) -> None:
     assert len(read_history(tmp_path)) == 3
 
 
-def test_without_resume_a_run_starts_from_scratch(tmp_path: Path) -> None:
+def test_an_earlier_run_is_replaced_only_on_request(tmp_path: Path) -> None:
     train(make_recipe({'epochs': 1}), None, tmp_path)
     first = read_losses(tmp_path)
-    train(make_recipe({'epochs': 1}), None, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    with pytest.raises(FileExistsError, match=r'recipe\.yaml: it is there'):
+        train(make_recipe({'epochs': 1}), None, tmp_path)
+    assert {path: path.read_bytes() for path in before} == before
+    train(make_recipe({'epochs': 1}), None, tmp_path, overwrite=True)
     assert read_losses(tmp_path) == first
 
 

@@ -17,6 +17,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 import itertools
+import logging
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +31,7 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 
+logger = logging.getLogger(__name__)
 CALIBRATION_FRAMES = 32
 LARGEST_STREET = 4096
 
@@ -172,7 +174,7 @@ class Calibration:
         Raises
         ------
         ConfigurationError
-            An image can't be read.
+            None of the images can be read.
 
         """
         if not find_convolutions(network).keys() <= self._ranges.keys():
@@ -183,13 +185,17 @@ class Calibration:
     def _read(self) -> Iterator[Frame]:
         from lednet_ros.datasets.frames import DatasetError, read_image
 
+        count = 0
         # Evenly over the folder, whose neighbors are likely alike.
         step = max(len(self._images) // CALIBRATION_FRAMES, 1)
         for path in itertools.islice(self._images, 0, step * CALIBRATION_FRAMES, step):
             try:
                 yield Frame(read_image(path), 'rgb')
+                count += 1
             except DatasetError as error:
-                raise ConfigurationError(f'calibration image {path} can not be read') from error
+                logger.warning('calibration: %s', error)
+        if not count:
+            raise ConfigurationError(f'no calibration image of {path.parent} can be read')
 
 
 def draw_streets(size: tuple[int, int]) -> Iterator[Frame]:
@@ -206,10 +212,10 @@ def draw_streets(size: tuple[int, int]) -> Iterator[Frame]:
 
 
 def _list_images(folder: Path) -> list[Path]:
-    from lednet_ros.datasets import IMAGE_SUFFIXES
+    from lednet_ros.images import find_images, IMAGE_SUFFIXES
 
     try:
-        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        found = find_images(folder)
     except OSError as error:
         raise ConfigurationError(f"calibration is '{folder}': {error}") from error
     if not found:
