@@ -36,6 +36,7 @@ data_files = [
     ('share/' + package_name, ['package.xml']),
     ('share/' + package_name + '/launch', glob('launch/*.launch.py')),
     ('share/' + package_name + '/config', glob('config/*.*')),
+    ('share/' + package_name + '/config/classes', glob('config/classes/*.yaml')),
     ('share/' + package_name + '/config/labels', glob('config/labels/*.yaml')),
     ('share/' + package_name + '/config/train', glob('config/train/*.yaml')),
 ]

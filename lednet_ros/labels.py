@@ -28,6 +28,8 @@ import yaml
 
 UNLABELED = 255
 """The id of pixels without a class, in every label image of this package."""
+LEFT_OUT = 254
+"""In ground truth, the id of pixels whose class a `MergedLabelMap` leaves out."""
 
 # Okabe and Ito's colors and a gray; each further one is the farthest from all before it, as seen
 # with normal vision, protanopia and deuteranopia.
@@ -77,7 +79,7 @@ class LabelMap:
     name
         Name of the map.
     labels
-        The classes; the id of a class is its index in this tuple.
+        The classes. The id of a class is its index in this tuple, except in a `MergedLabelMap`.
 
     """
 
@@ -89,9 +91,38 @@ class LabelMap:
         """Return the number of classes."""
         return len(self.labels)
 
+    @property
+    def network(self) -> 'LabelMap':
+        """Return the label map of the network; this one, unless classes are merged."""
+        return self
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Return the id of each class in label images."""
+        return tuple(range(self.num_classes))
+
+    @property
+    def truth_ids(self) -> tuple[int, ...]:
+        """Return `ids` and, where classes are left out, `LEFT_OUT`: the ids in ground truth."""
+        return (*self.ids, LEFT_OUT) if len(self.groups) > self.num_classes else self.ids
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """Return the network's classes that each channel of the logits stands for."""
+        return tuple((index,) for index in self.ids)
+
+    @property
+    def limits(self) -> tuple[float | None, ...]:
+        """Return the lowest confidence of each class; None where it has none of its own."""
+        return (None,) * self.num_classes
+
+    def from_network(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Convert ground truth, (H, W) uint8, from the ids of the network to those of this map."""
+        return labels
+
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Return the class names by id."""
+        """Return the class names in the order of the classes."""
         return tuple(label.name for label in self.labels)
 
     @cached_property
@@ -101,15 +132,14 @@ class LabelMap:
 
     @cached_property
     def category_of(self) -> NDArray[np.int64]:
-        """Return the index into `categories` by class id, (num_classes,) int64."""
+        """Return the index into `categories` of each class, (num_classes,) int64."""
         return np.array([self.categories.index(label.category) for label in self.labels])
 
     @cached_property
     def palette(self) -> NDArray[np.uint8]:
         """Return the colors by id, (256, 3) uint8 RGB; ids without a class are black."""
         palette = np.zeros((256, 3), np.uint8)
-        for index, label in enumerate(self.labels):
-            palette[index] = label.color
+        palette[list(self.ids)] = [label.color for label in self.labels]
         return palette
 
     @cached_property
@@ -122,7 +152,7 @@ class LabelMap:
 
     def id_of(self, name: str) -> int:
         """
-        Find a class by its name.
+        Find the id of a class by its name.
 
         Raises
         ------
@@ -134,7 +164,7 @@ class LabelMap:
             raise LabelMapError(
                 f"unknown class '{name}'; label map '{self.name}' has: {', '.join(self.names)}"
             )
-        return self.names.index(name)
+        return self.ids[self.names.index(name)]
 
     def for_color_blind(self) -> 'LabelMap':
         """Return the same classes in colors that people with any color vision can tell apart."""
@@ -175,14 +205,9 @@ class LabelMap:
             A key is missing, or its value isn't allowed.
 
         """
-        if not isinstance(content, Mapping):
-            raise LabelMapError(f"{source}: a mapping with 'name' and 'classes' is needed")
-        classes = content.get('classes')
-        if not isinstance(classes, list) or not 1 <= len(classes) <= UNLABELED:
-            raise LabelMapError(f"{source}: 'classes' must be a list of 1 to {UNLABELED} classes")
         labels = tuple(
             _read_label(entry, index, f'{source}: class {index}')
-            for index, entry in enumerate(classes)
+            for index, entry in enumerate(_read_classes(content, source, UNLABELED))
         )
         _check_unique(source, 'name', [label.name for label in labels])
         _check_unique(source, 'source id', [i for label in labels for i in label.source_ids])
@@ -204,50 +229,227 @@ class LabelMap:
             There is no such file, or it isn't a label map.
 
         """
-        path = Path(name_or_path)
-        if not path.suffix:
-            path = share_directory() / 'config' / 'labels' / f'{name_or_path}.yaml'
-        try:
-            content = parse_yaml(path.read_text(encoding='utf-8'))
-        except FileNotFoundError:
-            known = sorted(file.stem for file in path.parent.glob('*.yaml'))
-            raise LabelMapError(
-                f"no label map '{name_or_path}': {path} does not exist; "
-                f"{path.parent} has: {', '.join(known) or 'none'}"
-            ) from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            # YAML's messages have several lines.
-            raise LabelMapError(f"{path}: {' '.join(str(error).split())}") from error
+        content, path = _read_file(name_or_path, 'labels', 'label map')
         return cls.from_dict(content, str(path))
 
 
-def _read_label(entry: Any, index: int, source: str) -> Label:
+@dataclass(frozen=True)
+class MergedLabelMap(LabelMap):
+    """
+    Classes to publish, each made of one or several classes of a network.
+
+    The network's classes that are in none of them are left out: they become unlabeled.
+
+    Attributes
+    ----------
+    origin
+        The classes of the network.
+    chosen_ids
+        The id of each class.
+    members
+        The ids of the network's classes that each class is made of.
+    min_confidences
+        See `limits`.
+
+    """
+
+    origin: LabelMap
+    chosen_ids: tuple[int, ...]
+    members: tuple[tuple[int, ...], ...]
+    min_confidences: tuple[float | None, ...]
+
+    @property
+    def network(self) -> LabelMap:
+        """See `LabelMap`."""
+        return self.origin
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """See `LabelMap`."""
+        return self.chosen_ids
+
+    @property
+    def limits(self) -> tuple[float | None, ...]:
+        """See `LabelMap`."""
+        return self.min_confidences
+
+    @cached_property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """See `LabelMap`; the last channel stands for the classes that are left out, if any."""
+        taken = {index for group in self.members for index in group}
+        left_out = tuple(index for index in self.origin.ids if index not in taken)
+        return (*self.members, left_out) if left_out else self.members
+
+    def from_network(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """
+        See `LabelMap`; what is left out becomes `LEFT_OUT`.
+
+        Raises
+        ------
+        LabelMapError
+            An id is neither one of the network's classes nor 255.
+
+        """
+        table = np.full(256, UNLABELED, np.uint8)
+        for group, number in zip(self.groups, self.truth_ids, strict=True):
+            table[list(group)] = number
+        unknown = set(np.unique(labels).tolist()) - {*self.origin.ids, UNLABELED}
+        if unknown:
+            raise LabelMapError(
+                f"ground truth has id {min(unknown)}; label map '{self.origin.name}' has 0 to "
+                f'{self.origin.num_classes - 1} and {UNLABELED}'
+            )
+        return table[labels]
+
+    @classmethod
+    def merge(cls, content: Any, source: str, network: LabelMap) -> 'MergedLabelMap':
+        """
+        Build the classes to publish from the content of their YAML file.
+
+        Parameters
+        ----------
+        content
+            Mapping with `classes` and, optionally, `name`; each class has `id` (0 to 253), `name`
+            and, optionally, `from` (names of the network's classes; default: its name), `color`,
+            `category` (default: those of the first one in `from`) and `min_confidence` (0 to 1).
+        source
+            Origin of the content, for messages.
+        network
+            The classes of the network.
+
+        Raises
+        ------
+        LabelMapError
+            A key is missing, or its value isn't allowed.
+
+        """
+        entries = _read_classes(content, source, LEFT_OUT)
+        labels, ids, members, limits = [], [], [], []
+        for index, entry in enumerate(entries):
+            where = f'{source}: class {index}'
+            name = _read_name(
+                entry, where, {'id', 'name', 'from', 'color', 'category', 'min_confidence'}
+            )
+            where = f"{where} ('{name}')"
+            number, limit = entry.get('id'), entry.get('min_confidence')
+            if not _is_bytes([number]) or number >= LEFT_OUT:
+                raise LabelMapError(f'{where}: id is {number!r}; it must be 0 to {LEFT_OUT - 1}')
+            if limit is not None and not (_is_number(limit) and 0 <= limit <= 1):
+                raise LabelMapError(f'{where}: min_confidence is {limit!r}; it must be 0 to 1')
+            taken = entry.get('from', [name])
+            if not isinstance(taken, list) or not taken:
+                raise LabelMapError(f'{where}: from is {taken!r}; it must be a list of classes')
+            try:
+                group = tuple(network.id_of(each) for each in taken)
+            except LabelMapError as error:
+                raise LabelMapError(f'{where}: {error}') from error
+            first = network.labels[group[0]]
+            color = _read_color({'color': list(first.color), **entry}, where)
+            labels.append(Label(name, color, str(entry.get('category', first.category)), ()))
+            ids.append(number)
+            members.append(group)
+            limits.append(None if limit is None else float(limit))
+        _check_unique(source, 'name', [label.name for label in labels])
+        _check_unique(source, 'id', ids)
+        names = [network.names[member] for group in members for member in group]
+        _check_unique(source, 'class of the network', names)
+        name = str(content.get('name', source))
+        return cls(name, tuple(labels), network, tuple(ids), tuple(members), tuple(limits))
+
+
+def choose_classes(label_map: LabelMap, name_or_path: str | None) -> LabelMap:
+    """
+    Return the classes to publish for a network.
+
+    Parameters
+    ----------
+    label_map
+        The classes of the network.
+    name_or_path
+        A YAML file (see `MergedLabelMap.merge`), or the name of one in `config/classes`; None
+        publishes the classes of the network.
+
+    Raises
+    ------
+    LabelMapError
+        There is no such file, or it doesn't fit the network.
+
+    """
+    if name_or_path is None:
+        return label_map
+    content, path = _read_file(name_or_path, 'classes', 'file of classes')
+    return MergedLabelMap.merge(content, str(path), label_map)
+
+
+def _read_file(name_or_path: str | Path, folder: str, kind: str) -> tuple[Any, Path]:
+    """Read a YAML file, or the one of that name in a folder of `config`."""
+    path = Path(name_or_path)
+    if not path.suffix:
+        path = share_directory() / 'config' / folder / f'{name_or_path}.yaml'
+    try:
+        return parse_yaml(path.read_text(encoding='utf-8')), path
+    except FileNotFoundError:
+        known = sorted(file.stem for file in path.parent.glob('*.yaml'))
+        raise LabelMapError(
+            f"no {kind} '{name_or_path}': {path} does not exist; "
+            f"{path.parent} has: {', '.join(known) or 'none'}"
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        # YAML's messages have several lines.
+        raise LabelMapError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def _read_classes(content: Any, source: str, limit: int) -> list[Any]:
+    """Return the entries of a file with a list of 1 to `limit` classes."""
+    if not isinstance(content, Mapping):
+        raise LabelMapError(f"{source}: a mapping with 'name' and 'classes' is needed")
+    classes = content.get('classes')
+    if not isinstance(classes, list) or not 1 <= len(classes) <= limit:
+        raise LabelMapError(f"{source}: 'classes' must be a list of 1 to {limit} classes")
+    return classes
+
+
+def _read_name(entry: Any, source: str, keys: set[str]) -> str:
+    """Check the keys of a class and return its name."""
     if not isinstance(entry, Mapping):
-        raise LabelMapError(f"{source}: a mapping with 'id', 'name' and 'color' is needed")
-    unknown = set(entry) - {'id', 'name', 'color', 'category', 'source_ids'}
+        raise LabelMapError(f"{source}: a mapping with 'id' and 'name' is needed")
+    unknown = set(entry) - keys
     if unknown:
         raise LabelMapError(f'{source}: unknown keys {sorted(map(str, unknown))}')
+    name = entry.get('name')
+    if not isinstance(name, str) or not name:
+        raise LabelMapError(f'{source}: name is {name!r}; it must be a text')
+    return name
+
+
+def _read_color(entry: Mapping[str, Any], source: str) -> tuple[int, int, int]:
+    color = entry.get('color')
+    if not _is_bytes(color) or len(color) != 3:
+        raise LabelMapError(f'{source}: color is {color!r}; it must be [r, g, b], 0..255')
+    red, green, blue = color
+    return red, green, blue
+
+
+def _read_label(entry: Any, index: int, source: str) -> Label:
+    name = _read_name(entry, source, {'id', 'name', 'color', 'category', 'source_ids'})
     if entry.get('id') != index:
         raise LabelMapError(
             f"{source}: id is {entry.get('id')!r}; ids must be 0, 1, 2 ... in order "
             '(values of label files go into source_ids)'
         )
-    name = entry.get('name')
-    if not isinstance(name, str) or not name:
-        raise LabelMapError(f'{source}: name is {name!r}; it must be a text')
-    color = entry.get('color')
-    if not _is_bytes(color) or len(color) != 3:
-        raise LabelMapError(
-            f"{source} ('{name}'): color is {color!r}; it must be [r, g, b], 0..255"
-        )
+    source = f"{source} ('{name}')"
+    color = _read_color(entry, source)
     source_ids = entry.get('source_ids', [index])
     if not _is_bytes(source_ids):
         raise LabelMapError(
-            f"{source} ('{name}'): source_ids is {source_ids!r}; it must be a list of 0..255"
+            f'{source}: source_ids is {source_ids!r}; it must be a list of 0..255'
         )
-    red, green, blue = color
     category = str(entry.get('category', name))
-    return Label(name, (red, green, blue), category, tuple(source_ids))
+    return Label(name, color, category, tuple(source_ids))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _is_bytes(values: Any) -> TypeGuard[list[int]]:

@@ -182,6 +182,21 @@ def small_content(small_weights: dict[str, Tensor]) -> Checkpoint:
     )
 
 
+@pytest.fixture(scope='session')
+def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file of classes to publish for the label map camvid."""
+    path = tmp_path_factory.mktemp('classes') / 'merged.yaml'
+    path.write_text(
+        'name: merged\n'
+        'classes:\n'
+        '  - {id: 7, name: ground, from: [road, pavement], color: [1, 2, 3]}\n'
+        '  - {id: 0, name: car}\n'
+        '  - {id: 200, name: people, from: [pedestrian, bicyclist], min_confidence: 0.9}\n',
+        encoding='utf-8',
+    )
+    return path
+
+
 @pytest.fixture(params=NETWORKS)
 def content_of_each_network(
     request: pytest.FixtureRequest, small_content: Checkpoint, make_weights: MakeWeights

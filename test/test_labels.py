@@ -18,7 +18,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lednet_ros.labels import LabelMap, LabelMapError, UNLABELED
+from lednet_ros.labels import (
+    choose_classes,
+    LabelMap,
+    LabelMapError,
+    LEFT_OUT,
+    UNLABELED,
+)
 import numpy as np
 import pytest
 import yaml
@@ -247,3 +253,73 @@ def test_color_blind_palette_stays_distinguishable() -> None:
             before = closest(own.palette[: own.num_classes], matrix)
             after = closest(other.palette[: own.num_classes], matrix)
             assert after > max(before, 0.15)
+
+
+# --- Merged classes ---------------------------------------------------------------------------
+
+
+def choose(path: Path, classes: Any) -> LabelMap:
+    return choose_classes(LabelMap.load('camvid'), str(write(path / 'mine.yaml', classes)))
+
+
+def test_classes_of_a_network_are_merged_renumbered_and_left_out(tmp_path: Path) -> None:
+    camvid = LabelMap.load('camvid')
+    label_map = choose(tmp_path, [
+        {'id': 7, 'name': 'ground', 'from': ['road', 'pavement'], 'color': [1, 2, 3]},
+        {'id': 0, 'name': 'car', 'min_confidence': 0.5},
+    ])
+    assert label_map.network is camvid or label_map.network == camvid
+    assert label_map.ids == (7, 0)
+    assert label_map.id_of('ground') == 7
+    assert label_map.groups == ((3, 4), (8,), (0, 1, 2, 5, 6, 7, 9, 10))
+    assert label_map.limits == (None, 0.5)
+    assert label_map.categories == ('flat', 'vehicle')
+    assert label_map.palette[[7, 0]].tolist() == [[1, 2, 3], [64, 0, 128]]
+    assert not label_map.palette[1:7].any()
+    truth = np.array([[3, 4, 8, 0, 255]], np.uint8)
+    assert label_map.from_network(truth).tolist() == [[7, 7, 0, LEFT_OUT, 255]]
+    assert camvid.from_network(truth) is truth
+    with pytest.raises(LabelMapError, match="ground truth has id 11; label map 'camvid' has 0"):
+        label_map.from_network(np.full((1, 1), 11, np.uint8))
+
+
+@pytest.mark.parametrize('network', ['camvid', 'cityscapes'])
+def test_shipped_classes_fit_their_label_maps(network: str) -> None:
+    label_map = choose_classes(LabelMap.load(network), f'{network}_navigation')
+    assert label_map.name == f'{network}_navigation'
+    assert label_map.names == ('drivable', 'walkable', 'vehicle', 'person', 'obstacle')
+    assert [label_map.network.names[k] for k in label_map.groups[-1]] == ['sky']
+    assert choose_classes(label_map.network, None) is label_map.network
+
+
+@pytest.mark.parametrize(
+    ('classes', 'message'),
+    [
+        ([], "'classes' must be a list of 1 to 254"),
+        (['car'], "class 0: a mapping with 'id' and 'name' is needed"),
+        ([{'id': 1, 'name': 'car', 'form': ['car']}], r"class 0: unknown keys \['form'\]"),
+        ([{'id': 254, 'name': 'car'}], r"class 0 \('car'\): id is 254; it must be 0 to 253"),
+        ([{'name': 'car'}], 'id is None; it must be 0 to 253'),
+        ([{'id': True, 'name': 'car'}], 'id is True; it must be 0 to 253'),
+        ([{'id': 1, 'name': 'van'}], r"class 0 \('van'\): unknown class 'van'.*'camvid' has: sky"),
+        ([{'id': 1, 'name': 'a', 'from': []}], r'from is \[\]; it must be a list of classes'),
+        ([{'id': 1, 'name': 'a', 'from': 'car'}], "from is 'car'; it must be a list"),
+        ([{'id': 1, 'name': 'car', 'color': [1, 2]}], r'color is \[1, 2\]; it must be \[r, g, b'),
+        ([{'id': 1, 'name': 'car', 'min_confidence': 2}], 'min_confidence is 2; it must be 0 to'),
+        ([{'id': 1, 'name': 'car', 'min_confidence': '1'}], "min_confidence is '1'; it must be"),
+        ([{'id': 1, 'name': 'car'}, {'id': 1, 'name': 'sky'}], 'id 1 is given to two classes'),
+        ([{'id': 1, 'name': 'sky'}, {'id': 2, 'name': 'sky'}], "name 'sky' is given to two"),
+        (
+            [{'id': 1, 'name': 'car'}, {'id': 2, 'name': 'any', 'from': ['sky', 'car']}],
+            "class of the network 'car' is given to two classes",
+        ),
+    ],
+)
+def test_files_of_classes_that_do_not_fit(tmp_path: Path, classes: Any, message: str) -> None:
+    with pytest.raises(LabelMapError, match=f'mine.yaml: .*{message}'):
+        choose(tmp_path, classes)
+
+
+def test_an_unknown_file_of_classes_is_named_with_the_known_ones() -> None:
+    with pytest.raises(LabelMapError, match=r"no file of classes 'nav'.*camvid_navigation, city"):
+        choose_classes(LabelMap.load('camvid'), 'nav')

@@ -30,7 +30,7 @@ from lednet_ros.benchmark.baselines import (
 from lednet_ros.benchmark.measure import compare, make_report, time_interleaved
 from lednet_ros.benchmark.workload import draw_frames, FRAMES, make_checkpoint
 from lednet_ros.checkpoint import Checkpoint
-from lednet_ros.inference.backends.base import ConfigurationError
+from lednet_ros.inference.backends.base import ConfigurationError, Style
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.postprocess import blend, classify_on_host
 from lednet_ros.inference.segmenter import Segmenter
@@ -100,7 +100,7 @@ class EagerStep(EagerModule):
         logits = self.network.scores(image)[0].permute(1, 2, 0).contiguous().numpy()
         labels = np.empty(frame.shape[:2], np.uint8)
         overlay = np.empty_like(frame)
-        classify_on_host(logits, 0.0, labels, None)
+        classify_on_host(logits, Style(), labels, None)
         blend(frame, labels, self.palette, 0.5, np.full(256, 255, np.uint8), overlay)
         return labels, overlay
 

@@ -73,10 +73,11 @@ def evaluate(
     segmenter
         The segmenter; its `output_size` must be None.
     frames
-        Labeled frames over the segmenter's label map. Cityscapes yields instance-weighted metrics
-        too, if the first frame has an instance image.
+        Labeled frames over the network's label map. Cityscapes yields instance-weighted metrics
+        too, if the first frame has an instance image and no classes are merged.
     submission
-        Folder for the label images of a Cityscapes submission; None writes none.
+        Folder for the label images of a Cityscapes submission, which can't have merged classes;
+        None writes none.
 
     Raises
     ------
@@ -92,7 +93,8 @@ def evaluate(
         raise ValueError('there are no frames to evaluate')
     confusion = ConfusionMatrix(segmenter.label_map)
     instances = None
-    if isinstance(frames, CityscapesDataset):
+    merged = segmenter.label_map is not segmenter.label_map.network
+    if isinstance(frames, CityscapesDataset) and not merged:
         with contextlib.suppress(DatasetError):
             frames.instances(0)
             instances = InstanceCounts(segmenter.label_map)
@@ -114,7 +116,7 @@ def evaluate(
         else:
             labels = segmenter.segment([frame.pixels], confidence=False, overlay=False).labels[0]
         seconds += time.perf_counter() - start
-        confusion.update(frame.labels, labels)
+        confusion.update(segmenter.label_map.from_network(frame.labels), labels)
         if instances is not None and ids is not None:
             instances.update(ids, labels)
         if submission is not None:

@@ -24,7 +24,8 @@ class ConfusionMatrix:
     Pixel counts by true and predicted class.
 
     Pixels without ground truth (255) are ignored. Pixels that are predicted as unlabeled count
-    against the true class, in a separate column.
+    against the true class, in a separate column. Where classes are merged and some are left out,
+    these have a row of their own: to predict one of them as unlabeled is right.
 
     Parameters
     ----------
@@ -35,14 +36,15 @@ class ConfusionMatrix:
     ----------
     counts : ndarray
         (num_classes, num_classes + 1) int64; row: true class, column: predicted class, the last
-        column: predicted as unlabeled.
+        column: predicted as unlabeled. One more row where classes are left out.
 
     """
 
     def __init__(self, label_map: LabelMap) -> None:
         self.label_map = label_map
         classes = label_map.num_classes
-        self.counts: NDArray[np.int64] = np.zeros((classes, classes + 1), np.int64)
+        rows = len(label_map.truth_ids)
+        self.counts: NDArray[np.int64] = np.zeros((rows, classes + 1), np.int64)
 
     def update(self, truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> None:
         """
@@ -51,7 +53,7 @@ class ConfusionMatrix:
         Parameters
         ----------
         truth, predicted
-            (H, W) uint8 class ids; 255 is unlabeled.
+            (H, W) uint8 class ids; 255 is unlabeled. The truth as from `LabelMap.from_network`.
 
         Raises
         ------
@@ -64,16 +66,18 @@ class ConfusionMatrix:
         pairs = np.bincount(
             truth.ravel().astype(np.uint16) * 256 + predicted.ravel(), minlength=1 << 16
         ).reshape(256, 256)
-        classes = self.label_map.num_classes
-        for what, sums in (('truth', pairs.sum(axis=1)), ('prediction', pairs.sum(axis=0))):
-            unknown = np.flatnonzero(sums[classes:UNLABELED]) + classes
+        rows, columns = [*self.label_map.truth_ids], [*self.label_map.ids, UNLABELED]
+        for what, sums, known in (
+            ('truth', pairs.sum(axis=1), [*rows, UNLABELED]),
+            ('prediction', pairs.sum(axis=0), columns),
+        ):
+            unknown = np.setdiff1d(np.flatnonzero(sums), known)
             if unknown.size:
                 raise ValueError(
-                    f"{what} has id {unknown[0]}; label map '{self.label_map.name}' has 0 to "
-                    f'{classes - 1} and {UNLABELED}'
+                    f"{what} has id {unknown[0]}; label map '{self.label_map.name}' has "
+                    f'{min(columns)} to {max(columns[:-1])} and {UNLABELED}'
                 )
-        self.counts[:, :classes] += pairs[:classes, :classes]
-        self.counts[:, classes] += pairs[:classes, UNLABELED]
+        self.counts += pairs[np.ix_(rows, columns)]
 
     def iou(self) -> NDArray[np.float64]:
         """Compute the intersection over union by class, (num_classes,); NaN if never seen."""
@@ -85,10 +89,11 @@ class ConfusionMatrix:
 
     def category_counts(self) -> NDArray[np.int64]:
         """Return `counts` by category, in the order of the label map."""
-        member = self.label_map.category_of
         count = len(self.label_map.categories)
-        counts = np.zeros((count, count + 1), np.int64)
-        np.add.at(counts, (member[:, None], np.append(member, count)[None, :]), self.counts)
+        columns = np.append(self.label_map.category_of, count)
+        rows = columns[: len(self.counts)]
+        counts = np.zeros((rows.max() + 1, count + 1), np.int64)
+        np.add.at(counts, (rows[:, None], columns[None, :]), self.counts)
         return counts
 
     def category_iou(self) -> NDArray[np.float64]:
@@ -119,8 +124,9 @@ def mean_defined(values: NDArray[np.float64]) -> float:
 
 
 def _iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    hit = np.diagonal(counts).astype(np.float64)
-    union = counts.sum(axis=1) + counts[:, :-1].sum(axis=0) - hit
+    classes = counts.shape[1] - 1
+    hit = np.diagonal(counts)[:classes].astype(np.float64)
+    union = counts.sum(axis=1)[:classes] + counts[:, :classes].sum(axis=0) - hit
     with np.errstate(invalid='ignore'):
         iou: NDArray[np.float64] = hit / union
     return iou

@@ -23,6 +23,8 @@ from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.inference.backends.torch_eager import PRECISIONS
 from lednet_ros.inference.options import ConfigurationError, SegmenterOptions
 from lednet_ros.inference.preprocess import normalize, resize_on_device, resize_on_host
+from lednet_ros.inference.segmenter import make_style
+from lednet_ros.labels import choose_classes, UNLABELED
 from lednet_ros.limits import MAX_SIZE, MIN_SIZE
 from lednet_ros.models import load_network
 import numpy as np
@@ -47,7 +49,8 @@ class MultiScaleSegmenter:
     checkpoint
         Weights and metadata.
     options, changes
-        See `Segmenter`; only device, precision, input size and number of threads are used.
+        See `Segmenter`; only device, precision, classes, input size, number of threads and lowest
+        confidence are used.
     source
         Name of the checkpoint for error messages.
     scales
@@ -58,7 +61,7 @@ class MultiScaleSegmenter:
     Attributes
     ----------
     label_map : LabelMap
-        The classes.
+        The classes that are published.
     num_parameters : int
         Parameters of the network.
     input_sizes : list of tuple
@@ -91,16 +94,18 @@ class MultiScaleSegmenter:
         options = replace(options, backend='torch_eager').resolve()
         if options.num_threads:
             torch.set_num_threads(options.num_threads)
-        self.label_map = checkpoint.label_map
+        self.label_map = choose_classes(checkpoint.label_map, options.classes)
         input_size = options.input_size or checkpoint.input_size
         self.input_sizes = [_scaled(input_size, scale) for scale in scales]
         if not self.input_sizes:
             raise ConfigurationError('scales is empty; it must have one scale or more')
         self._flip = flip
+        self._views = len(self.input_sizes) * (2 if flip else 1)
+        self._style = make_style(self.label_map, options)
         self._mean, self._std = checkpoint.mean, checkpoint.std
         self._device = torch.device(options.device)
         self._dtype = PRECISIONS[options.precision]
-        network = load_network(checkpoint, source)
+        network = load_network(checkpoint, source, groups=self.label_map.groups)
         self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
         self._network = network.to(device=self._device, dtype=self._dtype).eval()
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -113,7 +118,8 @@ class MultiScaleSegmenter:
     def segment(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Segment a frame, (H, W, 3) uint8 RGB; returns class ids, (H, W) uint8."""
         height, width = pixels.shape[:2]
-        total = torch.zeros((self.label_map.num_classes, height, width), device=self._device)
+        channels = len(self.label_map.groups)
+        total = torch.zeros((channels, height, width), device=self._device)
         for input_size in self.input_sizes:
             for logits in self._logits(pixels, input_size):
                 # Resized as `lednet_ros.inference.postprocess.classify` does.
@@ -122,7 +128,10 @@ class MultiScaleSegmenter:
                     logits, size=(height, width), mode='bilinear', align_corners=True
                 )
                 total += full.softmax(dim=1)[0]
-        labels: NDArray[np.uint8] = total.argmax(dim=0).to(torch.uint8).cpu().numpy()
+        probability, winner = (array.cpu().numpy() for array in total.max(dim=0))
+        labels = self._style.ids[winner]
+        limits = np.broadcast_to(self._style.min_confidences, 256)[labels]
+        labels[probability < limits * self._views] = UNLABELED
         return labels
 
     def _logits(self, pixels: NDArray[np.uint8], input_size: tuple[int, int]) -> Tensor:
@@ -135,7 +144,7 @@ class MultiScaleSegmenter:
             resized = resize_on_device(uploaded, input_size, False)
         views = [resized, resized.flip(1)] if self._flip else [resized]
         images = normalize(torch.stack(views), self._mean, self._std, self._dtype)
-        logits = self._network.scores(images)[:, : self.label_map.num_classes]
+        logits = self._network.scores(images)[:, : len(self.label_map.groups)]
         if self._flip:
             logits[1] = logits[1].flip(-1)
         return logits

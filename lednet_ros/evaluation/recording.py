@@ -298,7 +298,7 @@ def recording_to_dict(result: RecordingResult) -> dict[str, Any]:
     """
     names = result.confusion.label_map.names
     pixels = result.class_pixels
-    fractions = pixels[: len(names)] / max(int(pixels.sum()), 1)
+    fractions = pixels[[*result.confusion.label_map.ids]] / max(int(pixels.sum()), 1)
     times = np.array([frame.milliseconds for frame in result.frames])
     return {
         **accuracy_metrics(result.confusion),

@@ -98,7 +98,8 @@ class RecordingReader:
     """
     Frames of an open bag with their ground truth.
 
-    `image_topic` None selects the only one that is not the ground truth.
+    `image_topic` None selects the only one that is not the ground truth. The ground truth has the
+    ids or colors of the network's classes, and becomes that of `label_map`.
 
     Attributes
     ----------
@@ -156,10 +157,12 @@ class RecordingReader:
         match = self._matches.get(index)
         if match is not None and self._files:
             label_stamp = self._label_stamps[match]
-            truth = read_label_file(self._files[label_stamp], self._label_map)
+            truth = read_label_file(self._files[label_stamp], self._label_map.network)
         elif match is not None and labels is not None and (label := labels.take(match)):
             label_stamp = self._stamp(label)
-            truth = read_label_message(label, self._label_map)
+            truth = read_label_message(label, self._label_map.network)
+        if truth is not None:
+            truth = self._label_map.from_network(truth)
         elapsed = 1e3 * (time.perf_counter() - start)
         return LoadedFrame(
             index, message.stamp(), label_stamp, message, frame, reason, truth, elapsed

@@ -73,7 +73,10 @@ def frame_picture(result: FrameResult, label_map: LabelMap) -> NDArray[np.uint8]
     """
     errors = result.pixels // 3
     labeled = result.truth != UNLABELED
-    errors[labeled & (result.truth != result.predicted)] = ERROR_COLOR
+    right = result.truth == result.predicted
+    for left_out in label_map.truth_ids[label_map.num_classes :]:
+        right |= (result.truth == left_out) & (result.predicted == UNLABELED)
+    errors[labeled & ~right] = ERROR_COLOR
     errors[~labeled] = 0
     palette = label_map.palette
     height, width = result.truth.shape
@@ -204,7 +207,7 @@ def _matrix(confusion: ConfusionMatrix) -> str:
     axes = figure.subplots()
     axes.imshow(percents, cmap='Blues', vmin=0, vmax=100)
     axes.set_xticks(range(len(names) + 1), (*names, 'unlabeled'), rotation=60, ha='right')
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(counts)), (*names, 'left out')[: len(counts)])
     axes.set_xlabel('predicted, percent of the true class')
     axes.set_ylabel('true')
     for row, column in np.argwhere(percents >= 0.5):

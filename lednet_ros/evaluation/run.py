@@ -146,7 +146,9 @@ def _evaluate_folder(settings: RunSettings, folder: Path) -> dict[str, Any]:
         claim_folder(Path(settings.submission), [folder], settings.overwrite)
     source, options = settings.checkpoint, settings.options
     checkpoint = load_checkpoint(source, settings.label_map)
-    settings.gate.check_names(checkpoint.label_map.names)
+    if settings.submission and options.classes:
+        raise ValueError('--submission and --classes are given; a submission has the classes of '
+                         'Cityscapes')
     segmenter: Segmenter | MultiScaleSegmenter
     if settings.scales == (1.0,) and not settings.flip:
         segmenter = Segmenter(checkpoint, options, source=source)
@@ -154,8 +156,9 @@ def _evaluate_folder(settings: RunSettings, folder: Path) -> dict[str, Any]:
         segmenter = MultiScaleSegmenter(
             checkpoint, options, source=source, scales=settings.scales, flip=settings.flip
         )
+    settings.gate.check_names(segmenter.label_map.names)
     layout = guess_layout(folder) if settings.layout == 'auto' else settings.layout
-    what = (folder, settings.split, segmenter.label_map, settings.annotations)
+    what = (folder, settings.split, segmenter.label_map.network, settings.annotations)
     if layout == 'cityscapes' and settings.submission:
         frames = open_for_submission(*what)
     else:

@@ -148,7 +148,11 @@ def _edge(logits: NDArray[np.float32], y: int, x: int, k: int, fraction: float) 
 
 @_compiled
 def choose_classes(
-    first_row: int, last_row: int, logits: NDArray[np.float32], labels: NDArray[np.uint8]
+    first_row: int,
+    last_row: int,
+    logits: NDArray[np.float32],
+    ids: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
 ) -> None:
     """
     Assign every pixel its best class after bilinear upsampling with aligned corners.
@@ -157,6 +161,8 @@ def choose_classes(
     ----------
     logits
         (h, w, C) float32, contiguous; h and w at least 2, C at most 255.
+    ids
+        Id of each class, (256,) uint8.
     labels
         Receives ids, (H, W) uint8, contiguous.
 
@@ -176,23 +182,25 @@ def choose_classes(
             count = _candidates(logits, y, x, found)
             for row in range(top, bottom):
                 k = found[0]
+                label = ids[k]
                 if count == 1:
                     for column in range(first, last):
-                        labels[row, column] = k
+                        labels[row, column] = label
                     continue
                 fraction = down[row]
                 left, slope = _edge(logits, y, x, k, fraction)
                 for column in range(first, last):
                     values[column] = left + slope * right[column]
-                    labels[row, column] = k
+                    labels[row, column] = label
                 for index in range(1, count):
                     k = found[index]
+                    label = ids[k]
                     left, slope = _edge(logits, y, x, k, fraction)
                     for column in range(first, last):
                         value = left + slope * right[column]
                         if value > values[column]:
                             values[column] = value
-                            labels[row, column] = k
+                            labels[row, column] = label
 
 
 @_compiled
@@ -200,21 +208,25 @@ def choose_classes_with_confidence(
     first_row: int,
     last_row: int,
     logits: NDArray[np.float32],
+    ids: NDArray[np.uint8],
+    min_confidences: NDArray[np.float32],
+    has_threshold: bool,
     labels: NDArray[np.uint8],
     confidence: NDArray[np.uint8],
-    min_confidence: float,
 ) -> None:
     """
     Assign classes like `choose_classes`, and compute the winner's softmax probability.
 
     Parameters
     ----------
-    logits, labels
+    logits, ids, labels
         See `choose_classes`.
+    min_confidences
+        The probability (0..1) below which pixels become 255, (256,) float32 by id, or (1,).
+    has_threshold
+        Whether any of them is above 0.
     confidence
         Receives the probability, (H, W) uint8 0..255; has no rows if it isn't wanted.
-    min_confidence
-        Pixels whose probability is lower become 255; 0..1.
 
     """
     h, w, classes = logits.shape
@@ -239,13 +251,14 @@ def choose_classes_with_confidence(
                     values[k, column] = left + slope * right[column]
         for column in range(width):
             best[column] = values[0, column]
-            labels[row, column] = 0
+            labels[row, column] = ids[0]
             total[column] = 0
         for k in range(1, classes):
+            label = ids[k]
             for column in range(width):
                 if values[k, column] > best[column]:
                     best[column] = values[k, column]
-                    labels[row, column] = k
+                    labels[row, column] = label
         for k in range(classes):
             # exp(x) is 2**whole * 2**f; the whole part goes straight into the exponent.
             for column in range(width):
@@ -264,9 +277,13 @@ def choose_classes_with_confidence(
                 polynomial = polynomial * f + np.float32(EXP2[1])
                 polynomial = polynomial * f + np.float32(EXP2[0])
                 total[column] += polynomial * wholes[column]
-        if min_confidence > 0:
+        if has_threshold and len(min_confidences) == 1:
             for column in range(width):
-                if np.float32(1) / total[column] < min_confidence:
+                if np.float32(1) / total[column] < min_confidences[0]:
+                    labels[row, column] = UNLABELED
+        elif has_threshold:
+            for column in range(width):
+                if np.float32(1) / total[column] < min_confidences[labels[row, column]]:
                     labels[row, column] = UNLABELED
         if len(confidence):
             for column in range(width):

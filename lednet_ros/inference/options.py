@@ -216,6 +216,12 @@ class SegmenterOptions:
         "For 'int8': folder with images like those of the camera",
         without="the checkpoint's ranges, or synthetic streets",
     )
+    classes: str | None = _option(
+        None,
+        'Classes to publish, merged of those of the network: a YAML file, or the name of one in '
+        'config/classes',
+        without="the network's",
+    )
     input_size: Size | None = _option(
         None,
         "Height and width of the network's input",
@@ -240,7 +246,8 @@ class SegmenterOptions:
     )
     min_confidence: float = _option(
         0.0,
-        'Pixels whose class is less probable than this become unlabeled (255)',
+        'Pixels whose class is less probable than this become unlabeled (255), unless `classes` '
+        'has a threshold for that class',
         minimum=0.0,
         maximum=1.0,
         run_time=True,

@@ -37,7 +37,8 @@ from torch.nn import functional
 def classify(
     scores: Tensor,
     size: tuple[int, int],
-    min_confidence: float,
+    ids: Tensor | None,
+    min_confidences: Tensor | None,
     labels: Tensor,
     confidence: Tensor | None,
 ) -> None:
@@ -52,8 +53,8 @@ def classify(
         Logits (C, h, w) at 1/8 of the network's input, floating point, real classes only.
     size
         Height and width of the output.
-    min_confidence
-        Pixels whose winner has a lower softmax probability become 255; 0 keeps all.
+    ids, min_confidences
+        See `Style`; None where ids are the channels, and where there is no threshold.
     labels
         Receives the ids, (*size,) uint8.
     confidence
@@ -64,21 +65,23 @@ def classify(
     # Channels-last makes interpolation and reduction three times faster on the CPU.
     scores = scores[None].float().contiguous(memory_format=torch.channels_last)
     full = functional.interpolate(scores, size=size, mode='bilinear', align_corners=True)[0]
-    if confidence is None and min_confidence <= 0:
-        labels.copy_(full.argmax(dim=0))
+    if confidence is None and min_confidences is None:
+        winner = full.argmax(dim=0)
+        labels.copy_(winner if ids is None else ids.take(winner))
         return
     best, winner = full.max(dim=0)
     probability = torch.exp(best - full.logsumexp(dim=0))
-    labels.copy_(winner)
-    if min_confidence > 0:
-        labels.masked_fill_(probability < min_confidence, UNLABELED)
+    labels.copy_(winner if ids is None else ids.take(winner))
+    if min_confidences is not None:
+        too_low = probability < min_confidences.take(labels.long())
+        labels.masked_fill_(too_low, UNLABELED)
     if confidence is not None:
         confidence.copy_((probability * 255).round_())
 
 
 def classify_on_host(
     scores: NDArray[np.float32],
-    min_confidence: float,
+    style: Style,
     labels: NDArray[np.uint8],
     confidence: NDArray[np.uint8] | None,
 ) -> None:
@@ -89,18 +92,19 @@ def classify_on_host(
     ----------
     scores
         Logits (h, w, C) float32, contiguous.
-    min_confidence
-        See `classify`.
+    style
+        Its ids and thresholds are used.
     labels, confidence
         Receive the ids and the winner's probability, (H, W) uint8, contiguous.
 
     """
-    if confidence is None and min_confidence <= 0:
-        run_rows(choose_classes, len(labels), scores, labels)
+    if confidence is None and not style.has_threshold:
+        run_rows(choose_classes, len(labels), scores, style.ids, labels)
     else:
         levels = np.empty((0, 0), np.uint8) if confidence is None else confidence
         run_rows(
-            choose_classes_with_confidence, len(labels), scores, labels, levels, min_confidence
+            choose_classes_with_confidence, len(labels), scores, style.ids,
+            style.min_confidences, style.has_threshold, labels, levels,
         )
 
 

@@ -14,9 +14,10 @@
 
 """The segmenter: camera frames in; labels, confidence and colored images out."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+import contextlib
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 import gc
 import logging
 from pathlib import Path
@@ -32,7 +33,7 @@ from lednet_ros.inference.options import (
     SegmenterOptions,
 )
 from lednet_ros.inference.postprocess import draw_on_host
-from lednet_ros.labels import LabelMap
+from lednet_ros.labels import choose_classes, LabelMap, UNLABELED
 from lednet_ros.models import Builders, load_network, NETWORKS
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +102,7 @@ class Segmenter:
     backend : str
         What runs it; 'custom' for an object that the caller made.
     label_map : LabelMap
-        The classes, in the colors of the palette.
+        The classes that are published, in the colors of the palette.
     network_name : str
         Of the checkpoint.
     num_parameters : int
@@ -112,7 +113,8 @@ class Segmenter:
     ConfigurationError
         An option is not allowed, or the device is not there.
     LabelMapError
-        A class that overlays should draw is not in the label map.
+        The classes to publish don't fit the network, or a class that overlays should draw is none
+        of them.
     CheckpointError
         The network is not known or the weights do not fit it.
 
@@ -132,11 +134,11 @@ class Segmenter:
             changes['backend'] = backend
         options = replace(options or SegmenterOptions(), **changes)
         options = replace(options, input_size=options.input_size or checkpoint.input_size)
-        self.label_map = checkpoint.label_map
+        self.label_map = choose_classes(checkpoint.label_map, options.classes)
         if options.palette == 'color_blind':
             self.label_map = self.label_map.for_color_blind()
         self.network_name = checkpoint.network
-        self._style = _make_style(self.label_map, options)
+        self._style = make_style(self.label_map, options)
         self._checkpoint, self._source, self._networks = checkpoint, source, networks
         self._outputs: list[Callable[[tuple[int, int]], Outputs]] = []
         if options.num_threads:
@@ -235,7 +237,7 @@ class Segmenter:
 
     @property
     def min_confidence(self) -> float:
-        """Pixels below this softmax probability (0..1) become 255; can be set."""
+        """Pixels below this softmax probability become 255, unless their class has its own."""
         return self.options.min_confidence
 
     @min_confidence.setter
@@ -283,7 +285,7 @@ class Segmenter:
                 raise ConfigurationError(
                     f'{name} can not change any more; what can: {able}'
                 )
-        self._style = _make_style(self.label_map, options)
+        self._style = make_style(self.label_map, options)
         self.options = options
 
     def warm_up(self, frame_size: tuple[int, int], batch_size: int = 1) -> None:
@@ -420,11 +422,31 @@ class Segmenter:
         Returns
         -------
         ndarray
-            (N, ceil(H/8), ceil(W/8), classes) float32 for an input of H x W; valid until the
-            next batch.
+            (N, ceil(H/8), ceil(W/8), channels) float32 for an input of H x W, with a channel for
+            each of `LabelMap.groups`; valid until the next batch.
 
         """
         return self._backend.last_logits()
+
+    @contextlib.contextmanager
+    def plain(self) -> Iterator[None]:
+        """
+        Let results depend on the network and the ids alone, in the block.
+
+        Backends are compared on such results: sizes, thresholds and colors are not theirs.
+        """
+        options, style = self.options, self._style
+        self.options, self._style = self._plain
+        try:
+            yield
+        finally:
+            self.options, self._style = options, style
+
+    @cached_property
+    def _plain(self) -> tuple[SegmenterOptions, Style]:
+        palette = np.random.default_rng(0).integers(0, 256, (256, 3), np.uint8)
+        palettes = {'rgb': palette, 'bgr': np.ascontiguousarray(palette[:, ::-1])}
+        return replace(self.options, output_size=None), Style(self._style.ids, palettes=palettes)
 
     def time_on_device(self, frames: Sequence[Frame], rounds: int) -> dict[str, list[float]]:
         """Time a batch to labels and overlays on a GPU; see `DeviceBackend.time_on_device`."""
@@ -438,7 +460,8 @@ class Segmenter:
     def _make_backend(self) -> Backend:
         if self._factory is not None:
             return self._factory()
-        network = load_network(self._checkpoint, self._source, self._networks)
+        groups = self.label_map.groups
+        network = load_network(self._checkpoint, self._source, self._networks, groups)
         # Imported where they are used: packages are optional, and take a while.
         if self.device.type == 'cuda':
             from lednet_ros.inference.backends.cuda_networks import make_device_backend
@@ -486,9 +509,18 @@ def _check_frame(frame: Frame, index: int) -> None:
         )
 
 
-def _make_style(label_map: LabelMap, options: SegmenterOptions) -> Style:
+def make_style(label_map: LabelMap, options: SegmenterOptions) -> Style:
+    """Return the style of these classes and options."""
+    ids = np.arange(256, dtype=np.uint8)
+    left_out = [UNLABELED] * (len(label_map.groups) - label_map.num_classes)
+    ids[: len(label_map.groups)] = [*label_map.ids, *left_out]
+    min_confidences = np.full(1, options.min_confidence, np.float32)
+    if any(limit is not None for limit in label_map.limits):
+        min_confidences = np.repeat(min_confidences, 256)
+        for number, limit in zip(label_map.ids, label_map.limits, strict=True):
+            min_confidences[number] = options.min_confidence if limit is None else limit
     visible = np.zeros(256, np.uint8)
     visible[[label_map.id_of(name) for name in options.overlay_classes or label_map.names]] = 255
     palette = label_map.palette
     palettes = {'rgb': palette, 'bgr': np.ascontiguousarray(palette[:, ::-1])}
-    return Style(palettes, visible, options.overlay_alpha, options.min_confidence)
+    return Style(ids, min_confidences, palettes, visible, options.overlay_alpha)

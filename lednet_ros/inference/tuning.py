@@ -43,6 +43,7 @@ from lednet_ros.inference.backends.calibration import Calibration, draw_streets
 from lednet_ros.inference.backends.compiled import compiled_path, digest_weights
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.options import ConfigurationError, SegmenterOptions
+from lednet_ros.labels import choose_classes
 from lednet_ros.machine import describe_processor, package_versions, processor_features
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ import torch
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from lednet_ros.inference.segmenter import Segmenter
+    from lednet_ros.inference.segmenter import Segmentation, Segmenter
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +142,11 @@ class WrongResultError(RuntimeError):
     """Results that differ from those of fp32 on the CPU by more than rounding."""
 
 
+def _segment(segmenter: 'Segmenter', frames: Sequence[Frame]) -> 'Segmentation':
+    with segmenter.plain():
+        return segmenter.segment(frames, confidence=False)
+
+
 class Reference:
     """
     Frames and what fp32 on the CPU makes of them.
@@ -169,7 +175,7 @@ class Reference:
         noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         arrays: dict[str, NDArray[Any]] = {}
         for number, frame in enumerate((street, noise)):
-            result = segmenter.segment(frame, confidence=False)
+            result = _segment(segmenter, [Frame(frame, 'rgb')])
             assert result.overlay is not None
             arrays[f'frame_{number}'] = frame
             arrays[f'logits_{number}'] = segmenter.last_logits()[0].copy()
@@ -204,7 +210,7 @@ class Reference:
 
         """
         expected = self.arrays[f'logits_{number}']
-        result = segmenter.segment([self.frames[number]], confidence=False)
+        result = _segment(segmenter, [self.frames[number]])
         assert result.overlay is not None
         found, spread = segmenter.last_logits()[0], float(np.ptp(expected))
         if not np.isfinite(found).all():
@@ -230,9 +236,9 @@ class Reference:
         Returns and raises what `check` does.
         """
         first = self.check(segmenter, 0)
-        labels = segmenter.segment([self.frames[0]], confidence=False).labels[0].copy()
+        labels = _segment(segmenter, [self.frames[0]]).labels[0].copy()
         second = self.check(segmenter, 1)
-        again = segmenter.segment([self.frames[0]], confidence=False).labels[0]
+        again = _segment(segmenter, [self.frames[0]]).labels[0]
         if (again != labels).any():
             raise WrongResultError('labels of a frame differ after another frame')
         return max(first[0], second[0]), min(first[1], second[1])
@@ -240,7 +246,7 @@ class Reference:
     def time(self, segmenter: 'Segmenter') -> float:
         """Measure the milliseconds of the first frame to labels and overlay."""
         start = time.perf_counter()
-        segmenter.segment([self.frames[0]], confidence=False)
+        _segment(segmenter, [self.frames[0]])
         return 1e3 * (time.perf_counter() - start)
 
     def check_batch(self, segmenter: 'Segmenter') -> None:
@@ -253,10 +259,8 @@ class Reference:
             They differ by more than rounding.
 
         """
-        alone = [
-            segmenter.segment([one], confidence=False).labels[0].copy() for one in self.frames
-        ]
-        together = segmenter.segment(self.frames, confidence=False).labels
+        alone = [_segment(segmenter, [one]).labels[0].copy() for one in self.frames]
+        together = _segment(segmenter, self.frames).labels
         for found, expected, clear in zip(together, alone, self._clear, strict=True):
             differ = 1 - _fraction(found == expected, clear)
             if differ > 1 - AGREEMENT[segmenter.precision]:
@@ -347,10 +351,12 @@ class _Tuning:
         self._checkpoint = checkpoint
         self._candidates = candidates
         self.device = candidates[0].device
+        classes = choose_classes(checkpoint.label_map, options.classes)
         fingerprint = ' '.join(
             map(str, (
                 'tuning', __version__, _describe_device(self.device), package_versions(),
                 digest_weights(checkpoint.state_dict), checkpoint.label_map.num_classes,
+                classes.groups, classes.ids,
                 checkpoint.mean, checkpoint.std, options.input_size or checkpoint.input_size,
                 options.num_threads, Calibration(checkpoint, options).describe(),
                 [(one.backend, one.precision) for one in candidates],
@@ -518,8 +524,7 @@ def main(arguments: Sequence[str]) -> None:
     folder = Path(arguments[0])
     checkpoint = load_checkpoint(folder / 'checkpoint.safetensors')
     requests = json.loads((folder / 'candidates.json').read_text(encoding='utf-8'))
-    # Results have the size of their frames here.
-    candidates = [SegmenterOptions(**{**request, 'output_size': None}) for request in requests]
+    candidates = [SegmenterOptions(**request) for request in requests]
     state = _State(folder)
     path = folder / 'reference.npz'
     if path.is_file():

@@ -14,12 +14,12 @@
 
 """Segmentation networks: one flat file per network, one builder, no dependency but torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lednet_ros.checkpoint import Checkpoint, CheckpointError, load_weights, output_channels
 from lednet_ros.models.lednet import LEDNet, lednet, lednet_heavy
-from lednet_ros.models.network import SegmentationNetwork
+from lednet_ros.models.network import MergedOutputs, SegmentationNetwork
 from lednet_ros.models.shufflenet_v2 import (
     shufflenet_v2_deeplab,
     shufflenet_v2_dpc,
@@ -71,7 +71,10 @@ def build_network(
 
 
 def load_network(
-    checkpoint: Checkpoint, source: str | Path, networks: Builders = NETWORKS
+    checkpoint: Checkpoint,
+    source: str | Path,
+    networks: Builders = NETWORKS,
+    groups: Sequence[Sequence[int]] = (),
 ) -> SegmentationNetwork:
     """
     Build the network of a checkpoint with its weights, in training mode, on the CPU, in float32.
@@ -84,6 +87,8 @@ def load_network(
         File of the checkpoint, for messages.
     networks
         The networks to choose from.
+    groups
+        For inference: `LabelMap.groups`, where logits of classes are to be merged.
 
     Raises
     ------
@@ -98,6 +103,8 @@ def load_network(
     outputs = output_channels(checkpoint.state_dict, source)
     network = build_network(checkpoint.network, outputs, networks)
     load_weights(network, checkpoint.state_dict, source)
+    if groups and tuple(groups) != checkpoint.label_map.groups:
+        network.merge = MergedOutputs(groups)
     return network
 
 

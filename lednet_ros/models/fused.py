@@ -145,6 +145,7 @@ class FusedLEDNet(FoldedNetwork):
             places = shuffle(places)
             units += 1
         self.pyramid = folded.decoder.apn
+        self.merge = folded.merge
         for first in (self.pyramid.branch1[1], self.pyramid.mid[0], self.pyramid.down1):
             assert isinstance(first, ConvBNReLU)
             conv = first.conv[0]
@@ -157,7 +158,7 @@ class FusedLEDNet(FoldedNetwork):
         tensors = self.initial.join(self.prepare(images), pooled)
         for layer in self.layers:
             tensors = layer(tensors)
-        scores: Tensor = self.pyramid(torch.cat(tensors, dim=1))
+        scores: Tensor = self.merge(self.pyramid(torch.cat(tensors, dim=1)))
         return scores[:, : self.num_classes].permute(0, 2, 3, 1)
 
 

@@ -73,13 +73,14 @@ class FusedShuffleNetV2(nn.Module):
             else _FusedDeepLabHead(head, places, layout)
         )
         self.classifier = network.classifier
+        self.merge = network.merge
 
     def scores(self, x: Tensor) -> Tensor:
         """Compute logits; see `SegmentationNetwork`."""
         tensors = {0: self.stem(x)}
         for unit in self.units:
             tensors |= unit(tensors)
-        x = self.classifier(self.head(tensors))
+        x = self.merge(self.classifier(self.head(tensors)))
         return x
 
 

@@ -14,6 +14,7 @@
 
 """The interface of a network, and operations that networks share."""
 
+from collections.abc import Sequence
 import itertools
 
 from lednet_ros.limits import MIN_SIZE
@@ -85,6 +86,42 @@ def fold_batch_norms(module: nn.Module) -> None:
                 part._modules[second] = nn.Identity()
 
 
+class MergedOutputs(nn.Module):
+    """
+    Merges the logits of classes, so that softmax yields the sums of their probabilities.
+
+    Parameters
+    ----------
+    groups
+        The classes that each channel of the result is made of.
+
+    """
+
+    def __init__(self, groups: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        self.groups = tuple(map(tuple, groups))
+        self.order: Tensor
+        # Moves with the network, but is none of its weights.
+        self.register_buffer('order', torch.tensor(list(itertools.chain(*groups))), False)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Map logits (N, C, h, w) to (N, groups, h, w) of the same type."""
+        ordered = logits.index_select(1, self.order).float()
+        parts = torch.split(ordered, [len(group) for group in self.groups], dim=1)
+        merged = [part if part.shape[1] == 1 else _log_sum_exp(part) for part in parts]
+        return torch.cat(merged, dim=1).to(logits.dtype)
+
+    def extra_repr(self) -> str:
+        """Return the groups; caches of compiled networks tell networks apart by it."""
+        return str(self.groups)
+
+
+def _log_sum_exp(logits: Tensor) -> Tensor:
+    """Compute logsumexp over the channels in operations that every converter translates alike."""
+    highest = logits.amax(dim=1, keepdim=True)
+    return highest + torch.exp(logits - highest).sum(dim=1, keepdim=True).log()
+
+
 class SegmentationNetwork(nn.Module):
     """
     A network that computes logits at a fraction of its input's size.
@@ -97,6 +134,8 @@ class SegmentationNetwork(nn.Module):
         Maps images (N, 3, H, W) to features, which can be pretrained.
     encoder_channels : int
         Channels of these features.
+    merge : nn.Module
+        Applied to the logits, for inference: `MergedOutputs` where classes are merged.
     HEADS : tuple of str
         Prefixes of the names of the tensors that depend on the classes.
     MEAN, STD : tuple of float
@@ -110,6 +149,10 @@ class SegmentationNetwork(nn.Module):
     num_classes: int
     encoder: nn.Module
     encoder_channels: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.merge: nn.Module = nn.Identity()
 
     @property
     def encoder_classifier(self) -> nn.Module | None:
@@ -133,7 +176,7 @@ class SegmentationNetwork(nn.Module):
         Returns
         -------
         Tensor
-            Logits (N, num_classes, h, w), dtype of the weights.
+            Logits (N, num_classes, h, w), dtype of the weights; fewer where classes are merged.
 
         Raises
         ------
@@ -146,7 +189,8 @@ class SegmentationNetwork(nn.Module):
             raise ValueError(
                 f'input is {height}x{width}; it must be {MIN_SIZE}x{MIN_SIZE} or more'
             )
-        return self.decode(self.encoder(x))
+        logits: Tensor = self.merge(self.decode(self.encoder(x)))
+        return logits
 
     def encoder_scores(self, x: Tensor) -> Tensor:
         """

@@ -288,7 +288,7 @@ class BagSink:
         if not self._has_label_info:
             self._has_label_info = True
             kind = self._types['vision_msgs/msg/VisionClass']
-            classes = [kind(index, name) for index, name in enumerate(self._label_map.names)]
+            classes = list(map(kind, self._label_map.ids, self._label_map.names))
             label_info = self._types[LABEL_INFO_TYPE](header, classes, 0.0)
             self._add('label_info', LABEL_INFO_TYPE, message.time, label_info)
         for name, pixels, encoding in (

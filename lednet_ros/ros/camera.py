@@ -190,7 +190,7 @@ class Camera:
         info.threshold = self._values['min_confidence']
         info.class_map = [
             VisionClass(class_id=class_id, class_name=name)
-            for class_id, name in enumerate(self._label_map.names)
+            for class_id, name in zip(self._label_map.ids, self._label_map.names, strict=True)
         ]
         self._publishers['label_info'].publish(info)
 

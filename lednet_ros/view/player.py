@@ -175,8 +175,7 @@ class Player:
                 overlay = np.ascontiguousarray(overlay[..., ::-1])
             _, data = cv2.imencode('.jpg', overlay, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
             counts = np.bincount(result.labels[0].ravel(), minlength=256)
-            classes = self._segmenter.label_map.num_classes
-            fractions = (counts[:classes] / counts.sum()).tolist()
+            fractions = (counts[[*self._segmenter.label_map.ids]] / counts.sum()).tolist()
             now = time.perf_counter()
             self._times.append(now)
             span = now - self._times[0]

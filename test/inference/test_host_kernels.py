@@ -22,6 +22,8 @@ from lednet_ros.inference.host_kernels import choose_classes, run_rows
 import numpy as np
 import pytest
 
+IDS = np.arange(256, dtype=np.uint8)
+
 
 def make_logits(h: int, w: int, classes: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 3, (h, w, classes)).astype(np.float32)
@@ -31,10 +33,10 @@ def make_logits(h: int, w: int, classes: int, seed: int = 0) -> np.ndarray:
 def test_rows_can_be_computed_in_parts(size: tuple[int, int]) -> None:
     logits = make_logits(9, 12, 7)
     whole, parts = np.full(size, 77, np.uint8), np.full(size, 77, np.uint8)
-    choose_classes(0, size[0], logits, whole)
+    choose_classes(0, size[0], logits, IDS, whole)
     bounds = sorted({0, 1, size[0] // 3, size[0] // 2, size[0]})
     for first, last in itertools.pairwise(bounds):
-        choose_classes(first, last, logits, parts)
+        choose_classes(first, last, logits, IDS, parts)
     np.testing.assert_array_equal(parts, whole)
     assert whole.max() < 7
 
@@ -72,12 +74,12 @@ def test_an_error_in_a_part_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_scores_that_are_not_numbers_do_no_harm() -> None:
     logits = np.full((3, 4, 5), np.nan, np.float32)
     labels = np.full((20, 30), 77, np.uint8)
-    choose_classes(0, 20, logits, labels)
+    choose_classes(0, 20, logits, IDS, labels)
     assert labels.max() < 5
 
 
 def test_ties_go_to_the_first_class() -> None:
     logits = np.ones((3, 4, 5), np.float32)
     labels = np.full((20, 30), 77, np.uint8)
-    choose_classes(0, 20, logits, labels)
+    choose_classes(0, 20, logits, IDS, labels)
     assert set(labels.ravel()) == {0}

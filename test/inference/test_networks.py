@@ -14,12 +14,13 @@
 
 """Every network in every backend that runs here, by its checkpoint alone."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lednet_ros.inference.backends import cuda_kernels
-from lednet_ros.inference.backends.cuda_graph import DeviceBackend, TritonEnds
+from lednet_ros.inference.backends.cuda_graph import DeviceBackend, Ends, TorchEnds, TritonEnds
 from lednet_ros.inference.backends.tensorrt import IMAGES, OnnxSource, SCORES
 from lednet_ros.inference.options import SegmenterOptions
 from lednet_ros.inference.preprocess import normalize
@@ -32,6 +33,7 @@ import pytest
 import torch
 
 SIZE = (96, 160)
+Groups = Sequence[Sequence[int]]
 
 
 @pytest.fixture
@@ -44,12 +46,12 @@ def make_frame() -> NDArray[np.uint8]:
 
 
 def run_engine_source(
-    content: Checkpoint, precision: str, image: torch.Tensor
+    content: Checkpoint, precision: str, image: torch.Tensor, groups: Groups = ()
 ) -> NDArray[np.float32]:
     """Run what TensorRT's engines are built from."""
     onnxruntime = pytest.importorskip('onnxruntime')
     options = SegmenterOptions(precision=precision, input_size=content.input_size)
-    source = OnnxSource(load_network(content, 'test'), content, options)
+    source = OnnxSource(load_network(content, 'test', groups=groups), content, options)
     file = source.export(1)
     session = onnxruntime.InferenceSession(file, providers=['CPUExecutionProvider'])
     pixels = image.permute(0, 2, 3, 1).contiguous().to(source.dtype).numpy()
@@ -104,6 +106,44 @@ def test_cuda_graphs_and_kernels_give_the_same(
     frame = make_frame()
     expected = reference.segment([frame]).labels[0].copy()
     assert (ours.segment([frame]).labels[0] == expected).mean() > 0.999
+
+
+def test_merged_classes_are_the_same_everywhere(
+    content: Checkpoint, merged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compare OpenVINO, both ends for a device and what TensorRT is built from with PyTorch."""
+    pytest.importorskip('openvino')
+    pytest.importorskip('triton')
+    monkeypatch.setattr(cuda_kernels, 'BLOCK', 8192, raising=False)
+    options = SegmenterOptions(
+        device='cpu', backend='torch_eager', precision='fp32', input_size=SIZE, classes=str(merged)
+    )
+    reference = Segmenter(content, options)
+    frame = make_frame()
+    expected = reference.segment([frame], color=True)
+    logits = reference.last_logits()[0]
+    assert logits.shape[2] == 4
+    groups = reference.label_map.groups
+
+    def on_device(ends: Ends) -> Segmenter:
+        network = load_network(content, 'test', groups=groups).eval()
+        backend = DeviceBackend(network.scores, content, options, ends)
+        return Segmenter(content, options, backend=lambda: backend)
+
+    for other in (
+        Segmenter(content, options, backend='openvino'),
+        on_device(TritonEnds(content, torch.device('cpu'))),
+        on_device(TorchEnds(content)),
+    ):
+        found = other.segment([frame], color=True)
+        assert found.color is not None
+        assert expected.color is not None
+        assert (found.labels[0] == expected.labels[0]).mean() > 0.99
+        assert (found.color[0] == expected.color[0]).mean() > 0.99
+        assert np.abs(other.last_logits()[0] - logits).max() < 1e-3 * np.ptp(logits)
+    image = normalize(torch.from_numpy(frame[None]), content.mean, content.std)
+    scores = run_engine_source(content, 'fp32', image, groups)[0]
+    assert np.abs(scores.transpose(1, 2, 0) - logits).max() < 1e-3 * np.ptp(logits)
 
 
 def test_source_of_engines_has_the_same_logits(content: Checkpoint) -> None:

@@ -14,6 +14,7 @@
 
 """Tests of the way from logits to labels and images, against plain float64 code."""
 
+from lednet_ros.inference.backends.base import Style
 from lednet_ros.inference.postprocess import blend, classify, classify_on_host, colorize
 from lednet_ros.labels import LabelMap, UNLABELED
 import numpy as np
@@ -55,7 +56,7 @@ def run(
     labels, levels = (torch.full(size, 200, dtype=torch.uint8) for _ in range(2))
     cells = scores.permute(1, 2, 0).float().contiguous().numpy()
     classify_on_host(
-        cells, min_confidence, labels.numpy(), levels.numpy() if confidence else None
+        cells, Style(min_confidences=np.full(1, min_confidence, np.float32)), labels.numpy(), levels.numpy() if confidence else None
     )
     return labels.numpy(), levels.numpy()
 
@@ -198,7 +199,8 @@ def test_devices_classify_like_the_cpu(confidence: bool, lowest: float) -> None:
     labels, levels = (
         torch.full((64, 96), 200, dtype=torch.uint8, device=device) for _ in range(2)
     )
-    classify(scores.to(device), (64, 96), lowest, labels, levels if confidence else None)
+    limits = torch.full((256,), lowest, device=device) if lowest else None
+    classify(scores.to(device), (64, 96), None, limits, labels, levels if confidence else None)
     expected_labels, expected_levels = run(scores, (64, 96), lowest, confidence)
     assert (labels.cpu().numpy() == expected_labels).mean() > 0.999
     assert np.abs(levels.cpu().numpy().astype(int) - expected_levels).max() <= 1

@@ -22,17 +22,24 @@ from typing import Any
 import weakref
 
 import cv2
-from lednet_ros.checkpoint import Checkpoint, CheckpointError, save_checkpoint
+from lednet_ros.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    save_checkpoint,
+)
 from lednet_ros.inference.backends.base import ConfigurationError, Wanted
 from lednet_ros.inference.encodings import Frame, FrameError
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMapError, UNLABELED
 from lednet_ros.models import build_network, load_network
+from lednet_ros.synthetic import StreetScene
 import numpy as np
 from numpy.typing import NDArray
 import pytest
 import torch
 from torch import Tensor
+import yaml
 
 Pixels = NDArray[np.uint8]
 MakeWeights = Callable[..., dict[str, Tensor]]
@@ -80,6 +87,101 @@ def segment_plainly(
 @pytest.fixture
 def segmenter(small_content: Checkpoint) -> Segmenter:
     return Segmenter(small_content, **EAGER)
+
+
+# --- Merged classes -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('backend', 'precision', 'tolerance', 'agreement'),
+    [
+        ('torch_eager', 'fp32', 1e-5, 0.999),
+        ('torch_eager', 'bf16', 0.2, 0.97),
+        ('openvino', 'fp32', 1e-4, 0.999),
+        ('openvino', 'int8', 0.5, 0.9),
+    ],
+)
+def test_probabilities_of_merged_classes_are_added(
+    merged: Path, backend: str, precision: str, tolerance: float, agreement: float
+) -> None:
+    if backend == 'openvino':
+        pytest.importorskip('openvino')
+    content = replace(load_checkpoint('lednet'), input_size=(96, 128))
+    frame = StreetScene(160, 120, seed=3).render(1.0)[0]
+    network = load_network(content, 'test').double().eval()
+    small = cv2.resize(frame, (128, 96), interpolation=cv2.INTER_LINEAR)
+    image = ((small / 255 - content.mean) / content.std).transpose(2, 0, 1)[None].copy()
+    with torch.inference_mode():
+        probabilities = network.scores(torch.from_numpy(image)).softmax(dim=1)[0]
+    groups = [3, 4], [8], [9, 10], [0, 1, 2, 5, 6, 7]
+    expected = torch.stack([probabilities[group].sum(dim=0) for group in groups])
+    segmenter = Segmenter(
+        content, device='cpu', backend=backend, precision=precision, classes=str(merged)
+    )
+    result = segmenter.segment(frame)
+    found = torch.from_numpy(segmenter.last_logits()[0]).permute(2, 0, 1).softmax(dim=0)
+    assert (found - expected).abs().max() < tolerance
+    full = torch.nn.functional.interpolate(
+        expected.log()[None], size=frame.shape[:2], mode='bilinear', align_corners=True
+    )[0].softmax(dim=0)
+    best, winner = (array.numpy() for array in full.max(dim=0))
+    labels = np.array([7, 0, 200, UNLABELED], np.uint8)[winner]
+    labels[(labels == 200) & (best < 0.9)] = UNLABELED
+    assert (result.labels[0] == labels).mean() > agreement
+    assert set(np.unique(labels)) == {0, 7, 200, UNLABELED}
+    assert result.confidence is not None
+    assert np.abs(result.confidence[0] - 255 * best).mean() < 255 * tolerance + 1
+    # Summed at the full resolution, they are nearly the same.
+    at_full_size = torch.nn.functional.interpolate(
+        probabilities.log()[None], size=frame.shape[:2], mode='bilinear', align_corners=True
+    )[0].softmax(dim=0)
+    sums = torch.stack([at_full_size[group].sum(dim=0) for group in groups])
+    assert (sums.argmax(dim=0).numpy() == winner).mean() > 0.98
+
+
+def test_results_have_names_ids_and_colors_of_merged_classes(
+    small_content: Checkpoint, merged: Path
+) -> None:
+    segmenter = Segmenter(small_content, **EAGER, classes=str(merged), overlay_alpha=1.0)
+    assert segmenter.label_map.names == ('ground', 'car', 'people')
+    frame = make_frame(64, 96)
+    result = segmenter.segment(frame, color=True)
+    labels = result.labels[0].copy()
+    assert result.overlay is not None
+    assert result.color is not None
+    for label, number in (((1, 2, 3), 7), ((64, 0, 128), 0), ((0, 0, 0), UNLABELED)):
+        assert (result.color[0][labels == number] == label).all()
+    left_out = labels == UNLABELED
+    np.testing.assert_array_equal(result.overlay[0][left_out], frame[left_out])
+    np.testing.assert_array_equal(result.overlay[0][~left_out], result.color[0][~left_out])
+    # Where a class has a threshold of its own, it replaces that of all.
+    segmenter.update(min_confidence=1.0, overlay_classes=('ground',))
+    again = segmenter.segment(frame).labels[0]
+    assert 0 not in again
+    assert (again == 200).any()
+    np.testing.assert_array_equal(again == 200, labels == 200)
+    with pytest.raises(LabelMapError, match="unknown class 'road'.*ground, car, people"):
+        segmenter.update(overlay_classes=('road',))
+
+
+@pytest.mark.parametrize('order', [1, -1])
+def test_classes_that_are_only_renumbered_cost_nothing(
+    small_content: Checkpoint, tmp_path: Path, order: int
+) -> None:
+    entries = [
+        {'id': 20 + index, 'name': name}
+        for index, name in enumerate(small_content.label_map.names)
+    ][::order]
+    path = tmp_path / 'renumbered.yaml'
+    path.write_text(yaml.safe_dump({'classes': entries}), encoding='utf-8')
+    segmenter = Segmenter(small_content, **EAGER, classes=str(path))
+    frame = make_frame(64, 96)
+    labels = segmenter.segment(frame).labels[0]
+    np.testing.assert_array_equal(
+        labels, Segmenter(small_content, **EAGER).segment(frame).labels[0] + 20
+    )
+    network = load_network(small_content, 'test', groups=segmenter.label_map.groups)
+    assert isinstance(network.merge, torch.nn.Identity) == (order == 1)
 
 
 # --- Results --------------------------------------------------------------------------------

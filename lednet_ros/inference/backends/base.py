@@ -15,7 +15,8 @@
 """The protocol of backends: frames in; labels, confidence and colored images out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from lednet_ros.inference.encodings import Frame
@@ -52,21 +53,37 @@ class Style:
 
     Attributes
     ----------
+    ids
+        The id of each channel of the logits, (256,) uint8.
+    min_confidences
+        The softmax probability (0..1) below which pixels become 255, (256,) float32 by id, or (1,)
+        for all.
     palettes
         Colors by id, (256, 3) uint8, contiguous, for each color order: 'rgb' and 'bgr'.
     visible
         255 for ids that overlays draw, 0 for those that show the plain frame, (256,) uint8.
     alpha
         Weight of the colors in overlays, 0..1.
-    min_confidence
-        Pixels below this softmax probability (0..1) become 255.
 
     """
 
-    palettes: Mapping[str, NDArray[np.uint8]]
-    visible: NDArray[np.uint8]
-    alpha: float
-    min_confidence: float
+    ids: NDArray[np.uint8] = field(default_factory=lambda: np.arange(256, dtype=np.uint8))
+    min_confidences: NDArray[np.float32] = field(
+        default_factory=lambda: np.zeros(1, np.float32)
+    )
+    palettes: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    visible: NDArray[np.uint8] = field(default_factory=lambda: np.full(256, 255, np.uint8))
+    alpha: float = 0.5
+
+    @cached_property
+    def has_threshold(self) -> bool:
+        """Return whether pixels can become 255 for their confidence."""
+        return bool(self.min_confidences.any())
+
+    @cached_property
+    def renumbers(self) -> bool:
+        """Return whether ids differ from the channels of the logits."""
+        return bool((self.ids != np.arange(256)).any())
 
 
 class Outputs:

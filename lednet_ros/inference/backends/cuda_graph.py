@@ -95,7 +95,7 @@ class TritonEnds:
         """See `Ends`."""
         self._kernels.finish(
             logits, frame, swap, style.palette, style.visible, style.settings, wanted, out,
-            threshold=style.min_confidence > 0,
+            threshold=style.has_threshold, ids=style.ids if style.renumbers else None,
         )
 
 
@@ -119,7 +119,10 @@ class TorchEnds:
     ) -> None:
         """See `Ends`."""
         confidence = out.tensor('confidence') if wanted.confidence else None
-        classify(logits, out.size, style.min_confidence, out.tensor('labels'), confidence)
+        classify(
+            logits, out.size, style.ids if style.renumbers else None,
+            style.settings[1:] if style.has_threshold else None, out.tensor('labels'), confidence,
+        )
 
 
 class DeviceStyle:
@@ -128,31 +131,33 @@ class DeviceStyle:
 
     Attributes
     ----------
-    palette, visible, settings
-        (256, 3) uint8 RGB; (256,) uint8; alpha and lowest confidence, (2,) float32.
-    min_confidence
+    palette, visible, ids, settings
+        (256, 3) uint8 RGB; (256,) uint8; (256,) uint8; alpha and the lowest confidence of each id,
+        (257,) float32.
+    has_threshold, renumbers
         As in the style.
 
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._host = torch.empty(1032, dtype=torch.uint8, pin_memory=device.type == 'cuda')
-        self._device = torch.empty(1032, dtype=torch.uint8, device=device)
-        self.settings = self._device[:8].view(torch.float32)
-        self.visible = self._device[8:264]
-        self.palette = self._device[264:].view(256, 3)
-        self.min_confidence = 0.0
+        sizes = [4 * 257, 256, 256, 3 * 256]
+        self._host = torch.empty(sum(sizes), dtype=torch.uint8, pin_memory=device.type == 'cuda')
+        self._device = torch.empty(sum(sizes), dtype=torch.uint8, device=device)
+        settings, self.visible, self.ids, palette = torch.split(self._device, sizes)
+        self.settings, self.palette = settings.view(torch.float32), palette.view(256, 3)
+        self.has_threshold = self.renumbers = False
         self._uploaded: Style | None = None
 
     def upload(self, style: Style) -> None:
         """Put a style where the kernels read it."""
         if style is self._uploaded:
             return
-        settings = np.array([style.alpha, style.min_confidence], np.float32).view(np.uint8)
-        parts = settings, style.visible, style.palettes['rgb'].ravel()
+        settings = np.full(257, style.alpha, np.float32)
+        settings[1:] = style.min_confidences
+        parts = settings.view(np.uint8), style.visible, style.ids, style.palettes['rgb'].ravel()
         self._host.numpy()[:] = np.concatenate(parts)
         self._device.copy_(self._host, non_blocking=True)
-        self.min_confidence = style.min_confidence
+        self.has_threshold, self.renumbers = style.has_threshold, style.renumbers
         self._uploaded = style
 
 

@@ -141,10 +141,11 @@ def _classify_cells(  # type: ignore[no-untyped-def]
 )
 def _finish(  # type: ignore[no-untyped-def]
     scores, stride_class, stride_row, stride_column, winners, frame, palette, visible, settings,
-    labels, confidence, overlay, color,
+    ids, labels, confidence, overlay, color,
     rows, columns, frame_height, frame_width, height, width, classes,
     SWAP: tl.constexpr, SAME_SIZE: tl.constexpr, CONFIDENCE: tl.constexpr,
     OVERLAY: tl.constexpr, COLOR: tl.constexpr, THRESHOLD: tl.constexpr, SOFTMAX: tl.constexpr,
+    RENUMBER: tl.constexpr,
     UNLABELED: tl.constexpr, BLOCK_ROWS: tl.constexpr, BLOCK_COLUMNS: tl.constexpr,
 ):
     y = tl.program_id(1) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)[:, None]
@@ -185,10 +186,12 @@ def _finish(  # type: ignore[no-untyped-def]
         if SOFTMAX:
             total = total * tl.exp(best - higher) + tl.exp(value - higher)
         best = higher
+    if RENUMBER:
+        label = tl.load(ids + label).to(tl.int32)
     if SOFTMAX:
         probability = 1.0 / total
         if THRESHOLD:
-            label = tl.where(probability < tl.load(settings + 1), UNLABELED, label)
+            label = tl.where(probability < tl.load(settings + 1 + label), UNLABELED, label)
         if CONFIDENCE:
             tl.store(confidence + pixel, (probability * 255 + 0.5).to(tl.uint8), mask=mask)
     tl.store(labels + pixel, label.to(tl.uint8), mask=mask)
@@ -228,6 +231,7 @@ def finish(
     wanted: Wanted,
     out: Outputs,
     threshold: bool = True,
+    ids: Tensor | None = None,
 ) -> None:
     """
     Make labels and images of one frame's scores in one pass.
@@ -248,8 +252,8 @@ def finish(
     visible
         0 for ids that overlays don't draw, (256,) uint8.
     settings
-        Alpha and the lowest confidence, (2,) float32. These three are read on the device, so that
-        they can change without another capture.
+        Alpha and the lowest confidence of each id, (257,) float32. These three are read on the
+        device, so that they can change without another capture.
     wanted
         What to fill besides the labels.
     out
@@ -257,6 +261,8 @@ def finish(
     threshold
         Whether pixels below the lowest confidence become 255. Without it and without the
         confidence, no softmax is computed, and areas of one class are not interpolated at all.
+    ids
+        Id of each class, (256,) uint8; None where these are the indexes.
 
     """
     height, width = out.size
@@ -273,6 +279,7 @@ def finish(
     grid = (triton.cdiv(width, BLOCK_COLUMNS), triton.cdiv(height, BLOCK_ROWS))
     _finish[grid](
         scores, *scores.stride(), winners, frame, palette, visible, settings,
+        visible if ids is None else ids,
         labels,
         out.tensor('confidence') if wanted.confidence else labels,
         out.tensor('overlay') if wanted.overlay else labels,
@@ -280,6 +287,6 @@ def finish(
         rows, columns, frame.shape[0], frame.shape[1], height, width, classes,
         SWAP=swap_colors, SAME_SIZE=tuple(frame.shape[:2]) == (height, width),
         CONFIDENCE=wanted.confidence, OVERLAY=wanted.overlay, COLOR=wanted.color,
-        THRESHOLD=threshold, SOFTMAX=softmax, UNLABELED=UNLABELED,
+        THRESHOLD=threshold, SOFTMAX=softmax, RENUMBER=ids is not None, UNLABELED=UNLABELED,
         BLOCK_ROWS=BLOCK_ROWS, BLOCK_COLUMNS=BLOCK_COLUMNS,
     )

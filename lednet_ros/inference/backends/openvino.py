@@ -169,7 +169,7 @@ class OpenVINOBackend:
             'ENABLE_CPU_PINNING': not 0 < num_threads < (os.cpu_count() or 1),
         }
         self._calibration = Calibration(checkpoint, options) if precision == 'int8' else None
-        self._num_classes = checkpoint.label_map.num_classes
+        self._classes = f'{checkpoint.label_map.num_classes} {network.merge}'
         self._network = fuse_checkpoint(network, checkpoint)
         self._weights = digest_weights(self._network.state_dict())
         self._fingerprint = self._describe()
@@ -201,7 +201,7 @@ class OpenVINOBackend:
         for logits, output in zip(self._logits, outputs, strict=True):
             classify_on_host(
                 logits,
-                style.min_confidence,
+                style,
                 output.array('labels'),
                 output.array('confidence') if wanted.confidence else None,
             )
@@ -230,7 +230,7 @@ class OpenVINOBackend:
     def _convert(self, shape: tuple[int, ...]) -> openvino.Model:
         """Convert the network: once, as it takes seconds, for all precisions and batch sizes."""
         single = (1, *shape[1:])
-        key = f'{self._weights} {self._num_classes} {single}'
+        key = f'{self._weights} {self._classes} {single}'
         if key not in _converted:
             example = torch.zeros(single, dtype=torch.uint8)
             with torch.inference_mode(mode=False), torch.no_grad(), warnings.catch_warnings():
@@ -250,7 +250,7 @@ class OpenVINOBackend:
         processor = self._core.get_property('CPU', 'FULL_DEVICE_NAME')
         capabilities = self._core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
         parts = (
-            self._weights, self._num_classes,
+            self._weights, self._classes,
             '' if self._calibration is None else self._calibration.describe(), self._options,
             processor, capabilities, openvino.__version__, torch.__version__, __version__,
         )

@@ -106,6 +106,7 @@ class OnnxSource:
         """Return a text that changes with everything that the file depends on."""
         parts = (
             digest_weights(self._network.state_dict()), self._network.num_classes,
+            self._network.network.merge,
             self._input_size, self.dtype, sorted(self._ranges.items()), torch.__version__,
             __version__,
         )

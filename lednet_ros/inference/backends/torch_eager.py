@@ -83,7 +83,7 @@ class TorchBackend:
         for one, output in zip(self._logits, outputs, strict=True):
             classify_on_host(
                 one,
-                style.min_confidence,
+                style,
                 output.array('labels'),
                 output.array('confidence') if wanted.confidence else None,
             )

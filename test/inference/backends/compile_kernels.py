@@ -94,17 +94,20 @@ def measure(arch: int, compiled: Any) -> dict[str, Any]:
 
 
 def launch_frame(network: torch.nn.Module, dtype: torch.dtype, size: tuple[int, int]) -> None:
-    """Launch what a frame needs: with all results, and with labels and overlay alone."""
+    """Launch what a frame needs: all results, also of merged classes, or labels and overlay."""
     frame = torch.empty((*size, 3), dtype=torch.uint8)
     images = torch.empty((1, *NETWORK_SIZE, 3), dtype=dtype)
     cuda_kernels.prepare(frame, True, torch.empty(6), images[0])
     scores = network.scores(images.permute(0, 3, 1, 2))
     palette = torch.empty((256, 3), dtype=torch.uint8)
     visible = torch.empty(256, dtype=torch.uint8)
-    for wanted, threshold in ((Wanted(True, True, True), True), (Wanted(overlay=True), False)):
+    everything = Wanted(True, True, True)
+    for wanted, threshold, ids in (
+        (everything, True, None), (Wanted(overlay=True), False, None), (everything, True, visible)
+    ):
         cuda_kernels.finish(
-            scores[0], frame, True, palette, visible, torch.empty(2), wanted, Outputs(size),
-            threshold=threshold,
+            scores[0], frame, True, palette, visible, torch.empty(257), wanted, Outputs(size),
+            threshold=threshold, ids=ids,
         )
 
 

@@ -32,7 +32,7 @@ from triton.backends.nvidia.compiler import get_ptxas
 # Shared memory that a block may have, KiB, by compute capability.
 SHARED_KIB = {80: 163, 87: 163, 89: 99, 90: 227, 100: 227, 120: 99}
 # For each of two types.
-VARIANTS = 30
+VARIANTS = 32
 
 
 def compile_kernels(target: int, cache: Path) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ rounding); `test/conftest.py` chooses it.
 """
 
 from lednet_ros.inference.backends import cuda_kernels
-from lednet_ros.inference.backends.base import Outputs, Wanted
+from lednet_ros.inference.backends.base import Outputs, Style, Wanted
 from lednet_ros.inference.postprocess import blend, classify_on_host, colorize
 from lednet_ros.inference.preprocess import resize_on_host
 from lednet_ros.labels import LabelMap, UNLABELED
@@ -42,6 +42,10 @@ def make_frame(height: int, width: int) -> np.ndarray:
 
 def on_device(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)).to(DEVICE)
+
+
+def make_settings(alpha: float, minimum: float) -> torch.Tensor:
+    return torch.tensor([alpha] + [minimum] * 256, device=DEVICE)
 
 
 def resize_exactly(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -98,13 +102,14 @@ def test_results_are_those_of_the_host(
     scores = np.random.default_rng(1).normal(0, 3, shape).astype(np.float32)
     frame = make_frame(*frame_size)
     labels, levels = (np.empty(size, np.uint8) for _ in range(2))
-    classify_on_host(np.ascontiguousarray(scores.transpose(1, 2, 0)), minimum, labels, levels)
+    style = Style(min_confidences=np.full(1, minimum, np.float32))
+    classify_on_host(np.ascontiguousarray(scores.transpose(1, 2, 0)), style, labels, levels)
     palette = np.ascontiguousarray(PALETTE[:, ::-1]) if swap else PALETTE
     overlay, color = (np.empty((*size, 3), np.uint8) for _ in range(2))
     out = Outputs(size, DEVICE)
     cuda_kernels.finish(
         on_device(scores), on_device(frame), swap, on_device(PALETTE), on_device(VISIBLE),
-        torch.tensor([0.3, minimum], device=DEVICE), Wanted(True, True, True), out,
+        make_settings(0.3, minimum), Wanted(True, True, True), out,
     )
     found = out.tensor('labels').cpu().numpy()
     assert (found == labels).mean() > 0.99
@@ -117,6 +122,31 @@ def test_results_are_those_of_the_host(
     np.testing.assert_array_equal(out.tensor('color').cpu().numpy(), color)
 
 
+def test_ids_and_their_thresholds_are_those_of_the_host() -> None:
+    scores = np.random.default_rng(1).normal(0, 3, (5, 6, 7)).astype(np.float32)
+    ids = np.arange(256, dtype=np.uint8)
+    ids[:5] = 9, 3, 200, 0, UNLABELED
+    limits = np.zeros(256, np.float32)
+    limits[[9, 0]] = 0.7, 0.9
+    expected, levels = (np.empty((33, 48), np.uint8) for _ in range(2))
+    classify_on_host(
+        np.ascontiguousarray(scores.transpose(1, 2, 0)), Style(ids, limits), expected, levels
+    )
+    assert set(np.unique(expected)) == {0, 3, 9, 200, UNLABELED}
+    for threshold in (True, False):
+        out = Outputs((33, 48), DEVICE)
+        cuda_kernels.finish(
+            on_device(scores), on_device(make_frame(33, 48)), False, on_device(PALETTE),
+            on_device(VISIBLE), torch.cat((torch.tensor([0.5]), torch.tensor(limits))).to(DEVICE),
+            Wanted(color=True), out, threshold=threshold, ids=on_device(ids),
+        )
+        found = out.tensor('labels').cpu().numpy()
+        known = expected != UNLABELED
+        assert (found == expected)[known | threshold].mean() > 0.99
+        assert {9, 0} <= set(np.unique(found))
+        np.testing.assert_array_equal(out.tensor('color').cpu().numpy(), PALETTE[found])
+
+
 def test_scores_may_lie_channels_last_and_in_half_precision() -> None:
     scores = torch.randn(7, 4, 5, generator=torch.Generator().manual_seed(0))
     frame = make_frame(16, 20)
@@ -125,7 +155,7 @@ def test_scores_may_lie_channels_last_and_in_half_precision() -> None:
         out = Outputs((16, 20), DEVICE)
         cuda_kernels.finish(
             given.to(DEVICE), on_device(frame), False, on_device(PALETTE), on_device(VISIBLE),
-            torch.tensor([0.5, 0.0], device=DEVICE), Wanted(False, False, False), out,
+            make_settings(0.5, 0.0), Wanted(False, False, False), out,
         )
         results.append(out.tensor('labels').cpu().numpy().copy())
         assert set(out._tensors) == {'labels'}
@@ -146,7 +176,7 @@ def test_areas_of_one_class_need_no_interpolation(size: tuple[int, int]) -> None
         out = Outputs(size, DEVICE)
         cuda_kernels.finish(
             scores.to(DEVICE), on_device(frame), False, on_device(PALETTE), on_device(VISIBLE),
-            torch.tensor([0.5, 0.0], device=DEVICE), Wanted(overlay=True), out,
+            make_settings(0.5, 0.0), Wanted(overlay=True), out,
             threshold=threshold,
         )
         results.append([out.tensor(name).cpu().numpy() for name in ('labels', 'overlay')])
@@ -176,7 +206,7 @@ def test_kernels_stay_within_their_tensors(threshold: bool) -> None:
         for name, shape in shapes.items():
             outputs._tensors[name] = surround(np.zeros(shape, np.uint8), poison)
         wanted = Wanted(confidence=threshold, overlay=True, color=True)
-        settings = torch.tensor([0.5, 0.2 if threshold else 0.0], device=DEVICE)
+        settings = make_settings(0.5, 0.2 if threshold else 0.0)
         cuda_kernels.finish(
             inside, frame, False, on_device(PALETTE), on_device(VISIBLE), settings, wanted,
             outputs, threshold=threshold,

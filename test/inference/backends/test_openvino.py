@@ -118,7 +118,7 @@ def test_the_heavy_version(small_content: Checkpoint, make_weights, network: str
 
 
 def test_compiled_models_come_from_the_cache(
-    small_content: Checkpoint, cache: Path, request: pytest.FixtureRequest
+    small_content: Checkpoint, cache: Path, merged: Path, request: pytest.FixtureRequest
 ) -> None:
     frame = make_frame(64, 96)
     labels = build(small_content).segment(frame).labels[0].copy()
@@ -134,6 +134,10 @@ def test_compiled_models_come_from_the_cache(
     ):
         with pytest.raises(AssertionError, match='converted'):
             build(other).segment(frame)
+    with pytest.raises(AssertionError, match='converted'):
+        Segmenter(
+            small_content, device='cpu', backend='openvino', precision='fp32', classes=str(merged)
+        ).segment(frame)
     # Precisions and batch sizes share the conversion.
     for count, (precision, frames) in enumerate((('bf16', 1), ('bf16', 2)), 2):
         build(small_content, precision=precision).segment([frame] * frames)

@@ -97,6 +97,9 @@ def test_description_changes_with_every_input(shipped: Checkpoint) -> None:
     first, again, half = (make_source(shipped, name).describe() for name in names)
     assert first == again != half
     assert make_source(replace(shipped, input_size=(64, 96)), 'fp32').describe() != first
+    options = SegmenterOptions(precision='fp32', input_size=SIZE)
+    network = load_network(shipped, 'test', groups=[[0, 1], range(2, 11)])
+    assert OnnxSource(network, shipped, options).describe() != first
     ranges = {name: (low, 2 * high) for name, (low, high) in shipped.activation_ranges.items()}
     other = replace(shipped, activation_ranges=ranges)
     assert make_source(other, 'int8').describe() != make_source(shipped, 'int8').describe()
