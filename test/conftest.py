@@ -191,7 +191,7 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
         'classes:\n'
         '  - {id: 7, name: ground, from: [road, pavement], color: [1, 2, 3]}\n'
         '  - {id: 0, name: car}\n'
-        '  - {id: 200, name: people, from: [pedestrian, bicyclist], min_confidence: 0.9}\n',
+        '  - {id: 200, name: people, from: [pedestrian, bicyclist], min_confidence: 0.6}\n',
         encoding='utf-8',
     )
     return path

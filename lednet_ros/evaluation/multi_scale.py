@@ -129,7 +129,7 @@ class MultiScaleSegmenter:
                 )
                 total += full.softmax(dim=1)[0]
         probability, winner = (array.cpu().numpy() for array in total.max(dim=0))
-        labels = self._style.ids[winner]
+        labels: NDArray[np.uint8] = self._style.ids[winner]
         limits = np.broadcast_to(self._style.min_confidences, 256)[labels]
         labels[probability < limits * self._views] = UNLABELED
         return labels

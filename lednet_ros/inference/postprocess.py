@@ -170,6 +170,11 @@ def blend(
     cv2.addWeighted(pixels, 1 - alpha, out, alpha, 0, dst=out)
 
 
+def mask_class(labels: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+    """Return 255 where labels, (H, W) uint8, have this id, and 0 elsewhere."""
+    return np.asarray(cv2.inRange(labels, np.array(number), np.array(number)), np.uint8)
+
+
 def draw_on_host(
     frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted, style: Style
 ) -> None:

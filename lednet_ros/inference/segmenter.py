@@ -514,9 +514,9 @@ def make_style(label_map: LabelMap, options: SegmenterOptions) -> Style:
     ids = np.arange(256, dtype=np.uint8)
     left_out = [UNLABELED] * (len(label_map.groups) - label_map.num_classes)
     ids[: len(label_map.groups)] = [*label_map.ids, *left_out]
-    min_confidences = np.full(1, options.min_confidence, np.float32)
-    if any(limit is not None for limit in label_map.limits):
-        min_confidences = np.repeat(min_confidences, 256)
+    own_limits = any(limit is not None for limit in label_map.limits)
+    min_confidences = np.full(256 if own_limits else 1, options.min_confidence, np.float32)
+    if own_limits:
         for number, limit in zip(label_map.ids, label_map.limits, strict=True):
             min_confidences[number] = options.min_confidence if limit is None else limit
     visible = np.zeros(256, np.uint8)

@@ -25,9 +25,11 @@ from typing import Any
 from lednet_ros.inference.backends.base import Outputs
 from lednet_ros.inference.camera_info import scale_camera_info
 from lednet_ros.inference.encodings import FrameError
+from lednet_ros.inference.postprocess import mask_class
 from lednet_ros.labels import LabelMap
 from lednet_ros.ros.health import explain_silence, NO_FRAMES_AFTER, ThrottledLog
 from lednet_ros.ros.messages import fill_compressed, fill_image
+from lednet_ros.ros.parameters import mask_topics
 from lednet_ros.ros.qos import latched_qos, output_qos, sensor_qos, topic_options
 from lednet_ros.ros.slots import Arrival, FrameSlots
 from lednet_ros.ros.statistics import FrameStatistics
@@ -141,6 +143,8 @@ class Camera:
             **dict.fromkeys(IMAGE_TOPICS, Image),
             **dict.fromkeys(COMPRESSED_TOPICS, CompressedImage),
         }
+        self._masks = mask_topics(values['masks'], label_map)
+        frame_types |= dict.fromkeys(self._masks, Image)
         types = frame_types | {'camera_info': CameraInfo}
         if LabelInfo is not None:
             types['label_info'] = LabelInfo
@@ -276,6 +280,10 @@ class Camera:
         assert outbox.arrival is not None
         header = outbox.arrival.message.header
         for topic in topics - {'camera_info'}:
+            if topic in self._masks:
+                mask = mask_class(outputs.array('labels'), self._masks[topic])
+                fill_image(outbox.messages[topic], mask, 'mono8', header)
+                continue
             content, _, _ = topic.partition('/')
             encoding = IMAGE_TOPICS[content] or f'{color_order}8'
             if topic in COMPRESSED_TOPICS:

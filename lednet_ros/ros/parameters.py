@@ -27,6 +27,7 @@ import re
 from typing import Any
 
 from lednet_ros.inference.options import Names, Option, OPTIONS, SegmenterOptions, Size
+from lednet_ros.labels import LabelMap, LabelMapError
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
@@ -209,6 +210,13 @@ PARAMETERS: tuple[NodeParameter, ...] = (
         "Empty means one camera on 'image'.",
     ),
     NodeParameter(
+        'masks',
+        ParameterType.STRING_ARRAY,
+        [],
+        "Classes that have a topic of their own, '~/mask/NAME': 255 where the class is, 0 "
+        'elsewhere.',
+    ),
+    NodeParameter(
         'image_transport',
         ParameterType.STRING,
         'raw',
@@ -328,6 +336,30 @@ def check_camera_names(names: Sequence[str]) -> None:
             )
         if names.count(name) > 1:
             raise ParameterError(f"parameter 'cameras' has {name!r} twice; names must differ")
+
+
+def mask_topics(names: Sequence[str], label_map: LabelMap) -> dict[str, int]:
+    """
+    Return the ids of the classes that have masks by topic, like 'mask/traffic_light'.
+
+    Raises
+    ------
+    ParameterError
+        There is no such class, or two have the same topic.
+
+    """
+    topics: dict[str, int] = {}
+    for name in names:
+        # What a topic's name can't have becomes an underscore.
+        topic = f"mask/{re.sub('[^A-Za-z0-9]+', '_', name).strip('_')}"
+        try:
+            number = label_map.id_of(name)
+        except LabelMapError as error:
+            raise ParameterError(f"parameter 'masks': {error}") from error
+        if topic in topics:
+            raise ParameterError(f"parameter 'masks' has two classes on '{topic}'")
+        topics[topic] = number
+    return topics
 
 
 def check_change(parameter: Parameter, configured: bool) -> dict[str, Any]:

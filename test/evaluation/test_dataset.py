@@ -82,6 +82,26 @@ def test_confusion_equals_plain_counting(
     assert result.fps > 0
 
 
+def test_ground_truth_is_merged_like_the_classes(
+    small_content: Checkpoint, frames: list[LabeledFrame], merged: Path
+) -> None:
+    segmenter = Segmenter(small_content, **EAGER, classes=str(merged))
+    several = MultiScaleSegmenter(small_content, device='cpu', classes=str(merged))
+    groups, ids = [[3, 4], [8], [9, 10], [0, 1, 2, 5, 6, 7]], [7, 0, 200, 255]
+    expected = np.zeros((4, 4), np.int64)
+    for frame in frames:
+        predicted = segmenter.segment(frame.pixels).labels[0]
+        for row, group in enumerate(groups):
+            for column, number in enumerate(ids):
+                pixels = np.isin(frame.labels, group) & (predicted == number)
+                expected[row, column] += pixels.sum()
+    assert (expected.sum(axis=1) > 0).all()
+    for one in (segmenter, several):
+        result = evaluate(one, frames)
+        np.testing.assert_array_equal(result.confusion.counts, expected)
+        assert set(to_dict(result)['iou']) == {'ground', 'car', 'people'}
+
+
 def test_perfect_labels_score_one(
     segmenter: Segmenter, frames: list[LabeledFrame]
 ) -> None:

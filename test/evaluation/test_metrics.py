@@ -15,7 +15,7 @@
 """Tests of the accuracy metrics, against matrices computed by hand."""
 
 from lednet_ros.evaluation.metrics import ConfusionMatrix, mean_defined
-from lednet_ros.labels import LabelMap
+from lednet_ros.labels import LabelMap, MergedLabelMap
 import numpy as np
 from numpy.typing import NDArray
 import pytest
@@ -51,6 +51,24 @@ def example() -> ConfusionMatrix:
         image(0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 255, 255),
         image(0, 0, 1, 2, 1, 1, 0, 2, 2, 255, 0, 255),
     )
+
+
+def test_classes_that_are_left_out_count_against_those_that_are_published() -> None:
+    content = {'classes': [
+        {'id': 5, 'name': 'ground', 'from': ['road', 'path']}, {'id': 2, 'name': 'car'},
+    ]}
+    merged = MergedLabelMap.merge(content, 'test', FOUR)
+    matrix = ConfusionMatrix(merged)
+    truth = merged.from_network(image(0, 1, 1, 2, 2, 3, 3, 3, 255))
+    matrix.update(truth, image(5, 5, 2, 2, 255, 255, 5, 255, 5))
+    # Boats are left out: to call one unlabeled is right, to call it ground is not.
+    assert matrix.counts.tolist() == [[2, 1, 0], [0, 1, 1], [1, 0, 2]]
+    assert matrix.iou().tolist() == [2 / 4, 1 / 3]
+    assert matrix.pixel_accuracy() == 5 / 8
+    assert matrix.category_counts().tolist() == [[2, 1, 0], [0, 1, 1], [1, 0, 2]]
+    assert (matrix + matrix).counts.tolist() == (2 * matrix.counts).tolist()
+    with pytest.raises(ValueError, match=r'prediction has id 0; .* has 2 to 5 and 255'):
+        matrix.update(truth, image(0, 5, 2, 2, 255, 255, 5, 255, 5))
 
 
 def test_counts(example: ConfusionMatrix) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bag_files import Entry, write_bag, write_ros1_bag
 import cv2
-from lednet_ros.checkpoint import Checkpoint
+from lednet_ros.checkpoint import Checkpoint, save_checkpoint
 from lednet_ros.cli.main import main
 from lednet_ros.datasets import FolderDataset
 from lednet_ros.evaluation.dataset import evaluate
@@ -33,6 +33,7 @@ from lednet_ros.evaluation.recording import (
     recording_to_dict,
 )
 from lednet_ros.evaluation.recording_reader import TruthSource
+from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.recordings.bags import SourceError
 from lednet_ros.synthetic import StreetScene
@@ -89,6 +90,35 @@ def in_order(*entries: Entry) -> list[Entry]:
 
 
 TOPIC = TruthSource(topic=LABELS)
+
+
+def test_classes_are_merged_in_reports_too(
+    small_content: Checkpoint, frames: list[np.ndarray], merged: Path, tmp_path: Path
+) -> None:
+    plain = Segmenter(small_content, device='cpu', backend='torch_eager')
+    truths = truth_of(plain, frames)
+    path = write_bag(tmp_path / 'drive.bag', in_order(*images(frames), *labels(truths)))
+    segmenter = Segmenter(small_content, device='cpu', backend='torch_eager', classes=str(merged))
+    result = evaluate_bag(segmenter, path, None, TOPIC, progress=False)
+    assert result.confusion.counts.shape == (4, 4)
+    assert result.confusion.counts.sum() == sum((truth != 255).sum() for truth in truths)
+    shares = recording_to_dict(result)['class_shares']
+    pixels = [segmenter.segment([Frame(frame, 'bgr')]).labels[0].copy() for frame in frames]
+    assert shares == {
+        name: pytest.approx(np.mean([p == number for p in pixels]))
+        for name, number in {'ground': 7, 'car': 0, 'people': 200}.items()
+    }
+    save_checkpoint(small_content, tmp_path / 'net.safetensors')
+    report = tmp_path / 'report.html'
+    arguments = [
+        'evaluate', str(path), '--checkpoint', str(tmp_path / 'net.safetensors'), '--device',
+        'cpu', '--backend', 'torch_eager', '--classes', str(merged), '--label-topic', LABELS,
+        '--report', str(report), '--json', str(tmp_path / 'metrics.json'), '--min-iou', 'people=1',
+    ]
+    assert main(arguments) == 3
+    assert 'people' in report.read_text(encoding='utf-8')
+    metrics = json.loads((tmp_path / 'metrics.json').read_text(encoding='utf-8'))
+    assert metrics['confusion_matrix'] == result.confusion.counts.tolist()
 
 
 @pytest.mark.parametrize('ros1', [False, True])

@@ -55,9 +55,8 @@ def run(
     # Values that no result has show what is not written.
     labels, levels = (torch.full(size, 200, dtype=torch.uint8) for _ in range(2))
     cells = scores.permute(1, 2, 0).float().contiguous().numpy()
-    classify_on_host(
-        cells, Style(min_confidences=np.full(1, min_confidence, np.float32)), labels.numpy(), levels.numpy() if confidence else None
-    )
+    style = Style(min_confidences=np.full(1, min_confidence, np.float32))
+    classify_on_host(cells, style, labels.numpy(), levels.numpy() if confidence else None)
     return labels.numpy(), levels.numpy()
 
 

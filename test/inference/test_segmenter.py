@@ -107,7 +107,7 @@ def test_probabilities_of_merged_classes_are_added(
     if backend == 'openvino':
         pytest.importorskip('openvino')
     content = replace(load_checkpoint('lednet'), input_size=(96, 128))
-    frame = StreetScene(160, 120, seed=3).render(1.0)[0]
+    frame = StreetScene(160, 120, seed=5).render(1.0)[0]
     network = load_network(content, 'test').double().eval()
     small = cv2.resize(frame, (128, 96), interpolation=cv2.INTER_LINEAR)
     image = ((small / 255 - content.mean) / content.std).transpose(2, 0, 1)[None].copy()
@@ -126,7 +126,7 @@ def test_probabilities_of_merged_classes_are_added(
     )[0].softmax(dim=0)
     best, winner = (array.numpy() for array in full.max(dim=0))
     labels = np.array([7, 0, 200, UNLABELED], np.uint8)[winner]
-    labels[(labels == 200) & (best < 0.9)] = UNLABELED
+    labels[(labels == 200) & (best < 0.6)] = UNLABELED
     assert (result.labels[0] == labels).mean() > agreement
     assert set(np.unique(labels)) == {0, 7, 200, UNLABELED}
     assert result.confidence is not None
@@ -160,7 +160,7 @@ def test_results_have_names_ids_and_colors_of_merged_classes(
     assert 0 not in again
     assert (again == 200).any()
     np.testing.assert_array_equal(again == 200, labels == 200)
-    with pytest.raises(LabelMapError, match="unknown class 'road'.*ground, car, people"):
+    with pytest.raises(LabelMapError, match=r"unknown class 'road'.*ground, car, people"):
         segmenter.update(overlay_classes=('road',))
 
 

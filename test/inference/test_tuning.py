@@ -24,6 +24,7 @@ from pathlib import Path
 import subprocess
 import sys
 import time
+from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
 from lednet_ros.cli.main import main
@@ -160,6 +161,23 @@ def test_a_right_candidate_passes(content: Checkpoint, reference: Reference) -> 
     assert error < 1e-5
     assert agreement == 1.0
     reference.check_batch(right)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'output_size': (50, 60)}, {'min_confidence': 0.9}, {'palette': 'color_blind'},
+        {'overlay_alpha': 0.9}, {'overlay_classes': ('car',)},
+    ],
+)
+def test_what_is_not_the_backends_does_not_matter(
+    content: Checkpoint, reference: Reference, change: dict[str, Any]
+) -> None:
+    segmenter = Segmenter(content, FP32, **change)
+    reference.check_all(segmenter)
+    # The results of others have it.
+    assert all(getattr(segmenter.options, name) == value for name, value in change.items())
+    assert segmenter.output_size == change.get('output_size')
 
 
 def test_a_candidate_that_mixes_up_a_batch_is_refused(

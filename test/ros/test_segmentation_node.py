@@ -442,6 +442,10 @@ def test_max_rate_skips_frames_and_counts_them(harness: Harness, checkpoint: Any
         ({'label_map': '/nowhere.yaml'}, '/nowhere.yaml'),
         ({'cameras': ['front', 'front']}, 'front'),
         ({'cameras': ['my camera']}, 'my camera'),
+        ({'classes': 'nothing'}, "no file of classes 'nothing'"),
+        ({'classes': 'cityscapes_navigation'}, "unknown class 'sidewalk'; label map 'camvid' has"),
+        ({'masks': ['cra']}, "parameter 'masks': unknown class 'cra'; label map 'camvid' has"),
+        ({'masks': ['car', 'car']}, "parameter 'masks' has two classes on 'mask/car'"),
     ],
 )
 def test_bad_configuration_fails_at_configure(
@@ -463,7 +467,7 @@ def test_bad_configuration_fails_at_configure(
     assert diagnostics[-1].status[0].level == DiagnosticStatus.ERROR
     # After a correction, the same node can be configured.
     good = {'checkpoint': str(checkpoint), 'device': 'cpu', 'input_size': [0, 0], 'label_map': ''}
-    good |= {'overlay_classes': ['road'], 'cameras': ['front']}
+    good |= {'overlay_classes': ['road'], 'cameras': ['front'], 'classes': '', 'masks': ['']}
     results = node.set_parameters([Parameter(name, value=value) for name, value in good.items()])
     assert all(result.successful for result in results)
     assert node.start()
@@ -697,8 +701,10 @@ def test_works_with_simulated_time(harness: Harness, checkpoint: Any) -> None:
     assert ages == {'0.00'}
 
 
+@pytest.mark.parametrize('is_merged', [False, True])
 def test_label_info_is_latched_where_vision_msgs_is_installed(
-    harness: Harness, checkpoint: Any, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, checkpoint: Any, merged: Path, monkeypatch: pytest.MonkeyPatch,
+    is_merged: bool,
 ) -> None:
     """Replace vision_msgs, which has no wheel: a String carries the names."""
 
@@ -719,13 +725,55 @@ def test_label_info_is_latched_where_vision_msgs_is_installed(
 
     monkeypatch.setattr(camera_module, 'LabelInfo', FakeLabelInfo)
     monkeypatch.setattr(camera_module, 'VisionClass', SimpleNamespace, raising=False)
-    node = harness.node(checkpoint=str(checkpoint), min_confidence=0.25)
+    classes = str(merged) if is_merged else ''
+    node = harness.node(checkpoint=str(checkpoint), min_confidence=0.25, classes=classes)
+    names = '7:ground,0:car,200:people' if is_merged else '0:sky,1:building'
     late = harness.collect(String, f'{NODE}/label_info', latched_qos())
     harness.spin_until(lambda: late)
-    assert late[0].data.startswith('0.25 0:sky,1:building')
+    assert late[0].data.startswith(f'0.25 {names}')
     assert node.set_parameters([Parameter('min_confidence', value=0.5)])[0].successful
     harness.spin_until(lambda: len(late) == 2)
-    assert late[1].data.startswith('0.50 0:sky,1:building')
+    assert late[1].data.startswith(f'0.50 {names}')
+
+
+def test_merged_classes_and_their_masks(
+    harness: Harness, checkpoint: Any, merged: Path
+) -> None:
+    node = harness.node(
+        checkpoint=str(checkpoint), classes=str(merged), masks=['people', 'ground']
+    )
+    assert set(node.cameras[0]._masks) == {'mask/people', 'mask/ground'}
+    calls: list[Wanted] = []
+    run = node._segmenter.run
+
+    def spy(frames: Any, wanted: Wanted) -> Any:
+        calls.append(wanted)
+        return run(frames, wanted)
+
+    node._segmenter.run = spy
+    camera = harness.publisher(Image, 'image')
+    sent = image_message(street(1.0), 'rgb8', STAMP)
+    expected = Segmenter.from_checkpoint(
+        checkpoint, device='cpu', classes=str(merged)
+    ).segment([street(1.0)])
+    labels = expected.labels[0]
+    assert {7, 200, 255} <= set(np.unique(labels))
+    outputs: dict[str, list[Image]] = {}
+    # A mask alone makes the network run; what nobody receives is not made.
+    for topics in ({'mask/people'}, {'labels', 'mask/people', 'mask/ground', 'overlay'}):
+        for topic in topics - set(outputs):
+            outputs[topic] = harness.collect(Image, f'{NODE}/{topic}')
+        harness.connect(camera)
+        harness.wait_outputs(node, topics)
+        camera.publish(sent)
+        harness.spin_until(lambda: all(outputs.values()))
+    assert calls == [Wanted(), Wanted(overlay=True)]
+    for topic, number in (('mask/people', 200), ('mask/ground', 7)):
+        message = outputs[topic][-1]
+        assert (message.encoding, message.step, message.header) == ('mono8', 128, sent.header)
+        np.testing.assert_array_equal(pixels_of(message), np.where(labels == number, 255, 0))
+    np.testing.assert_array_equal(pixels_of(outputs['labels'][0]), labels)
+    np.testing.assert_array_equal(pixels_of(outputs['overlay'][0]), expected.overlay[0])
 
 
 class FailingBackend:

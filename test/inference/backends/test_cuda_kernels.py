@@ -127,7 +127,7 @@ def test_ids_and_their_thresholds_are_those_of_the_host() -> None:
     ids = np.arange(256, dtype=np.uint8)
     ids[:5] = 9, 3, 200, 0, UNLABELED
     limits = np.zeros(256, np.float32)
-    limits[[9, 0]] = 0.7, 0.9
+    limits[[9, 0]] = 0.5, 0.4
     expected, levels = (np.empty((33, 48), np.uint8) for _ in range(2))
     classify_on_host(
         np.ascontiguousarray(scores.transpose(1, 2, 0)), Style(ids, limits), expected, levels
