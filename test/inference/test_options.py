@@ -82,13 +82,13 @@ def test_the_command_line_has_every_option_with_the_same_default() -> None:
     assert parse() == SegmenterOptions()
     given = parse(
         '--device', 'cpu', '--backend', 'torch_eager', '--precision', 'fp32', '--calibration',
-        'frames', '--input-size', '64', '96', '--threads', '2', '--output-size', '10', '20',
-        '--min-confidence', '0.25', '--palette', 'color_blind', '--alpha', '0.75',
-        '--overlay-classes', 'road,car',
+        'frames', '--classes', 'mine', '--input-size', '64', '96', '--threads', '2',
+        '--output-size', '10', '20', '--min-confidence', '0.25', '--palette', 'color_blind',
+        '--alpha', '0.75', '--overlay-classes', 'road,car',
     )
     assert given == SegmenterOptions(
-        'cpu', 'torch_eager', 'fp32', Path('frames'), (64, 96), 2, (10, 20), 0.25, 'color_blind',
-        0.75, ('road', 'car'),
+        'cpu', 'torch_eager', 'fp32', Path('frames'), 'mine', (64, 96), 2, (10, 20), 0.25,
+        'color_blind', 0.75, ('road', 'car'),
     )
     assert all(getattr(given, name) != option.default for name, option in OPTIONS.items())
 
