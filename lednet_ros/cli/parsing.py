@@ -21,7 +21,7 @@ from pathlib import Path
 import sys
 from typing import Any, TYPE_CHECKING
 
-from lednet_ros.inference.options import Names, Option, OPTIONS, SegmenterOptions, Size
+from lednet_ros.inference.options import Crop, Names, Option, OPTIONS, SegmenterOptions, Size
 
 if TYPE_CHECKING:
     from lednet_ros.inference.segmenter import Segmenter
@@ -165,6 +165,8 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
     details: dict[str, Any] = {'type': option.type}
     if option.type == Size:
         details = {'type': int, 'nargs': 2, 'metavar': ('H', 'W')}
+    elif option.type == Crop:
+        details = {'type': float, 'nargs': 4, 'metavar': ('TOP', 'BOTTOM', 'LEFT', 'RIGHT')}
     elif option.type == Names:
         details = {'type': lambda text: tuple(text.split(',')), 'metavar': 'NAME,NAME'}
     elif option.type is Path:

@@ -41,7 +41,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the candidates, the fastest first."""
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
     from lednet_ros.checkpoint import load_checkpoint
     from lednet_ros.cli.tables import make_console, print_rows
@@ -49,9 +49,10 @@ def run(options: argparse.Namespace) -> int:
 
     claim_outputs(options, options.json, inputs=[options.checkpoint, options.label_map])
     checkpoint = load_checkpoint(options.checkpoint, options.label_map)
-    segmenter_options = read_segmenter_options(options)
-    size = segmenter_options.input_size or checkpoint.input_size
-    verdict = tune(checkpoint, replace(segmenter_options, input_size=size))
+    segmenter_options = read_segmenter_options(options).for_input(checkpoint.input_size)
+    size = segmenter_options.input_size
+    assert size is not None
+    verdict = tune(checkpoint, segmenter_options)
     rows = [
         {**asdict(row), 'default': row is verdict.rows[0] and not row.failure}
         for row in verdict.rows

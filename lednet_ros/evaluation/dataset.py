@@ -24,6 +24,7 @@ from typing import Any
 
 from lednet_ros.datasets import CityscapesDataset, Dataset, DatasetError, LabeledFrame
 from lednet_ros.evaluation.cityscapes import InstanceCounts, write_submission
+from lednet_ros.evaluation.ground_truth import prepare_truth
 from lednet_ros.evaluation.metrics import ConfusionMatrix, mean_defined
 from lednet_ros.evaluation.multi_scale import MultiScaleSegmenter
 from lednet_ros.inference.segmenter import Segmenter
@@ -74,7 +75,7 @@ def evaluate(
         The segmenter; its `output_size` must be None.
     frames
         Labeled frames over the network's label map. Cityscapes yields instance-weighted metrics
-        too, if the first frame has an instance image and no classes are merged.
+        too, if the first frame has an instance image, unless classes are merged or frames cropped.
     submission
         Folder for the label images of a Cityscapes submission, which can't have merged classes;
         None writes none.
@@ -93,8 +94,8 @@ def evaluate(
         raise ValueError('there are no frames to evaluate')
     confusion = ConfusionMatrix(segmenter.label_map)
     instances = None
-    merged = segmenter.label_map is not segmenter.label_map.network
-    if isinstance(frames, CityscapesDataset) and not merged:
+    whole = segmenter.crop is None and segmenter.label_map is segmenter.label_map.network
+    if isinstance(frames, CityscapesDataset) and whole:
         with contextlib.suppress(DatasetError):
             frames.instances(0)
             instances = InstanceCounts(segmenter.label_map)
@@ -116,7 +117,7 @@ def evaluate(
         else:
             labels = segmenter.segment([frame.pixels], confidence=False, overlay=False).labels[0]
         seconds += time.perf_counter() - start
-        confusion.update(segmenter.label_map.from_network(frame.labels), labels)
+        confusion.update(prepare_truth(frame.labels, segmenter.label_map, segmenter.crop), labels)
         if instances is not None and ids is not None:
             instances.update(ids, labels)
         if submission is not None:

@@ -23,6 +23,7 @@ from typing import Any
 
 from lednet_ros.datasets.frames import DatasetError, read_labels
 from lednet_ros.inference.encodings import decode, FrameError
+from lednet_ros.inference.options import Crop, find_region
 from lednet_ros.labels import LabelMap, UNLABELED
 from lednet_ros.recordings.bags import BagMessage, COMPRESSED_TYPE, SourceError
 import numpy as np
@@ -114,6 +115,32 @@ def match_stamps(images: Sequence[int], labels: Sequence[int], slop: int) -> dic
             before[right] = left
         consider(left, right)
     return matches
+
+
+def prepare_truth(truth: Labels, label_map: LabelMap, crop: Crop | None) -> Labels:
+    """
+    Return ground truth as a segmenter is to be compared with it.
+
+    Parameters
+    ----------
+    truth
+        (H, W) uint8 ids of the network's classes.
+    label_map, crop
+        Of the segmenter: what it publishes, and where. Outside of a crop nothing is compared.
+
+    Raises
+    ------
+    LabelMapError
+        Classes are merged, and an id is neither one of the network's nor 255.
+
+    """
+    truth = label_map.from_network(truth)
+    if crop is None:
+        return truth
+    region = find_region(crop, truth.shape)
+    compared = np.full_like(truth, UNLABELED)
+    compared[region] = truth[region]
+    return compared
 
 
 def read_label_file(path: Path, label_map: LabelMap) -> Labels:

@@ -21,7 +21,7 @@ from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.inference.backends.torch_eager import PRECISIONS
-from lednet_ros.inference.options import ConfigurationError, SegmenterOptions
+from lednet_ros.inference.options import ConfigurationError, find_region, SegmenterOptions
 from lednet_ros.inference.preprocess import normalize, resize_on_device, resize_on_host
 from lednet_ros.inference.segmenter import make_style
 from lednet_ros.labels import choose_classes, UNLABELED
@@ -49,8 +49,8 @@ class MultiScaleSegmenter:
     checkpoint
         Weights and metadata.
     options, changes
-        See `Segmenter`; only device, precision, classes, input size, number of threads and lowest
-        confidence are used.
+        See `Segmenter`; only device, precision, classes, crop, input size, number of threads and
+        lowest confidence are used.
     source
         Name of the checkpoint for error messages.
     scales
@@ -62,6 +62,8 @@ class MultiScaleSegmenter:
     ----------
     label_map : LabelMap
         The classes that are published.
+    crop : tuple of float or None
+        See `SegmenterOptions`.
     num_parameters : int
         Parameters of the network.
     input_sizes : list of tuple
@@ -95,7 +97,9 @@ class MultiScaleSegmenter:
         if options.num_threads:
             torch.set_num_threads(options.num_threads)
         self.label_map = choose_classes(checkpoint.label_map, options.classes)
-        input_size = options.input_size or checkpoint.input_size
+        input_size = options.for_input(checkpoint.input_size).input_size
+        assert input_size is not None
+        self.crop = options.crop
         self.input_sizes = [_scaled(input_size, scale) for scale in scales]
         if not self.input_sizes:
             raise ConfigurationError('scales is empty; it must have one scale or more')
@@ -117,6 +121,9 @@ class MultiScaleSegmenter:
     @torch.inference_mode()
     def segment(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Segment a frame, (H, W, 3) uint8 RGB; returns class ids, (H, W) uint8."""
+        region = find_region(self.crop, pixels.shape[:2])
+        found = np.full(pixels.shape[:2], UNLABELED, np.uint8)
+        pixels = pixels[region]
         height, width = pixels.shape[:2]
         channels = len(self.label_map.groups)
         total = torch.zeros((channels, height, width), device=self._device)
@@ -132,7 +139,8 @@ class MultiScaleSegmenter:
         labels: NDArray[np.uint8] = self._style.ids[winner]
         limits = np.broadcast_to(self._style.min_confidences, 256)[labels]
         labels[probability < limits * self._views] = UNLABELED
-        return labels
+        found[region] = labels
+        return found
 
     def _logits(self, pixels: NDArray[np.uint8], input_size: tuple[int, int]) -> Tensor:
         """Compute logits (1 or 2 views, C, h, w), those of the mirrored view mirrored back."""

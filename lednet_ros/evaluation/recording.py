@@ -16,7 +16,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 import math
 from pathlib import Path
 import time
@@ -26,6 +26,7 @@ from lednet_ros.evaluation.consistency import Calibration, FlipCounter, Flips
 from lednet_ros.evaluation.dataset import accuracy_metrics, by_name, defined
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.evaluation.recording_reader import LoadedFrame, RecordingReader, TruthSource
+from lednet_ros.inference.options import find_region
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap
 from lednet_ros.recordings.bags import format_stamp, open_bag, SourceError
@@ -145,6 +146,7 @@ class Scorer:
             topics=[reader.topic.name],
         )
         self._path = path
+        self._crop = reader.crop
         self._flips = FlipCounter()
 
     def score(
@@ -186,7 +188,9 @@ class Scorer:
             result.confusion += confusion
             result.calibration.update(loaded.truth, labels, confidence)
         assert loaded.frame is not None
-        flips = self._flips.compare(loaded.frame, labels)
+        region = find_region(self._crop, labels.shape)
+        seen = replace(loaded.frame, pixels=loaded.frame.pixels[region])
+        flips = self._flips.compare(seen, labels[region])
         result.flips += flips
         result.class_pixels += np.bincount(labels.ravel(), minlength=256)
         elapsed = 1e3 * (time.perf_counter() - start)
@@ -258,7 +262,8 @@ def evaluate_bag(
 
     """
     with open_bag(path) as bag:
-        reader = RecordingReader(bag, image_topic, truth or TruthSource(), segmenter.label_map)
+        source = truth or TruthSource()
+        reader = RecordingReader(bag, image_topic, source, segmenter.label_map, segmenter.crop)
         frames: Iterable[LoadedFrame] = prefetch(reader.frames())
         if progress:
             frames = tqdm(frames, path.name, total=reader.topic.count, unit='frame')

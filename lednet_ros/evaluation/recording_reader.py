@@ -22,10 +22,12 @@ import time
 from lednet_ros.evaluation.ground_truth import (
     list_label_files,
     match_stamps,
+    prepare_truth,
     read_label_file,
     read_label_message,
 )
 from lednet_ros.inference.encodings import Frame, FrameError
+from lednet_ros.inference.options import Crop
 from lednet_ros.labels import LabelMap
 from lednet_ros.recordings.bags import (
     Bag,
@@ -99,12 +101,14 @@ class RecordingReader:
     Frames of an open bag with their ground truth.
 
     `image_topic` None selects the only one that is not the ground truth. The ground truth has the
-    ids or colors of the network's classes, and becomes that of `label_map`.
+    ids or colors of the network's classes, and becomes what `prepare_truth` makes of it.
 
     Attributes
     ----------
     topic : BagTopic
         The topic of the images.
+    crop : tuple of float or None
+        As given.
     unmatched_images, unmatched_labels : list of int
         Stamps without a counterpart, in nanoseconds.
 
@@ -116,10 +120,16 @@ class RecordingReader:
     """
 
     def __init__(
-        self, bag: Bag, image_topic: str | None, truth: TruthSource, label_map: LabelMap
+        self,
+        bag: Bag,
+        image_topic: str | None,
+        truth: TruthSource,
+        label_map: LabelMap,
+        crop: Crop | None = None,
     ) -> None:
         self._bag = bag
         self._label_map = label_map
+        self.crop = crop
         self._label_topic: str | None = None
         if truth.topic is not None:
             self._label_topic = bag.choose_topic(truth.topic, IMAGE_TYPES, 'label topic').name
@@ -162,7 +172,7 @@ class RecordingReader:
             label_stamp = self._stamp(label)
             truth = read_label_message(label, self._label_map.network)
         if truth is not None:
-            truth = self._label_map.from_network(truth)
+            truth = prepare_truth(truth, self._label_map, self.crop)
         elapsed = 1e3 * (time.perf_counter() - start)
         return LoadedFrame(
             index, message.stamp(), label_stamp, message, frame, reason, truth, elapsed

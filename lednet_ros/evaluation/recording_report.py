@@ -144,7 +144,9 @@ def _show(
         if not wanted:
             continue
         with open_bag(path) as bag:
-            reader = RecordingReader(bag, image_topic, truth, segmenter.label_map)
+            reader = RecordingReader(
+                bag, image_topic, truth, segmenter.label_map, segmenter.crop
+            )
             for loaded in reader.frames():
                 metrics = wanted.pop(loaded.index, None)
                 if metrics and loaded.frame is not None and loaded.truth is not None:

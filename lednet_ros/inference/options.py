@@ -41,6 +41,9 @@ Size = tuple[int, int]
 
 Names = tuple[str, ...]
 
+Crop = tuple[float, float, float, float]
+"""Fractions of an image at its top, bottom, left and right."""
+
 
 class ConfigurationError(ValueError):
     """An option that can't be used; the message names it, its value and what is allowed."""
@@ -94,7 +97,8 @@ class Option:
     name, default
         Of the field of `SegmenterOptions`.
     type
-        str, int, float, Path, `Size` or `Names`; an option whose default is None takes None, too.
+        str, int, float, Path, `Size`, `Crop` or `Names`; an option whose default is None takes
+        None, too.
     description
         A sentence without its period.
     without
@@ -102,7 +106,7 @@ class Option:
     choices
         Allowed texts; empty allows any.
     minimum, maximum
-        Allowed range of a number, or of each side of a size.
+        Allowed range of a number, of each side of a size, or of each fraction.
     run_time
         Whether `Segmenter.update` takes it.
     group
@@ -145,6 +149,8 @@ class Option:
             return None
         if self.type == Size:
             return self._clean_size(value)
+        if self.type == Crop:
+            return self._clean_crop(value)
         if self.type == Names and not isinstance(value, str):
             return tuple(value)
         if self.type is Path and isinstance(value, (str, Path)):
@@ -164,6 +170,17 @@ class Option:
         return self.minimum is None or self.maximum is None or (
             self.minimum <= value <= self.maximum
         )
+
+    def _clean_crop(self, value: Any) -> Crop:
+        sides = tuple(value) if isinstance(value, Iterable) else ()
+        numbers = all(isinstance(side, Real) and self._has_in_range(side) for side in sides)
+        if len(sides) != 4 or not numbers or max(sum(sides[:2]), sum(sides[2:])) >= 1:
+            raise ConfigurationError(
+                f'{self.name} is {value!r}; it must be the fractions at the top, bottom, left and '
+                f'right, {self.allowed}; top and bottom, and left and right, must leave something'
+            )
+        top, bottom, left, right = map(float, sides)
+        return top, bottom, left, right
 
     def _clean_size(self, value: Any) -> Size:
         sides = tuple(value) if isinstance(value, Iterable) else ()
@@ -225,9 +242,17 @@ class SegmenterOptions:
     input_size: Size | None = _option(
         None,
         "Height and width of the network's input",
-        without="the checkpoint's",
+        without="the checkpoint's, or what `crop` leaves of it",
         minimum=MIN_SIZE,
         maximum=MAX_SIZE,
+    )
+    crop: Crop | None = _option(
+        None,
+        'Fractions of the frame at its top, bottom, left and right that the network does not see; '
+        'labels are 255 there',
+        without='the whole frame',
+        minimum=0.0,
+        maximum=1.0,
     )
     num_threads: int = _option(
         0,
@@ -275,6 +300,34 @@ class SegmenterOptions:
     def __post_init__(self) -> None:
         for name, option in OPTIONS.items():
             object.__setattr__(self, name, option.clean(getattr(self, name)))
+
+    def for_input(self, size: Size) -> 'SegmenterOptions':
+        """
+        Return the options with a size of the network's input.
+
+        Parameters
+        ----------
+        size
+            That of the checkpoint. Without an `input_size` it is cropped like the frames, so that
+            what they show keeps the size and the shape that the network was trained with.
+
+        Raises
+        ------
+        ConfigurationError
+            The crop leaves too little.
+
+        """
+        if self.input_size is not None:
+            return self
+        rows, columns = find_region(self.crop, size)
+        left = rows.stop - rows.start, columns.stop - columns.start
+        if self.crop is not None and min(left) < MIN_SIZE:
+            raise ConfigurationError(
+                f"crop is {list(self.crop)}, which leaves {left[0]}x{left[1]} of the network's "
+                f'input of {size[0]}x{size[1]} (height x width); both must be {MIN_SIZE} or more, '
+                'or input_size be given'
+            )
+        return replace(self, input_size=left)
 
     def resolve(self) -> 'SegmenterOptions':
         """
@@ -343,6 +396,20 @@ OPTIONS: Mapping[str, Option] = {
     each.name: Option(each.name, _plain_type(each.type), each.default, **each.metadata)
     for each in fields(SegmenterOptions)
 }
+
+
+def find_region(crop: Crop | None, size: tuple[int, ...]) -> tuple[slice, slice]:
+    """Return the rows and columns of an image of a size that a crop leaves, at least one each."""
+    top, bottom, left, right = crop or (0.0,) * 4
+    height, width = size
+    first_row, first_column = (
+        min(round(before * length), length - 1)
+        for before, length in ((top, height), (left, width))
+    )
+    return (
+        slice(first_row, max(height - round(bottom * height), first_row + 1)),
+        slice(first_column, max(width - round(right * width), first_column + 1)),
+    )
 
 
 def resolve_device(name: str) -> str:

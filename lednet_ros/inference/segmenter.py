@@ -28,6 +28,8 @@ from lednet_ros.inference.backends.base import Backend, Outputs, SIZES_KEPT, Sty
 from lednet_ros.inference.encodings import Frame, FrameError
 from lednet_ros.inference.options import (
     ConfigurationError,
+    Crop,
+    find_region,
     OPTIONS,
     resolve_device,
     SegmenterOptions,
@@ -133,14 +135,16 @@ class Segmenter:
         if isinstance(backend, str):
             changes['backend'] = backend
         options = replace(options or SegmenterOptions(), **changes)
-        options = replace(options, input_size=options.input_size or checkpoint.input_size)
+        options = options.for_input(checkpoint.input_size)
         self.label_map = choose_classes(checkpoint.label_map, options.classes)
         if options.palette == 'color_blind':
             self.label_map = self.label_map.for_color_blind()
         self.network_name = checkpoint.network
         self._style = make_style(self.label_map, options)
         self._checkpoint, self._source, self._networks = checkpoint, source, networks
+        # What the backend fills for each place in the batch; with a crop, the results around that.
         self._outputs: list[Callable[[tuple[int, int]], Outputs]] = []
+        self._wholes: list[Callable[[tuple[int, int]], Outputs]] = []
         if options.num_threads:
             torch.set_num_threads(options.num_threads)
         # Weights that don't fit are refused now, not after every backend has failed with them.
@@ -179,7 +183,7 @@ class Segmenter:
         self.options = options
         self.backend = options.backend
         self.device = torch.device(options.device)
-        self._outputs = []
+        self._outputs, self._wholes = [], []
         self._backend = self._make_backend()
 
     @classmethod
@@ -225,6 +229,11 @@ class Segmenter:
     def output_size(self) -> tuple[int, int] | None:
         """Height and width of the results; None where each has the size of its frame."""
         return self.options.output_size
+
+    @property
+    def crop(self) -> Crop | None:
+        """What the network does not see; see `SegmenterOptions`."""
+        return self.options.crop
 
     @property
     def overlay_alpha(self) -> float:
@@ -321,7 +330,7 @@ class Segmenter:
             # After some errors every call of this process fails; then there is no way back.
             torch.cuda.synchronize(self.device)
         del self._backend
-        self._outputs = []
+        self._outputs, self._wholes = [], []
         # What failed may hold itself in a circle, by its traceback for example.
         gc.collect()
         if self.device.type == 'cuda':
@@ -404,15 +413,34 @@ class Segmenter:
             _check_frame(frame, index)
         if not frames:
             raise FrameError('the batch is empty; it needs one frame or more', reason='size')
-        outputs = self._prepare_outputs([frame.pixels.shape[:2] for frame in frames])
-        self._backend.run(frames, outputs, wanted, self._style)
+        crop = self.options.crop
+        sizes = [frame.pixels.shape[:2] for frame in frames]
+        if crop is None:
+            outputs = self._reuse(self._outputs, sizes)
+            self._backend.run(frames, outputs, wanted, self._style)
+            return outputs
+        views = [
+            replace(frame, pixels=frame.pixels[find_region(crop, size)])
+            for frame, size in zip(frames, sizes, strict=True)
+        ]
+        outputs = self._reuse(self._wholes, sizes)
+        regions = [find_region(crop, output.size) for output in outputs]
+        parts = self._reuse(self._outputs, [
+            (rows.stop - rows.start, columns.stop - columns.start) for rows, columns in regions
+        ], resized=False)
+        wanted = Wanted(wanted.confidence)
+        self._backend.run(views, parts, wanted, self._style)
+        # Outside of the crop, where nothing else writes, they stay as they were made.
+        for output, part, region in zip(outputs, parts, regions, strict=True):
+            for name in wanted.names():
+                output.array(name)[region] = part.array(name)
         return outputs
 
     def draw(
         self, frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted
     ) -> None:
         """Draw the overlays and colors that are wanted and that `run` has left out."""
-        if not self._backend.draws:
+        if not self._backend.draws or self.options.crop is not None:
             draw_on_host(frames, outputs, wanted, self._style)
 
     def last_logits(self) -> NDArray[np.float32]:
@@ -446,14 +474,15 @@ class Segmenter:
     def _plain(self) -> tuple[SegmenterOptions, Style]:
         palette = np.random.default_rng(0).integers(0, 256, (256, 3), np.uint8)
         palettes = {'rgb': palette, 'bgr': np.ascontiguousarray(palette[:, ::-1])}
-        return replace(self.options, output_size=None), Style(self._style.ids, palettes=palettes)
+        options = replace(self.options, output_size=None, crop=None)
+        return options, Style(self._style.ids, palettes=palettes)
 
     def time_on_device(self, frames: Sequence[Frame], rounds: int) -> dict[str, list[float]]:
         """Time a batch to labels and overlays on a GPU; see `DeviceBackend.time_on_device`."""
         from lednet_ros.inference.backends.cuda_graph import DeviceBackend
 
         assert isinstance(self._backend, DeviceBackend)
-        outputs = self._prepare_outputs([frame.pixels.shape[:2] for frame in frames])
+        outputs = self._reuse(self._outputs, [frame.pixels.shape[:2] for frame in frames])
         wanted = Wanted(overlay=True)
         return self._backend.time_on_device(frames, outputs, wanted, self._style, rounds)
 
@@ -475,17 +504,22 @@ class Segmenter:
 
         return TorchBackend(network, self._checkpoint, self.options)
 
-    def _prepare_outputs(self, frame_sizes: Sequence[tuple[int, ...]]) -> list[Outputs]:
+    def _reuse(
+        self,
+        places: list[Callable[[tuple[int, int]], Outputs]],
+        sizes: Sequence[tuple[int, ...]],
+        resized: bool = True,
+    ) -> list[Outputs]:
         """Reuse the buffers of each place in the batch for the sizes that were last seen there."""
         pinned = self.device.type == 'cuda'
-        while len(self._outputs) < len(frame_sizes):
-            self._outputs.append(
+        while len(places) < len(sizes):
+            places.append(
                 lru_cache(maxsize=SIZES_KEPT)(lambda size: Outputs(size, pinned=pinned))
             )
-        fixed = self.options.output_size
+        fixed = self.options.output_size if resized else None
         return [
             outputs(fixed or (height, width))
-            for outputs, (height, width) in zip(self._outputs, frame_sizes, strict=False)
+            for outputs, (height, width) in zip(places, sizes, strict=False)
         ]
 
 

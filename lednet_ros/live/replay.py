@@ -77,7 +77,9 @@ def evaluate_through_ros(
 
     """
     with open_bag(path) as bag:
-        reader = RecordingReader(bag, settings.image_topic, settings.truth, label_map)
+        reader = RecordingReader(
+            bag, settings.image_topic, settings.truth, label_map, settings.options.crop
+        )
         scorer = Scorer(reader, path, label_map, parameters)
         result = scorer.result
         # ROS 1 frames are sent decoded, because their messages are serialized differently.

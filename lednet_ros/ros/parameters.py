@@ -26,7 +26,7 @@ from pathlib import Path
 import re
 from typing import Any
 
-from lednet_ros.inference.options import Names, Option, OPTIONS, SegmenterOptions, Size
+from lednet_ros.inference.options import Crop, Names, Option, OPTIONS, SegmenterOptions, Size
 from lednet_ros.labels import LabelMap, LabelMapError
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
@@ -137,6 +137,7 @@ ROS_TYPES: Mapping[Any, tuple[Any, Any, str]] = {
     int: (ParameterType.INTEGER, 0, '0'),
     float: (ParameterType.DOUBLE, 0.0, '0'),
     Size: (ParameterType.INTEGER_ARRAY, [0, 0], '[0, 0]'),
+    Crop: (ParameterType.DOUBLE_ARRAY, [0.0, 0.0, 0.0, 0.0], '[0, 0, 0, 0]'),
     Names: (ParameterType.STRING_ARRAY, [], 'empty'),
 }
 
@@ -154,7 +155,7 @@ def _parameter_of(option: Option) -> NodeParameter:
         minimum=0 if option.default is None and option.minimum else option.minimum,
         maximum=option.maximum,
         choices=option.choices,
-        length=2 if option.type is Size else None,
+        length=len(nothing) or None if isinstance(nothing, list) else None,
     )
 
 

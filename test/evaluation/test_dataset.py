@@ -34,6 +34,7 @@ from lednet_ros.evaluation.dataset import (
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.evaluation.multi_scale import MultiScaleSegmenter
 from lednet_ros.files import write_json
+from lednet_ros.inference.options import find_region
 from lednet_ros.inference.segmenter import Segmenter
 import numpy as np
 import pytest
@@ -100,6 +101,22 @@ def test_ground_truth_is_merged_like_the_classes(
         result = evaluate(one, frames)
         np.testing.assert_array_equal(result.confusion.counts, expected)
         assert set(to_dict(result)['iou']) == {'ground', 'car', 'people'}
+
+
+def test_what_is_cropped_is_not_compared(
+    small_content: Checkpoint, frames: list[LabeledFrame]
+) -> None:
+    settings = {'crop': (0.25, 0.0, 0.0, 0.5), 'input_size': (64, 96), 'device': 'cpu'}
+    segmenter = Segmenter(small_content, **settings, backend='torch_eager', precision='fp32')
+    expected = np.zeros((11, 12), np.int64)
+    for frame in frames:
+        region = find_region(segmenter.crop, frame.labels.shape)
+        predicted = segmenter.segment(frame.pixels).labels[0][region]
+        truth = frame.labels[region]
+        labeled = truth != 255
+        np.add.at(expected, (truth[labeled], predicted[labeled]), 1)
+    for one in (segmenter, MultiScaleSegmenter(small_content, **settings, precision='fp32')):
+        np.testing.assert_array_equal(evaluate(one, frames).confusion.counts, expected)
 
 
 def test_perfect_labels_score_one(

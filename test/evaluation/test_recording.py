@@ -25,6 +25,7 @@ import cv2
 from lednet_ros.checkpoint import Checkpoint, save_checkpoint
 from lednet_ros.cli.main import main
 from lednet_ros.datasets import FolderDataset
+from lednet_ros.evaluation.consistency import Flips
 from lednet_ros.evaluation.dataset import evaluate
 from lednet_ros.evaluation.ground_truth import match_stamps
 from lednet_ros.evaluation.recording import (
@@ -90,6 +91,21 @@ def in_order(*entries: Entry) -> list[Entry]:
 
 
 TOPIC = TruthSource(topic=LABELS)
+
+
+def test_what_is_cropped_is_not_compared(
+    small_content: Checkpoint, frames: list[np.ndarray], tmp_path: Path
+) -> None:
+    settings = {'device': 'cpu', 'backend': 'torch_eager', 'input_size': (64, 96)}
+    segmenter = Segmenter(small_content, **settings, crop=(0.0, 0.25, 0.5, 0.0))
+    # Twice the same frame: what is seen of it is still, and nothing flips.
+    twice = [frames[0], frames[0]]
+    truths = truth_of(segmenter, twice)
+    path = write_bag(tmp_path / 'drive.bag', in_order(*images(twice), *labels(truths)))
+    result = evaluate_bag(segmenter, path, None, TOPIC, progress=False)
+    assert result.confusion.counts.sum() == 2 * (48 - 5) * 48
+    assert not result.confusion.counts[:, -1].any()
+    assert result.flips == Flips(48 * 48, 0)
 
 
 def test_classes_are_merged_in_reports_too(

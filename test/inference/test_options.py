@@ -15,11 +15,18 @@
 """Tests of the segmenter's options and of what is made from them."""
 
 import argparse
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from lednet_ros.cli.parsing import add_segmenter_options, read_segmenter_options
-from lednet_ros.inference.options import BACKENDS, ConfigurationError, OPTIONS, SegmenterOptions
+from lednet_ros.inference.options import (
+    BACKENDS,
+    ConfigurationError,
+    find_region,
+    OPTIONS,
+    SegmenterOptions,
+)
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMapError
 import numpy as np
@@ -56,6 +63,12 @@ def test_every_option_is_described_and_its_default_is_allowed() -> None:
         ({'output_size': '64x96'}, "output_size is '64x96'; it must be height and width"),
         ({'output_size': (0, 64)}, r'output_size is 0x64 .*; both must be 1 to 8192'),
         ({'overlay_classes': 'road'}, "overlay_classes is 'road'"),
+        ({'crop': (0.5, 0.5, 0, 0)}, r'crop is \(0.5, 0.5, 0, 0\); .* must leave something'),
+        ({'crop': (0, 0, 0.25, 0.75)}, 'must leave something'),
+        ({'crop': (0.5,)}, r'crop is \(0.5,\); it must be the fractions at the top, bottom'),
+        ({'crop': (0, 0, 0, -0.1)}, 'crop is .* 0 to 1'),
+        ({'crop': 'half'}, "crop is 'half'; it must be the fractions"),
+        ({'crop': (float('nan'), 0, 0, 0)}, r'crop is \(nan'),
     ],
 )
 def test_a_value_that_is_not_allowed_is_named(change: dict[str, object], message: str) -> None:
@@ -82,15 +95,41 @@ def test_the_command_line_has_every_option_with_the_same_default() -> None:
     assert parse() == SegmenterOptions()
     given = parse(
         '--device', 'cpu', '--backend', 'torch_eager', '--precision', 'fp32', '--calibration',
-        'frames', '--classes', 'mine', '--input-size', '64', '96', '--threads', '2',
-        '--output-size', '10', '20', '--min-confidence', '0.25', '--palette', 'color_blind',
-        '--alpha', '0.75', '--overlay-classes', 'road,car',
+        'frames', '--classes', 'mine', '--input-size', '64', '96', '--crop', '0.25', '0', '0.5',
+        '0', '--threads', '2', '--output-size', '10', '20', '--min-confidence', '0.25',
+        '--palette', 'color_blind', '--alpha', '0.75', '--overlay-classes', 'road,car',
     )
     assert given == SegmenterOptions(
-        'cpu', 'torch_eager', 'fp32', Path('frames'), 'mine', (64, 96), 2, (10, 20), 0.25,
-        'color_blind', 0.75, ('road', 'car'),
+        'cpu', 'torch_eager', 'fp32', Path('frames'), 'mine', (64, 96), (0.25, 0.0, 0.5, 0.0), 2,
+        (10, 20), 0.25, 'color_blind', 0.75, ('road', 'car'),
     )
     assert all(getattr(given, name) != option.default for name, option in OPTIONS.items())
+
+
+def test_the_input_is_cropped_like_the_frames() -> None:
+    cropped = SegmenterOptions(crop=(0.25, 0.25, 0, 0.1))
+    assert cropped.for_input((360, 480)).input_size == (180, 432)
+    assert replace(cropped, input_size=(96, 128)).for_input((360, 480)).input_size == (96, 128)
+    assert SegmenterOptions().for_input((360, 480)).input_size == (360, 480)
+    with pytest.raises(ConfigurationError, match=r'crop is .*, which leaves 48x115 of .* 96x128'):
+        cropped.for_input((96, 128))
+
+
+@pytest.mark.parametrize(
+    ('crop', 'size', 'region'),
+    [
+        (None, (3, 5), (0, 3, 0, 5)),
+        ((0.3, 0.2, 0.1, 0), (480, 640), (144, 384, 64, 640)),
+        ((0.4, 0.4, 0, 0), (2, 9), (1, 2, 0, 9)),
+        ((0.99, 0, 0.99, 0), (1, 1), (0, 1, 0, 1)),
+        ((0, 0.99, 0, 0.99), (1, 3), (0, 1, 0, 1)),
+    ],
+)
+def test_regions_have_a_pixel_at_least(
+    crop: Any, size: tuple[int, int], region: tuple[int, int, int, int]
+) -> None:
+    rows, columns = find_region(crop, size)
+    assert (rows.start, rows.stop, columns.start, columns.stop) == region
 
 
 def test_nothing_is_left_to_choose_after_resolving() -> None:

@@ -29,7 +29,9 @@ from lednet_ros.checkpoint import (
     save_checkpoint,
 )
 from lednet_ros.inference.backends.base import ConfigurationError, Wanted
+from lednet_ros.inference.backends.torch_eager import TorchBackend
 from lednet_ros.inference.encodings import Frame, FrameError
+from lednet_ros.inference.options import Crop, find_region, SegmenterOptions
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMapError, UNLABELED
 from lednet_ros.models import build_network, load_network
@@ -87,6 +89,78 @@ def segment_plainly(
 @pytest.fixture
 def segmenter(small_content: Checkpoint) -> Segmenter:
     return Segmenter(small_content, **EAGER)
+
+
+# --- Crop -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('backend', ['torch_eager', 'openvino'])
+@pytest.mark.parametrize('output_size', [None, (60, 52)])
+@pytest.mark.parametrize('crop', [(0.25, 0.1, 0.0, 0.0), (0.0, 0.2, 0.25, 0.5)])
+def test_what_is_cropped_is_not_seen_and_not_labeled(
+    small_content: Checkpoint, crop: Crop, output_size: tuple[int, int] | None, backend: str
+) -> None:
+    if backend == 'openvino':
+        pytest.importorskip('openvino')
+    content = replace(small_content, input_size=(128, 192))
+    segmenter = Segmenter(
+        content, device='cpu', backend=backend, precision='fp32', crop=crop,
+        output_size=output_size, overlay_alpha=1.0,
+    )
+    frames = [make_frame(120, 160), make_frame(97, 131, 1)]
+    result = segmenter.segment(frames, color=True)
+    assert result.confidence is not None
+    assert result.overlay is not None
+    assert result.color is not None
+    for index, frame in enumerate(frames):
+        rows, columns = find_region(crop, frame.shape[:2])
+        size = output_size or frame.shape[:2]
+        inside = find_region(crop, size)
+        height, width = (part.stop - part.start for part in inside)
+        part = Segmenter(
+            content, device='cpu', backend=backend, precision='fp32', overlay_alpha=1.0,
+            input_size=segmenter.input_size, output_size=(height, width),
+        ).segment(np.ascontiguousarray(frame[rows, columns]))
+        assert part.confidence is not None
+        outside = np.ones(size, bool)
+        outside[inside] = False
+        assert outside.any()
+        labels = result.labels[index]
+        assert labels.shape == size
+        np.testing.assert_array_equal(labels[inside], part.labels[0])
+        np.testing.assert_array_equal(result.confidence[index][inside], part.confidence[0])
+        assert (labels[outside] == UNLABELED).all()
+        assert not result.confidence[index][outside].any()
+        assert not result.color[index][outside].any()
+        shown = cv2.resize(frame, size[::-1], interpolation=cv2.INTER_LINEAR)
+        np.testing.assert_array_equal(result.overlay[index][outside], shown[outside])
+        palette = segmenter.label_map.palette
+        np.testing.assert_array_equal(result.overlay[index][~outside], palette[labels[~outside]])
+    # Without a crop, as for comparing backends, the whole frame is labeled; then again a part.
+    with segmenter.plain():
+        assert UNLABELED not in segmenter.segment(frames).labels[0]
+    np.testing.assert_array_equal(
+        segmenter.segment(frames).labels[0] == UNLABELED, result.labels[0] == UNLABELED
+    )
+
+
+def test_the_network_takes_a_view_of_the_frame(small_content: Checkpoint) -> None:
+    seen: list[Pixels] = []
+
+    class Backend(TorchBackend):
+        def run(self, frames: Any, *others: Any) -> None:
+            seen.extend(frame.pixels for frame in frames)
+            super().run(frames, *others)
+
+    options = SegmenterOptions(**EAGER, precision='fp32', crop=(0.5, 0, 0, 0), input_size=(64, 96))
+    network = load_network(small_content, 'test')
+    segmenter = Segmenter(
+        small_content, options, backend=lambda: Backend(network, small_content, options)
+    )
+    frame = make_frame(128, 192)
+    segmenter.segment(frame)
+    assert np.shares_memory(seen[0], frame)
+    np.testing.assert_array_equal(seen[0], frame[64:])
 
 
 # --- Merged classes -------------------------------------------------------------------------

@@ -180,6 +180,36 @@ def test_camera_info_is_scaled_to_the_labels(harness: Harness, checkpoint: Any) 
     assert infos[0].header == sent.header
 
 
+def test_a_crop_keeps_the_size_of_all_outputs(harness: Harness, checkpoint: Any) -> None:
+    settings = {'crop': [0.25, 0.125, 0.0, 0.25], 'input_size': [64, 96]}
+    node = harness.node(checkpoint=str(checkpoint), **settings)
+    topics = ('labels', 'confidence', 'overlay', 'color')
+    outputs = {topic: harness.collect(Image, f'{NODE}/{topic}') for topic in topics}
+    infos = harness.collect(CameraInfo, f'{NODE}/camera_info')
+    camera = harness.publisher(Image, 'image')
+    info_publisher = harness.publisher(CameraInfo, 'camera_info')
+    harness.connect(camera, info_publisher)
+    harness.wait_outputs(node, {*topics, 'camera_info'})
+    info = CameraInfo(width=128, height=96)
+    info.k = [100.0, 0.0, 64.0, 0.0, 100.0, 48.0, 0.0, 0.0, 1.0]
+    info_publisher.publish(info)
+    harness.spin_until(lambda: node.cameras[0]._camera_info)
+    camera.publish(image_message(street(1.0), 'rgb8', STAMP))
+    harness.spin_until(lambda: infos and all(outputs.values()))
+    expected = Segmenter.from_checkpoint(checkpoint, device='cpu', **settings).segment(
+        [street(1.0)], color=True
+    )
+    for topic in topics:
+        np.testing.assert_array_equal(
+            pixels_of(outputs[topic][0]), getattr(expected, topic)[0]
+        )
+    labels = pixels_of(outputs['labels'][0])
+    assert labels.shape == (96, 128)
+    assert (np.flatnonzero((labels != 255).any(axis=1))[[0, -1]] == (24, 83)).all()
+    assert (np.flatnonzero((labels != 255).any(axis=0))[[0, -1]] == (0, 95)).all()
+    np.testing.assert_array_equal(infos[0].k, info.k)
+
+
 def test_outputs_without_subscribers_are_not_computed(harness: Harness, checkpoint: Any) -> None:
     node = harness.node(checkpoint=str(checkpoint))
     calls: list[Wanted] = []
@@ -444,6 +474,8 @@ def test_max_rate_skips_frames_and_counts_them(harness: Harness, checkpoint: Any
         ({'cameras': ['my camera']}, 'my camera'),
         ({'classes': 'nothing'}, "no file of classes 'nothing'"),
         ({'classes': 'cityscapes_navigation'}, "unknown class 'sidewalk'; label map 'camvid' has"),
+        ({'crop': [0.5, 0.5, 0.0, 0.0]}, 'crop is [0.5, 0.5, 0.0, 0.0]'),
+        ({'crop': [0.9, 0.0, 0.0, 0.0]}, "leaves 10x128 of the network's input"),
         ({'masks': ['cra']}, "parameter 'masks': unknown class 'cra'; label map 'camvid' has"),
         ({'masks': ['car', 'car']}, "parameter 'masks' has two classes on 'mask/car'"),
     ],
@@ -467,6 +499,7 @@ def test_bad_configuration_fails_at_configure(
     assert diagnostics[-1].status[0].level == DiagnosticStatus.ERROR
     # After a correction, the same node can be configured.
     good = {'checkpoint': str(checkpoint), 'device': 'cpu', 'input_size': [0, 0], 'label_map': ''}
+    good |= {'crop': [0.0] * 4}
     good |= {'overlay_classes': ['road'], 'cameras': ['front'], 'classes': '', 'masks': ['']}
     results = node.set_parameters([Parameter(name, value=value) for name, value in good.items()])
     assert all(result.successful for result in results)

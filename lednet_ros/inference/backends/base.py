@@ -21,6 +21,7 @@ from typing import Protocol
 
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.options import ConfigurationError
+from lednet_ros.labels import UNLABELED
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -113,8 +114,10 @@ class Outputs:
         """Return a result by name: (*size,) uint8, or (*size, 3) uint8 for colored images."""
         if name not in self._tensors:
             shape = self.size if CHANNELS[name] == 1 else (*self.size, CHANNELS[name])
-            self._tensors[name] = torch.empty(
-                shape, dtype=torch.uint8, device=self._device, pin_memory=self._pinned
+            # What stays outside of a crop is unlabeled, without confidence.
+            fill = UNLABELED if name == 'labels' else 0
+            self._tensors[name] = torch.full(
+                shape, fill, dtype=torch.uint8, device=self._device, pin_memory=self._pinned
             )
         return self._tensors[name]
 

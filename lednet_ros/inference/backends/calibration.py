@@ -23,7 +23,7 @@ from typing import TypeVar
 
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.inference.encodings import Frame
-from lednet_ros.inference.options import ConfigurationError, SegmenterOptions
+from lednet_ros.inference.options import ConfigurationError, find_region, SegmenterOptions
 from lednet_ros.inference.preprocess import byte_factors, resize_on_host
 from lednet_ros.models import load_network, SegmentationNetwork
 from lednet_ros.models.fused import FoldedNetwork, fuse
@@ -159,9 +159,10 @@ class Calibration:
         self._input_size = options.input_size or checkpoint.input_size
         folder = options.calibration
         self._images = [] if folder is None else _list_images(folder)
+        self._crop = options.crop
         self._ranges = {} if self._images else checkpoint.activation_ranges
         files = [f'{path} {path.stat().st_mtime_ns}' for path in self._images]
-        self._description = f'{sorted(self._ranges.items())} {files}'
+        self._description = f'{sorted(self._ranges.items())} {files} {files and self._crop}'
 
     def describe(self) -> str:
         """Return a text that changes with the source of the ranges."""
@@ -190,10 +191,12 @@ class Calibration:
         step = max(len(self._images) // CALIBRATION_FRAMES, 1)
         for path in itertools.islice(self._images, 0, step * CALIBRATION_FRAMES, step):
             try:
-                yield Frame(read_image(path), 'rgb')
-                count += 1
+                pixels = read_image(path)
             except DatasetError as error:
                 logger.warning('calibration: %s', error)
+                continue
+            yield Frame(pixels[find_region(self._crop, pixels.shape[:2])], 'rgb')
+            count += 1
         if not count:
             raise ConfigurationError(f'no calibration image of {path.parent} can be read')
 

@@ -97,12 +97,19 @@ def fraction_near(found: np.ndarray, expected: np.ndarray, levels: int) -> float
 
 
 @pytest.mark.parametrize('triton', [True, False])
-@pytest.mark.parametrize('output_size', [None, (50, 70)])
+@pytest.mark.parametrize(
+    'sizes',
+    [
+        {}, {'output_size': (50, 70)},
+        {'crop': (0.2, 0.1, 0.1, 0.0), 'input_size': SIZE, 'output_size': (50, 70)},
+    ],
+)
 def test_results_are_those_of_eager(
-    content: Checkpoint, output_size: tuple[int, int] | None, triton: bool
+    content: Checkpoint, sizes: dict[str, Any], triton: bool
 ) -> None:
-    ours = build(content, triton, output_size=output_size)
-    reference = plain(content, output_size=output_size)
+    output_size = sizes.get('output_size')
+    ours = build(content, triton, **sizes)
+    reference = plain(content, **sizes)
     for segmenter in (ours, reference):
         segmenter.overlay_alpha = 0.3
         segmenter.min_confidence = 0.3
