@@ -235,7 +235,7 @@ class SegmenterOptions:
     )
     classes: str | None = _option(
         None,
-        'Classes to publish, merged of those of the network: a YAML file, or the name of one in '
+        'Classes to publish, merged from those of the network: a YAML file, or the name of one in '
         'config/classes',
         without="the network's",
     )

@@ -96,7 +96,7 @@ def segmenter(small_content: Checkpoint) -> Segmenter:
 
 @pytest.mark.parametrize('backend', ['torch_eager', 'openvino'])
 @pytest.mark.parametrize('output_size', [None, (60, 52)])
-@pytest.mark.parametrize('crop', [(0.25, 0.1, 0.0, 0.0), (0.0, 0.2, 0.25, 0.5)])
+@pytest.mark.parametrize('crop', [(0.25, 0.1, 0.0, 0.0), (0.0, 0.2, 0.25, 0.3)])
 def test_what_is_cropped_is_not_seen_and_not_labeled(
     small_content: Checkpoint, crop: Crop, output_size: tuple[int, int] | None, backend: str
 ) -> None:
@@ -127,8 +127,10 @@ def test_what_is_cropped_is_not_seen_and_not_labeled(
         assert outside.any()
         labels = result.labels[index]
         assert labels.shape == size
-        np.testing.assert_array_equal(labels[inside], part.labels[0])
-        np.testing.assert_array_equal(result.confidence[index][inside], part.confidence[0])
+        # Alone and in a batch, networks round differently.
+        assert (labels[inside] == part.labels[0]).mean() > 0.999
+        difference = result.confidence[index][inside].astype(int) - part.confidence[0]
+        assert np.abs(difference).max() <= 1
         assert (labels[outside] == UNLABELED).all()
         assert not result.confidence[index][outside].any()
         assert not result.color[index][outside].any()
