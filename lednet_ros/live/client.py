@@ -163,7 +163,13 @@ class NodeProcess:
 
 @contextlib.contextmanager
 def live_session(name: str = 'live_client') -> Iterator[tuple[Node, SingleThreadedExecutor]]:
-    """Make a node and its executor; child processes use the shipped Fast DDS profile, too."""
+    """
+    Make a node and its executor.
+
+    This process and its children use the shipped Fast DDS profile and, unless a variable says
+    otherwise, stay on this machine.
+    """
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     use_shipped_profile()
     keep_large_buffers()
     # Ctrl-C must interrupt the caller and not shut down the context that it still uses.

@@ -46,7 +46,7 @@ from lednet_ros.recordings.bags import (
     SourceError,
 )
 from lednet_ros.recordings.sources import read_frames, Timeline
-from lednet_ros.ros.process import run_node
+from lednet_ros.ros.process import run_node, use_shipped_profile
 from lednet_ros.ros.qos import output_qos
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -370,6 +370,8 @@ def main() -> int:
     # Not rclpy's remove_ros_args, which takes the rules of `--remap` too.
     end = words.index('--ros-args') if '--ros-args' in words else len(words)
     options = parse_options(words[:end])
+    # Otherwise most images of a camera's size would be lost.
+    use_shipped_profile()
     rules = [word for rule in options.remap for word in ('--remap', rule)]
     return run_node(partial(Player, options), [*words[end:], '--ros-args', *rules])
 

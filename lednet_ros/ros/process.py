@@ -77,14 +77,13 @@ def keep_large_buffers() -> None:
 
 def use_shipped_profile() -> None:
     """
-    Limit this process and its children to this machine, and let large images pass whole.
+    Let large images pass whole, from this process and its children.
 
     Takes effect for participants created later; variables that are already set stay.
     """
     from lednet_ros.files import share_directory
     from lednet_ros.ros.distribution import PROFILE_VARIABLES
 
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     profile = str(share_directory() / 'config' / 'fastdds.xml')
     for variable in PROFILE_VARIABLES:
         os.environ.setdefault(variable, profile)
