@@ -23,6 +23,11 @@ from lednet_ros.inference.encodings import FrameError
 MAX_FIELD = 2**32 - 1
 
 
+def camera_info_topic(image_topic: str) -> str:
+    """Return the camera info's topic, beside the base topic of the image as in image_transport."""
+    return image_topic.removesuffix('/compressed').rpartition('/')[0] + '/camera_info'
+
+
 def scale_camera_info(info: Any, width: int, height: int, header: Any) -> Any:
     """
     Compute the camera info of a resized image.

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from lednet_ros.files import atomic_path, check_file
 from lednet_ros.images import write_png
-from lednet_ros.inference.camera_info import scale_camera_info
+from lednet_ros.inference.camera_info import camera_info_topic, scale_camera_info
 from lednet_ros.labels import LabelMap
 from lednet_ros.recordings.bags import (
     BagMessage,
@@ -250,9 +250,7 @@ class BagSink:
         self._look = look
         self._info: Any = None
         self._has_label_info = False
-        # Beside the image, as image_transport expects it.
-        namespace = image_topic.name.removesuffix('/compressed').rpartition('/')[0]
-        self._info_topic = f'{namespace}/camera_info', CAMERA_INFO_TYPE
+        self._info_topic = camera_info_topic(image_topic.name), CAMERA_INFO_TYPE
         for topic in topics:
             self._writer.add_topic(
                 topic.name, topic.type, topic.definition, topic.digest, topic.qos

@@ -15,7 +15,7 @@
 """One camera's topics: its subscriptions, its publishers and the messages that they reuse."""
 
 from collections import deque
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 import math
 from queue import SimpleQueue
@@ -23,20 +23,28 @@ import time
 from typing import Any
 
 from lednet_ros.inference.backends.base import Outputs
-from lednet_ros.inference.camera_info import scale_camera_info
+from lednet_ros.inference.camera_info import camera_info_topic, scale_camera_info
 from lednet_ros.inference.encodings import FrameError
 from lednet_ros.inference.postprocess import mask_class
 from lednet_ros.labels import LabelMap
-from lednet_ros.ros.health import explain_silence, NO_FRAMES_AFTER, ThrottledLog
+from lednet_ros.ros.health import (
+    explain_loss,
+    explain_silence,
+    MAX_LOST_FRACTION,
+    NO_FRAMES_AFTER,
+    ThrottledLog,
+)
+from lednet_ros.ros.inputs import Input
 from lednet_ros.ros.messages import fill_compressed, fill_image
 from lednet_ros.ros.parameters import mask_topics
-from lednet_ros.ros.qos import latched_qos, output_qos, sensor_qos, topic_options
+from lednet_ros.ros.qos import latched_qos, output_qos, publisher_options
 from lednet_ros.ros.slots import Arrival, FrameSlots
-from lednet_ros.ros.statistics import FrameStatistics
+from lednet_ros.ros.statistics import estimate_lost, FRAMES_TO_JUDGE, FrameStatistics
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
-from rclpy.subscription import Subscription
 from rclpy.time import Time
+from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 try:
@@ -46,6 +54,9 @@ except ImportError:
 
 # The messages of a frame are filled while those of the previous one are published.
 OUTBOXES = 2
+
+# Seconds between comparisons of the inputs with what their publishers offer.
+WATCH_PERIOD = 1.0
 
 # Results by topic; the overlay's encoding is that of the frame.
 IMAGE_TOPICS = {'labels': 'mono8', 'confidence': 'mono8', 'overlay': '', 'color': 'rgb8'}
@@ -124,20 +135,21 @@ class Camera:
         transport = values['image_transport']
         self.name = name
         self.statistics = FrameStatistics()
-        self.image_topic = _input_topic(node, f'{name}/image' if name else 'image', transport)
+        self.image_topic = _image_topic(node, self._topic_name('image'), transport)
         self._slots: FrameSlots
         self._index = 0
         self._active_since = 0.0
         self._is_silent = False
         self._next_due = 0.0
-        self._info_topic = f'{name}/camera_info' if name else 'camera_info'
-        self._message_type = Image if transport == 'raw' else CompressedImage
         self._node = node
         self._values = values
         self._log = log
         self._label_map = label_map
         self._camera_info: CameraInfo | None = None
-        self._subscriptions: list[Subscription] = []
+        self._watch: Timer | None = None
+        # Of the frames since the losses were last estimated, where the middleware reports none.
+        self._stamps: list[int] = []
+        self._frame_bytes = 0
         self._publishers: dict[str, Publisher] = {}
         frame_types: dict[str, Any] = {
             **dict.fromkeys(IMAGE_TOPICS, Image),
@@ -148,14 +160,37 @@ class Camera:
         types = frame_types | {'camera_info': CameraInfo}
         if LabelInfo is not None:
             types['label_info'] = LabelInfo
+        # At configure, so that a wrong qos_overrides stops there.
+        self._image = Input(
+            node,
+            Image if transport == 'raw' else CompressedImage,
+            self.image_topic,
+            self._on_image,
+            {'reliability'},
+            log,
+            self._count_lost,
+            self._forget_losses,
+        )
+        self._info = Input(
+            node,
+            CameraInfo,
+            _info_topic(node, self._topic_name('camera_info'), self.image_topic),
+            self._on_camera_info,
+            {'reliability', 'durability'},
+            log,
+        )
         try:
             for topic, kind in types.items():
                 full_topic = f'~/{name}/{topic}' if name else f'~/{topic}'
                 self._publishers[topic] = node.create_lifecycle_publisher(
                     kind,
                     full_topic,
-                    latched_qos() if topic == 'label_info' else output_qos(),
-                    **topic_options(node, full_topic, 'publisher', log.warn),
+                    **publisher_options(
+                        node,
+                        full_topic,
+                        latched_qos() if topic == 'label_info' else output_qos(),
+                        log.warn,
+                    ),
                 )
         except Exception:
             # Security may forbid one of them.
@@ -181,8 +216,12 @@ class Camera:
         for outbox in self._outboxes:
             self._free.put(outbox)
         self._finished.clear()
-        self._subscribe(self._message_type, self.image_topic, self._on_image)
-        self._subscribe(CameraInfo, self._info_topic, self._on_camera_info)
+        self._forget_losses()
+        self._image.open()
+        self._info.open()
+        self._watch = self._node.create_timer(
+            WATCH_PERIOD, self._watch_inputs, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
         self.publish_label_info()
 
     def publish_label_info(self) -> None:
@@ -200,9 +239,11 @@ class Camera:
 
     def deactivate(self) -> None:
         """Stop receiving."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        self._subscriptions.clear()
+        if self._watch is not None:
+            self._node.destroy_timer(self._watch)
+            self._watch = None
+        self._image.close()
+        self._info.close()
 
     def destroy(self) -> None:
         """Remove all topics."""
@@ -229,12 +270,13 @@ class Camera:
         waited = time.perf_counter() - self._active_since
         if math.isinf(arrivals.age):
             if waited >= NO_FRAMES_AFTER:
-                transport = self._values['image_transport']
-                text = explain_silence(self._node, self.image_topic, transport, waited)
-                self._log.warn(f'{self.name} silent', text)
-        elif arrivals.stopped != self._is_silent:
-            self._is_silent = not self._is_silent
-            if self._is_silent:
+                self._warn_of_silence(self._image, 'image', waited, self.statistics.totals['lost'])
+            return
+        # A camera whose frames get lost has not stopped.
+        stopped = arrivals.stopped and not self.statistics.lost_fraction()
+        if stopped != self._is_silent:
+            self._is_silent = stopped
+            if stopped:
                 self._node.get_logger().warning(
                     f"frames have stopped on '{self.image_topic}': none for {arrivals.age:.1f} s; "
                     f'publishers: {self._node.count_publishers(self.image_topic)}'
@@ -352,7 +394,7 @@ class Camera:
                 self._camera_info, width, height, outbox.arrival.message.header
             )
         except FrameError as error:
-            self._log.warn(f'{self.name} camera_info', f"'{self._info_topic}': {error}")
+            self._log.warn(f'{self.name} camera_info', f"'{self._info.topic}': {error}")
             return
         self._publishers['camera_info'].publish(info)
 
@@ -361,8 +403,13 @@ class Camera:
         self.statistics.arrivals.note()
         if not self._values['enabled']:
             self.statistics.expect_nothing()
+            self._stamps.clear()
             return
         self.statistics.count('received')
+        self._frame_bytes = len(message.data)
+        if not self._image.reports_lost:
+            stamp = message.header.stamp
+            self._stamps.append(stamp.sec * 10**9 + stamp.nanosec)
         max_rate = self._values['max_rate']
         if max_rate:
             if now < self._next_due:
@@ -385,19 +432,59 @@ class Camera:
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
 
-    def _subscribe(self, kind: Any, topic: str, callback: Callable[[Any], None]) -> None:
-        options = topic_options(self._node, topic, 'subscription', self._log.warn)
-        self._subscriptions.append(
-            self._node.create_subscription(kind, topic, callback, sensor_qos(), **options)
+    def _count_lost(self, frames: int) -> None:
+        if self._values['enabled']:
+            self.statistics.lose(frames)
+
+    def _forget_losses(self) -> None:
+        self.statistics.forget_losses()
+        self._stamps.clear()
+
+    def _watch_inputs(self) -> None:
+        """Follow the publishers, and warn of lost frames and of a missing camera_info."""
+        self._image.renew()
+        self._info.renew()
+        if len(self._stamps) > FRAMES_TO_JUDGE:
+            self._count_lost(estimate_lost(self._stamps))
+            del self._stamps[:-1]
+        lost = self.statistics.lost_fraction()
+        if lost > MAX_LOST_FRACTION:
+            text = explain_loss(self.image_topic, lost, self._frame_bytes, self._image.qos)
+            self._log.warn(f'{self.name} lost', text)
+        waited = time.perf_counter() - self._active_since
+        if (
+            waited >= NO_FRAMES_AFTER
+            and self._camera_info is None
+            and self.statistics.totals['received']
+            and self._publishers['camera_info'].get_subscription_count()
+        ):
+            self._warn_of_silence(self._info, 'camera_info', waited)
+
+    def _warn_of_silence(self, source: Input, name: str, waited: float, lost: int = 0) -> None:
+        text = explain_silence(
+            self._node, source.topic, source.kind, self._topic_name(name), waited, source.qos, lost
         )
+        self._log.warn(f'{self.name} {name} silent', text)
+
+    def _topic_name(self, name: str) -> str:
+        return f'{self.name}/{name}' if self.name else name
 
 
-def _input_topic(node: LifecycleNode, topic: str, transport: str) -> str:
+def _image_topic(node: LifecycleNode, topic: str, transport: str) -> str:
     """Resolve the image topic; remapping the base topic also moves its compressed form."""
     if transport == 'raw':
         return str(node.resolve_topic_name(topic))
-    compressed = f'{topic}/compressed'
-    resolved = str(node.resolve_topic_name(compressed))
-    if resolved != node.resolve_topic_name(compressed, only_expand=True):
-        return resolved
-    return f'{node.resolve_topic_name(topic)}/compressed'
+    return (
+        _remapped(node, f'{topic}/compressed') or f'{node.resolve_topic_name(topic)}/compressed'
+    )
+
+
+def _info_topic(node: LifecycleNode, topic: str, image_topic: str) -> str:
+    """Resolve the camera_info topic: beside the image unless it is remapped by itself."""
+    return _remapped(node, topic) or str(node.resolve_topic_name(camera_info_topic(image_topic)))
+
+
+def _remapped(node: LifecycleNode, topic: str) -> str:
+    """Return where a topic is remapped to; empty if it isn't."""
+    resolved = str(node.resolve_topic_name(topic))
+    return '' if resolved == node.resolve_topic_name(topic, only_expand=True) else resolved

@@ -22,7 +22,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, TYPE_CHECKING
+from types import ModuleType
+from typing import Any, cast, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode
@@ -35,12 +36,20 @@ PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES
 
 def event_callbacks(kind: str, **callbacks: Callable[[Any], None]) -> Any:
     """Return the event callbacks of a 'subscription' or a 'publisher'."""
+    return getattr(_event_module(), f'{kind.title()}EventCallbacks')(**callbacks)
+
+
+def unsupported_event() -> type[Exception]:
+    """Return the class of the error that rclpy raises where the middleware lacks an event."""
+    return cast(type[Exception], _event_module().UnsupportedEventTypeError)
+
+
+def _event_module() -> ModuleType:
     try:
-        module = import_module('rclpy.event_handler')
+        return import_module('rclpy.event_handler')
     except ImportError:
         # The module's name in Humble.
-        module = import_module('rclpy.qos_event')
-    return getattr(module, f'{kind.title()}EventCallbacks')(**callbacks)
+        return import_module('rclpy.qos_event')
 
 
 def lifecycle_state(node: LifecycleNode) -> str:

@@ -14,16 +14,28 @@
 
 """Health of the node and its cameras, in words, and a log that doesn't repeat itself."""
 
+import contextlib
 import logging
+import os
+from pathlib import Path
 import time
 from typing import Any, NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from lednet_ros.ros.statistics import Summary
 from rclpy.node import Node
+from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile, ReliabilityPolicy
+from rclpy.utilities import get_rmw_implementation_identifier
 
 LOG_PERIOD = 5.0
 NO_FRAMES_AFTER = 5.0
+MAX_LOST_FRACTION = 0.1
+# Fast DDS passes smaller messages whole; bytes.
+LARGE_MESSAGE = 384 << 10
+SHARED_MEMORY = Path('/dev/shm')  # noqa: S108
+PROFILE_ADVICE = (
+    "need the Fast DDS profile config/fastdds.xml in the camera's process (docs/node.md)"
+)
 
 
 class Health(NamedTuple):
@@ -128,6 +140,9 @@ def judge_camera(
     """
     if state != 'active':
         return Health(DiagnosticStatus.OK, state)
+    if summary.lost_fraction > MAX_LOST_FRACTION:
+        text = f"{summary.lost_fraction:.0%} of the frames on '{topic}' are lost"
+        return Health(DiagnosticStatus.WARN, text)
     if summary.is_silent:
         return Health(DiagnosticStatus.WARN, f"no frames on '{topic}'")
     if not has_subscriber:
@@ -143,25 +158,102 @@ def has_namesake(node: Node) -> bool:
     return bool(names.count((node.get_name(), node.get_namespace())) > 1)
 
 
-def explain_silence(node: Node, topic: str, transport: str, waited: float) -> str:
-    """
-    Explain why no frame has arrived on a topic in `waited` seconds, and how to fix it.
+def explain_loss(topic: str, fraction: float, size: int, qos: QoSProfile) -> str:
+    """Explain why a fraction of the frames of `size` bytes on a topic is lost; name a remedy."""
+    is_reliable = qos.reliability == ReliabilityPolicy.RELIABLE
+    causes = []
+    if size > LARGE_MESSAGE and _uses_fast_dds():
+        causes.append(f'frames of {size / 2**20:.1f} MiB {PROFILE_ADVICE}')
+    else:
+        causes.append('this machine or the network is too busy')
+    if not is_reliable:
+        causes.append('a camera that publishes reliably would send them again')
+    return f"{fraction:.0%} of the frames on '{topic}' are lost: {', or '.join(causes)}"
 
-    The topic's name is resolved; its transport is 'raw' or 'compressed'.
+
+def explain_silence(
+    node: Node, topic: str, kind: Any, name: str, waited: float, qos: QoSProfile, lost: int = 0
+) -> str:
     """
-    if node.count_publishers(topic):
-        return (
-            f"'{topic}' has a publisher, but no frame has arrived in {waited:.0f} s; large frames "
-            "need the Fast DDS profile config/fastdds.xml in the camera's process (docs/node.md)"
+    Explain why no message has arrived on a topic, and how to fix it.
+
+    Parameters
+    ----------
+    node
+        The subscriber.
+    topic
+        Resolved name.
+    kind
+        Type of the messages.
+    name
+        Name of the topic that users remap, like 'image'.
+    waited
+        Seconds without a message.
+    qos
+        Profile of the subscription.
+    lost
+        Messages that the middleware has reported as lost.
+
+    """
+    wanted = f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
+    publishers = node.get_publishers_info_by_topic(topic)
+    if not publishers:
+        return _explain_absence(node, topic, wanted, name)
+    types = sorted({publisher.topic_type for publisher in publishers})
+    text = f"no message has arrived on '{topic}' in {waited:.0f} s: "
+    if wanted not in types:
+        text += f'its type is {types[0]}, but {wanted} is expected'
+        if types[0].endswith('/CompressedImage'):
+            base = topic.removesuffix('/compressed')
+            text += f'; set image_transport:=compressed and {name}:={base}'
+        return text
+    mismatches = []
+    for publisher in publishers:
+        compatibility, reason = qos_check_compatible(publisher.qos_profile, qos)
+        if compatibility == QoSCompatibility.ERROR:
+            mismatches.append(reason)
+    if len(mismatches) == len(publishers):
+        return text + f'the QoS of its publisher is incompatible ({mismatches[0].strip()})'
+    if lost:
+        return text + f'{lost} were lost; large frames {PROFILE_ADVICE}'
+    strangers = _other_users() if _uses_fast_dds() else []
+    if strangers:
+        return text + (
+            f"it has a publisher, but Fast DDS passes nothing between processes of different "
+            f"users; here run some of uid {', '.join(map(str, strangers))} (docs/node.md)"
         )
-    kind = f"sensor_msgs/msg/{transport.replace('raw', '').title()}Image"
-    outputs = node.get_fully_qualified_name()
+    text += f'it has a publisher, which may be idle (ros2 topic hz {topic})'
+    return text + (f'; large frames {PROFILE_ADVICE}' if _uses_fast_dds() else '')
+
+
+def _explain_absence(node: Node, topic: str, kind: str, name: str) -> str:
+    """Explain that a topic has no publisher, and list the topics that could be meant."""
+    text = f"nobody publishes '{topic}'"
+    for other, transport in (
+        (f'{topic}/compressed', 'compressed'), (topic.removesuffix('/compressed'), 'raw')
+    ):
+        if name.endswith('image') and other != topic and node.count_publishers(other):
+            return f"{text}, but '{other}' is published: set image_transport:={transport}"
+    outputs = f'{node.get_fully_qualified_name()}/'
     others = [
-        name
-        for name, kinds in node.get_topic_names_and_types()
-        if kind in kinds and not name.startswith(outputs) and node.count_publishers(name)
+        other
+        for other, kinds in node.get_topic_names_and_types()
+        if kind in kinds and not other.startswith(outputs) and node.count_publishers(other)
     ]
     return (
-        f"nobody publishes '{topic}'; image topics in the graph: {', '.join(others) or 'none'} "
-        '(choose with the launch argument image:=TOPIC)'
+        f"{text}; topics with {kind} in the graph: {', '.join(others) or 'none'} "
+        f'(choose with {name}:=TOPIC)'
     )
+
+
+def _uses_fast_dds() -> bool:
+    return 'fastrtps' in get_rmw_implementation_identifier()
+
+
+def _other_users() -> list[int]:
+    """Return the other users whose processes share memory by Fast DDS on this machine."""
+    users = set()
+    for path in SHARED_MEMORY.glob('fast*_port*'):
+        with contextlib.suppress(OSError):
+            users.add(path.stat().st_uid)
+    return sorted(users - {os.geteuid()})

@@ -44,8 +44,8 @@ HEADER = """\
   ros__parameters:
 """
 FOOTER = """
-    # Quality of service of each topic, by its resolved name. For example, to receive every frame
-    # of a reliable camera:
+    # Quality of service of each topic, by its resolved name. For example, to queue frames of a
+    # reliable camera:
     # qos_overrides:
     #   /image:
     #     subscription:

@@ -64,6 +64,8 @@ class NodeParameter:
         Allowed values of a text; empty allows any.
     length
         Number of elements of an array; None allows any.
+    read_only
+        Whether it can be set only when the process starts.
 
     """
 
@@ -76,6 +78,7 @@ class NodeParameter:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     length: int | None = None
+    read_only: bool = False
 
     @property
     def allowed(self) -> str:
@@ -112,11 +115,13 @@ class NodeParameter:
     def descriptor(self) -> ParameterDescriptor:
         """Return the descriptor that `ros2 param describe` shows."""
         when = 'at run time' if self.run_time else 'only while the node is unconfigured'
+        when = 'only be set at startup' if self.read_only else f'change {when}'
         descriptor = ParameterDescriptor(
             name=self.name,
             type=self.type.value,
             description=self.description,
-            additional_constraints='; '.join(filter(None, (self.allowed, f'can change {when}'))),
+            additional_constraints='; '.join(filter(None, (self.allowed, f'can {when}'))),
+            read_only=self.read_only,
         )
         if self.minimum is not None and self.maximum is not None:
             if self.type is ParameterType.DOUBLE:
@@ -290,19 +295,24 @@ def declare_parameters(node: Node) -> None:
 
     """
     for parameter in PARAMETERS:
-        # A default of [] would declare a byte array; only the type names the elements.
-        default = parameter.default if parameter.default != [] else parameter.type
-        try:
-            node.declare_parameter(parameter.name, default, parameter.descriptor())
-        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            kind = parameter.type.name.lower().replace('_', ' ')
-            raise ParameterError(
-                f"parameter '{parameter.name}' must be {kind}"
-                f"{', ' + parameter.allowed if parameter.allowed else ''}: {error}"
-            ) from error
-        if parameter.default == [] and node.get_parameter_or(parameter.name).value is None:
-            # With an unset parameter, `ros2 param dump` shows nothing at all.
-            node.set_parameters([Parameter(parameter.name, parameter.type, [])])
+        declare_parameter(node, parameter)
+
+
+def declare_parameter(node: Node, parameter: NodeParameter) -> None:
+    """Declare one parameter; see `declare_parameters`."""
+    # A default of [] would declare a byte array; only the type names the elements.
+    default = parameter.default if parameter.default != [] else parameter.type
+    try:
+        node.declare_parameter(parameter.name, default, parameter.descriptor())
+    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+        kind = parameter.type.name.lower().replace('_', ' ')
+        raise ParameterError(
+            f"parameter '{parameter.name}' must be {kind}"
+            f"{', ' + parameter.allowed if parameter.allowed else ''}: {error}"
+        ) from error
+    if parameter.default == [] and node.get_parameter_or(parameter.name).value is None:
+        # With an unset parameter, `ros2 param dump` shows nothing at all.
+        node.set_parameters([Parameter(parameter.name, parameter.type, [])])
 
 
 def read_parameters(node: Node) -> dict[str, Any]:

@@ -44,6 +44,7 @@ from lednet_ros.ros.parameters import (
     unknown_parameters,
 )
 from lednet_ros.ros.process import run_node
+from lednet_ros.ros.qos import unused_overrides
 from lednet_ros.ros.slots import FrameSlots
 from lednet_ros.ros.worker import InferenceThread, InferenceWorker, WorkerFailure
 from rcl_interfaces.msg import SetParametersResult
@@ -148,6 +149,8 @@ class SegmentationNode(LifecycleNode):
             # A process that starts by itself ends now.
             self._on_timer()
             return TransitionCallbackReturn.FAILURE
+        if unused := unused_overrides(self, parameter_overrides(self)):
+            self.get_logger().warning(unused)
         self._segmenter = segmenter
         self.get_logger().info(
             f'{segmenter.network_name} with {segmenter.label_map.num_classes} classes '

@@ -15,7 +15,7 @@
 """Counters that the path of a frame fills and the diagnostics read."""
 
 from collections import Counter, deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 import math
 import time
@@ -24,6 +24,11 @@ from typing import NamedTuple
 import numpy as np
 
 LATENCIES_KEPT = 512
+# The fewest frames that tell how many are lost.
+FRAMES_TO_JUDGE = 20
+# A longer gap between stamps is a pause of the camera; periods or, if that is more, nanoseconds.
+MAX_GAP = 10
+MAX_GAP_NS = 3 * 10**9
 # Rates are those of the newest events: at most this many, and seconds. Two count at any age.
 EVENTS_KEPT = 128
 RATE_WINDOW = 5.0
@@ -92,6 +97,8 @@ class Summary(NamedTuple):
     waiting
         Seconds since the arrival of the first frame that was to be processed after the last
         publication; 0 without one.
+    lost_fraction
+        Fraction of the newest frames that were lost on the way from the camera.
     latency_ms
         50th, 95th and 99th percentile from arrival to publication, milliseconds; NaN without
         frames.
@@ -106,6 +113,7 @@ class Summary(NamedTuple):
     fps_out: float
     is_silent: bool
     waiting: float
+    lost_fraction: float
     latency_ms: tuple[float, float, float]
     age_ms: tuple[float, float, float]
     totals: Counter[str]
@@ -119,7 +127,7 @@ class FrameStatistics:
     `received` = `processed` + `dropped` (replaced by a newer frame, or left when the node was
     deactivated) + `skipped` (max_rate) + `unwanted` (no subscriber) + `failed` (the network or
     a stage after it raised) + `unpublished` (the middleware raised) + `rejected:REASON` + those
-    in progress. Each counter is written by one thread only.
+    in progress. `lost` ones never arrived. Each counter is written by one thread only.
 
     Attributes
     ----------
@@ -136,10 +144,19 @@ class FrameStatistics:
     _latencies: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))
     _ages: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))
     _waiting_since: float | None = None
+    _losses: Pace = field(default_factory=Pace)
+    _judged: Counter[str] = field(default_factory=Counter)
+    _lost_fraction: float = 0.0
 
     def count(self, event: str) -> None:
         """Count one event."""
         self.totals[event] += 1
+
+    def lose(self, frames: int) -> None:
+        """Count frames that were lost before they arrived."""
+        if frames:
+            self.totals['lost'] += frames
+            self._losses.note()
 
     def expect(self) -> None:
         """Note a frame that is to be processed."""
@@ -160,6 +177,19 @@ class FrameStatistics:
             self._ages.append(max(age, 0.0))
         self._waiting_since = None
 
+    def lost_fraction(self) -> float:
+        """Return the fraction of the newest frames (20 or more) that were lost, if any are."""
+        received, lost = (self.totals[k] - self._judged[k] for k in ('received', 'lost'))
+        if received + lost >= FRAMES_TO_JUDGE:
+            self._lost_fraction = lost / (received + lost)
+            self._judged = self.totals.copy()
+        return 0.0 if self._losses.stopped else self._lost_fraction
+
+    def forget_losses(self) -> None:
+        """Judge only frames from now on, after the subscription has changed."""
+        self._judged = self.totals.copy()
+        self._lost_fraction = 0.0
+
     def summarize(self) -> Summary:
         """Summarize the newest frames."""
         since = self._waiting_since
@@ -168,10 +198,26 @@ class FrameStatistics:
             self._publications.rate,
             self.arrivals.stopped,
             0.0 if since is None else time.perf_counter() - since,
+            self.lost_fraction(),
             percentiles_ms(self._latencies),
             percentiles_ms(self._ages),
             self.totals.copy(),
         )
+
+
+def estimate_lost(stamps: Sequence[int]) -> int:
+    """
+    Estimate how many frames are missing between those with these stamps, in nanoseconds.
+
+    The period is that of the shortest gaps, so some frames must have arrived one after the other.
+    """
+    gaps = np.diff(np.asarray(stamps, np.int64))
+    gaps = gaps[gaps > 0]
+    if not len(gaps):
+        return 0
+    period = np.median(gaps[gaps < 1.5 * np.percentile(gaps, 10)])
+    missing = np.rint(gaps / period) - 1
+    return int(missing[gaps < max(MAX_GAP * period, MAX_GAP_NS)].sum())
 
 
 def percentiles_ms(seconds: Collection[float]) -> tuple[float, float, float]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from lednet_ros.ros.messages import fill_image
 from lednet_ros.ros.process import run_node
-from lednet_ros.ros.qos import output_qos, qos_overrides
+from lednet_ros.ros.qos import output_qos, override_qos
 from lednet_ros.synthetic import StreetScene
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
@@ -77,9 +77,9 @@ class SyntheticCamera(Node):
         self.get_logger().info(f"publishing '{topic}', {width}x{height} at {self._rate:g} Hz")
 
     def _advertise(self, kind: type, topic: str) -> Publisher:
-        return self.create_publisher(
-            kind, topic, output_qos(), qos_overriding_options=qos_overrides()
-        )
+        qos = output_qos()
+        override_qos(self, self.resolve_topic_name(topic), 'publisher', qos)
+        return self.create_publisher(kind, topic, qos)
 
     def _declare(self, name: str, default: Any, description: str) -> Any:
         descriptor = ParameterDescriptor(description=description, read_only=True)

@@ -14,7 +14,7 @@
 
 """A node, a client and DDS in one process, for the tests of this folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import gc
 from typing import Any
 
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
 
 TIMEOUT = 60.0
 
@@ -59,16 +60,34 @@ class Harness(NodeClient):
         self.executor.add_node(node)
         return node
 
-    def node(self, start: bool = True, **parameters: Any) -> SegmentationNode:
+    def node(
+        self,
+        start: bool = True,
+        namespace: str | None = None,
+        remappings: Mapping[str, str] | None = None,
+        **parameters: Any,
+    ) -> SegmentationNode:
         """Make a segmentation node on the CPU and, by default, start it."""
+        rules = [part for rule in (remappings or {}).items() for part in ('-r', ':='.join(rule))]
         values = {'device': 'cpu', 'diagnostics_period': 0.1} | parameters
         node = SegmentationNode(
+            namespace=namespace,
+            cli_args=['--ros-args', *rules],
             parameter_overrides=[Parameter(name, value=value) for name, value in values.items()]
         )
         self.nodes.append(self.add(node))
         if start:
             assert node.start()
         return node
+
+    def connect(self, *publishers: Publisher, timeout: float = TIMEOUT) -> None:
+        """Wait until each publisher has a subscriber and the nodes follow the publishers' QoS."""
+        super().connect(*publishers, timeout=timeout)
+        cameras = [camera for node in self.nodes for camera in node.cameras]
+        self.spin_until(
+            lambda: all(c._image.is_current() and c._info.is_current() for c in cameras)
+        )
+        super().connect(*publishers, timeout=timeout)
 
     def spin_until(self, condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:
         """Spin until the condition holds; fail after the timeout."""
@@ -91,6 +110,8 @@ class Harness(NodeClient):
         while self.nodes:
             self.executor.remove_node(self.nodes[-1])
             self.nodes.pop().destroy_node()
+        # The executor keeps finished tasks, and so their nodes, until it spins again.
+        self.executor.spin_once(timeout_sec=0)
         # A lifecycle node stays in the graph until it is collected: no name may hold it here, and
         # the executor must not.
         self.executor.shutdown()
