@@ -46,9 +46,15 @@ from lednet_ros.ros.parameters import (
 from lednet_ros.ros.process import run_node
 from lednet_ros.ros.qos import unused_overrides
 from lednet_ros.ros.slots import FrameSlots
-from lednet_ros.ros.worker import InferenceThread, InferenceWorker, WorkerFailure
+from lednet_ros.ros.worker import (
+    InferenceThread,
+    InferenceWorker,
+    POLL_PERIOD,
+    WorkerFailure,
+)
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.task import Future
@@ -56,6 +62,8 @@ from std_srvs.srv import SetBool
 
 # The process must end within 2 s of a signal.
 SHUTDOWN_TIMEOUT = 1.5
+# Seconds in which the subscribers of /diagnostics find the node.
+DISCOVERY_TIMEOUT = 1.0
 EXIT_BACKEND_FAILED = 3
 
 SETTING_ERRORS = (CheckpointError, ConfigurationError, LabelMapError, ParameterError)
@@ -146,8 +154,6 @@ class SegmentationNode(LifecycleNode):
             text = str(error) if isinstance(error, SETTING_ERRORS) else repr(error)
             self._trouble = f'not configured: {text}'
             self.get_logger().error(self._trouble)
-            # A process that starts by itself ends now.
-            self._on_timer()
             return TransitionCallbackReturn.FAILURE
         if unused := unused_overrides(self, parameter_overrides(self)):
             self.get_logger().warning(unused)
@@ -219,6 +225,14 @@ class SegmentationNode(LifecycleNode):
         """Stop the worker and destroy the node."""
         self._stop(SHUTDOWN_TIMEOUT)
         super().destroy_node()
+
+    def publish_last_diagnostics(self) -> None:
+        """Publish diagnostics before the process ends; wait a moment for those who listen."""
+        deadline = time.perf_counter() + DISCOVERY_TIMEOUT
+        while not self._diagnostics.get_subscription_count() and time.perf_counter() < deadline:
+            time.sleep(POLL_PERIOD)
+        self._on_timer()
+        self._diagnostics.wait_for_all_acked(Duration(seconds=DISCOVERY_TIMEOUT))
 
     def build_segmenter(self) -> Segmenter:
         """Build the segmenter that the parameters describe."""
@@ -350,6 +364,7 @@ def make_node(kind: type[SegmentationNode] = SegmentationNode) -> SegmentationNo
     """Make a node and, with `autostart`, start it; exit with 1 if that fails."""
     node = kind()
     if node.autostart and not node.start():
+        node.publish_last_diagnostics()
         node.destroy_node()
         raise SystemExit(1)
     return node

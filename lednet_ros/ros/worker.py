@@ -79,12 +79,19 @@ class InferenceThread:
     def _run(self) -> None:
         while (item := self._tasks.get()) is not None:
             future, task = item
+            # What waits for the future may rely on this thread holding nothing any more: a node
+            # stays in the graph until it is collected.
+            del item
             try:
-                future.set_result(task())
+                result = task()
             except BaseException as error:
+                del task
                 future.set_exception(error)
-            # Otherwise the last result would live until the next task.
-            del future, task, item
+            else:
+                del task
+                future.set_result(result)
+                del result
+            del future
 
 
 @dataclass(eq=False)

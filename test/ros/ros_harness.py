@@ -16,7 +16,9 @@
 
 from collections.abc import Callable, Mapping
 import gc
+import time
 from typing import Any
+import weakref
 
 from lednet_ros.live.client import NodeClient
 from lednet_ros.ros.qos import output_qos
@@ -30,6 +32,7 @@ from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 
 TIMEOUT = 60.0
+COLLECTION_TIMEOUT = 5.0
 
 
 def street(moment: float, width: int = 128, height: int = 96) -> NDArray[np.uint8]:
@@ -107,12 +110,17 @@ class Harness(NodeClient):
 
     def close(self) -> None:
         """Destroy all nodes except the client's."""
+        references = [weakref.ref(node) for node in self.nodes]
         while self.nodes:
             self.executor.remove_node(self.nodes[-1])
             self.nodes.pop().destroy_node()
         # The executor keeps finished tasks, and so their nodes, until it spins again.
         self.executor.spin_once(timeout_sec=0)
         # A lifecycle node stays in the graph until it is collected: no name may hold it here, and
-        # the executor must not.
+        # the executor must not. Its worker does until it ends; a test that failed always does.
         self.executor.shutdown()
+        deadline = time.perf_counter() + COLLECTION_TIMEOUT
         gc.collect()
+        while any(reference() for reference in references) and time.perf_counter() < deadline:
+            time.sleep(0.01)
+            gc.collect()

@@ -31,6 +31,7 @@ from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.live.client import image_message, pixels_of
 from lednet_ros.ros import camera as camera_module
 from lednet_ros.ros import health
+from lednet_ros.ros import segmentation_node as node_module
 from lednet_ros.ros import statistics as statistics_module
 from lednet_ros.ros import worker as worker_module
 from lednet_ros.ros.distribution import lifecycle_state
@@ -505,6 +506,18 @@ def test_bad_configuration_fails_at_configure(
     assert all(result.successful for result in results)
     assert node.start()
     harness.spin_until(lambda: diagnostics[-1].status[0].message == 'active')
+
+
+def test_last_diagnostics_of_a_process_say_why_it_did_not_start(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A busy machine takes its time.
+    monkeypatch.setattr(node_module, 'DISCOVERY_TIMEOUT', TIMEOUT)
+    diagnostics = harness.collect(DiagnosticArray, '/diagnostics')
+    overrides = [Parameter('checkpoint', value='/nowhere')]
+    with pytest.raises(SystemExit):
+        node_module.make_node(lambda: SegmentationNode(parameter_overrides=overrides))
+    harness.spin_until(lambda: diagnostics and '/nowhere' in diagnostics[-1].status[0].message)
 
 
 def test_diagnostics_say_what_a_configuration_does(harness: Harness, checkpoint: Any) -> None:
