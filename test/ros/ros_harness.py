@@ -117,8 +117,10 @@ class Harness(NodeClient):
         # The executor keeps finished tasks, and so their nodes, until it spins again.
         self.executor.spin_once(timeout_sec=0)
         # A lifecycle node stays in the graph until it is collected: no name may hold it here, and
-        # the executor must not. Its worker does until it ends; a test that failed always does.
+        # the executor must not, by callbacks that are due. Its worker does until it ends; a test
+        # that failed always does.
         self.executor.shutdown()
+        self.executor._tasks.clear()
         deadline = time.perf_counter() + COLLECTION_TIMEOUT
         gc.collect()
         while any(reference() for reference in references) and time.perf_counter() < deadline:
