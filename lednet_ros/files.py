@@ -202,7 +202,7 @@ def claim_files(
     for path in map(Path, paths):
         known.protect(path)
         check_file(path, overwrite)
-        if (target := path.resolve()) in targets:
+        if (target := real_path(path)) in targets:
             raise ValueError(f'{path} is given for two outputs; they must differ')
         targets.add(target)
         _RUN.claimed.append(path)
@@ -261,17 +261,22 @@ def claim_folder(
     _RUN.claimed.append(folder)
 
 
+def real_path(path: Path) -> Path:
+    """Resolve all links; unlike `Path.resolve`, one that leads to itself is no error."""
+    return Path(os.path.realpath(path))
+
+
 class _Inputs:
     """What a command reads, and what holds it."""
 
     def __init__(self, inputs: Iterable[Path]) -> None:
-        self._paths = {path.resolve() for path in inputs}
+        self._paths = {real_path(path) for path in inputs}
         self._parents = {parent for path in self._paths for parent in path.parents}
         self._folders = {path for path in self._paths if path.is_dir()}
 
     def protect(self, path: Path) -> None:
         """Raise FileExistsError if a path is an input, holds one, or is a file in one."""
-        target = path.resolve()
+        target = real_path(path)
         if target in self._paths:
             raise FileExistsError(f"can't write {path}: it is input and output; they must differ")
         if target in self._parents:

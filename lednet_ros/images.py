@@ -32,11 +32,17 @@ IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
 def find_images(folder: Path) -> list[Path]:
-    """List the images in a folder, sorted, without hidden ones like `._0001.png` of macOS."""
+    """
+    List the images in a folder, sorted, without hidden ones like `._0001.png` of macOS.
+
+    Links that lead nowhere are listed, so that somebody misses them; folders and pipes are not.
+    """
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and is_shown(path) and not path.is_dir()
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and is_shown(path)
+        and (path.is_file() or not path.exists())
     )
 
 

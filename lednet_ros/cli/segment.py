@@ -68,6 +68,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Segment all inputs; return 1 if a part of them was lost."""
+    from lednet_ros.files import real_path
     from lednet_ros.recordings.bags import SourceError
     from lednet_ros.recordings.segment import (
         claim_output,
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     )
 
     # The same file twice is one input.
-    sources = list({path.resolve(): path for path in options.inputs}.values())
+    sources = list({real_path(path): path for path in options.inputs}.values())
     kinds = [options.kind or _choose_kind(path, options.output) for path in sources]
     outputs = [options.output]
     if len(sources) > 1:

@@ -258,3 +258,25 @@ def test_a_full_disk_leaves_nothing(work: Path) -> None:
         assert not Path(output).exists()
     assert not [path for path in work.iterdir() if path.name.startswith('.part')]
 
+
+
+@pytest.mark.parametrize(('command', 'lost'), [
+    (('evaluate', 'data', *CHECKPOINT), ['images/0.png']),
+    (('evaluate', 'missing.mcap', 'bag', *CHECKPOINT), ['missing.mcap']),
+    (('evaluate', 'data', 'bag', *CHECKPOINT), ['data']),
+    (('quantize', 'small.safetensors', '--images', 'data/val/images', '-o', 'out.safetensors'),
+     ['images/0.png']),
+    (('check-data', 'data'), ['images/0.png']),
+], ids=lambda part: ' '.join(part))
+def test_what_can_not_be_read_is_named_and_the_rest_is_read(
+    work: Path, command: tuple[str, ...], lost: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (work / 'data/val/images/0.png').write_bytes(b'')
+    (work / 'data/val/images/._1.png').write_bytes(b'\x00\x05\x16\x07')
+    assert main(command) == 1
+    printed = capsys.readouterr()
+    said = printed.out + printed.err
+    assert all(name in said for name in lost)
+    assert '._1.png' not in said
+    if command[0] == 'evaluate':
+        assert 'frames/s' in printed.out
