@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 import contextlib
 import io
 import logging
+import os
 import signal
 import sys
 import threading
@@ -105,7 +106,9 @@ def _interrupted_by_signals(received: list[int]) -> Iterator[None]:
             raise KeyboardInterrupt
 
     before = {}
-    if threading.current_thread() is threading.main_thread():
+    # Python's handlers can't end a worker of torchrun that waits for the others in C++.
+    is_worker = 'LOCAL_RANK' in os.environ
+    if threading.current_thread() is threading.main_thread() and not is_worker:
         # What is ignored, as by nohup, stays so.
         before = {
             each: handler
