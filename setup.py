@@ -63,7 +63,7 @@ setup(
     name=package_name,
     version='0.1.0',
     packages=find_packages(exclude=['test', 'test.*']),
-    package_data={package_name: ['weights/*', 'evaluation/*.j2', 'view/*.j2']},
+    package_data={package_name: ['weights/*', 'evaluation/*.j2', 'view/*.j2', 'view/static/*']},
     data_files=data_files,
     options=options,
     python_requires='>=3.10',

@@ -68,6 +68,11 @@ class Label:
     category: str
     source_ids: tuple[int, ...]
 
+    @property
+    def web_color(self) -> str:
+        """Return the color as in CSS, like '#804080'."""
+        return '#{:02x}{:02x}{:02x}'.format(*self.color)
+
 
 @dataclass(frozen=True)
 class LabelMap:

@@ -24,6 +24,7 @@ from lednet_ros.cli.parsing import (
     add_layout_arguments,
     add_segmenter_options,
     add_topic_option,
+    add_truth_options,
     claim_outputs,
     read_segmenter_options,
     Subparsers,
@@ -90,17 +91,7 @@ def _add_folder_arguments(group: Any) -> None:
 
 def _add_bag_arguments(group: Any) -> None:
     add_topic_option(group)
-    group.add_argument('--label-topic', metavar='TOPIC', help='ground truth: ids or colors')
-    group.add_argument(
-        '--labels', type=Path, metavar='DIR', help='ground truth: files SEC.NANOSEC.png'
-    )
-    group.add_argument(
-        '--slop',
-        type=float,
-        default=0.0,
-        metavar='SECONDS',
-        help='largest difference of the stamps of image and label (default: 0)',
-    )
+    add_truth_options(group)
     group.add_argument('--csv', type=Path, metavar='FILE', help='write the metrics per frame')
     group.add_argument('--report', type=Path, metavar='FILE', help='write an HTML report')
     group.add_argument(

@@ -78,6 +78,21 @@ def add_topic_option(parser: Any) -> None:
     )
 
 
+def add_truth_options(parser: Any) -> None:
+    """Add `--label-topic`, `--labels` and `--slop`: where the ground truth is."""
+    parser.add_argument('--label-topic', metavar='TOPIC', help='ground truth: ids or colors')
+    parser.add_argument(
+        '--labels', type=Path, metavar='DIR', help='ground truth: files SEC.NANOSEC.png'
+    )
+    parser.add_argument(
+        '--slop',
+        type=float,
+        default=0.0,
+        metavar='SECONDS',
+        help='largest difference of the stamps of image and label (default: 0)',
+    )
+
+
 def write_results(
     options: argparse.Namespace, results: Any, print_tables: Callable[[], object]
 ) -> None:

@@ -278,6 +278,8 @@ class NodeClient:
         Default frames of `publish`, sent in rotation: (height, width, 3) uint8 BGR.
     is_compressed
         Whether `send` gets compressed images.
+    name
+        Name of the segmentation node with its namespace; empty for the usual one in `namespace`.
 
     Attributes
     ----------
@@ -304,11 +306,12 @@ class NodeClient:
         outputs: Sequence[str] = ('labels',),
         frames: Sequence[NDArray[np.uint8]] = (),
         is_compressed: bool = False,
+        name: str = '',
     ) -> None:
         self.ros_node = ros_node
         self.executor = executor
         self.namespace = namespace
-        self.name = f'{namespace}/segmentation_node'
+        self.name = name or f'{namespace}/segmentation_node'
         self.process = process
         self.passages: dict[int, Passage] = {}
         self.surprises = 0
@@ -568,12 +571,18 @@ class NodeClient:
         """
         now = time.time_ns()
         return self.wait(
-            lambda: self._newest_status(camera, now), complaint='sent no diagnostics'
+            lambda: self.newest_status(camera, now), complaint='sent no diagnostics'
         )
+
+    def newest_status(self, camera: str | None, since: int = 0) -> DiagnosticStatus | None:
+        """Return the newest status of the node (None) or of a camera, not older than `since`."""
+        name = self.name if camera is None else f"{self.name}: {camera or 'camera'}"
+        stamp, status = self._statuses.get(name, (-1, None))
+        return status if stamp >= since else None
 
     def counters(self, camera: str = '', new: bool = True) -> dict[str, int]:
         """Return the counters of a camera's next diagnostics or, unless `new`, the newest ones."""
-        status = self.status(camera) if new else self._newest_status(camera)
+        status = self.status(camera) if new else self.newest_status(camera)
         pairs = [] if status is None else status.values
         return {pair.key: int(pair.value) for pair in pairs if pair.value.isdecimal()}
 
@@ -602,11 +611,6 @@ class NodeClient:
         """Request a lifecycle transition; return whether it succeeded."""
         request = ChangeState.Request(transition=Transition(id=transition))
         return bool(self.call(ChangeState, 'change_state', request).success)
-
-    def _newest_status(self, camera: str | None, since: int = 0) -> DiagnosticStatus | None:
-        name = self.name if camera is None else f"{self.name}: {camera or 'camera'}"
-        stamp, status = self._statuses.get(name, (-1, None))
-        return status if stamp >= since else None
 
     def _on_result(self, output: str, message: Image) -> None:
         self._last_arrival = time.perf_counter()

@@ -180,7 +180,9 @@ class Bag:
         self.seconds = seconds
         self.damage = damage
 
-    def messages(self, names: Collection[str] | None = None) -> Iterator[BagMessage]:
+    def messages(
+        self, names: Collection[str] | None = None, start: int | None = None
+    ) -> Iterator[BagMessage]:
         """
         Read messages in the order of their recording.
 
@@ -188,6 +190,8 @@ class Bag:
         ----------
         names
             Topics; None reads all.
+        start
+            Earliest time of recording in nanoseconds; None reads from the beginning.
 
         Yields
         ------
@@ -197,7 +201,7 @@ class Bag:
         """
         count = 0
         try:
-            for message in self._read(names):
+            for message in self._read(names, start):
                 yield message
                 count += 1
         # Storage, compression and torn records raise errors of any type.
@@ -207,7 +211,7 @@ class Bag:
                 f'{self.path}: {count} of {expected} messages could be read, then: {error}'
             )
 
-    def _read(self, names: Collection[str] | None) -> Iterator[BagMessage]:
+    def _read(self, names: Collection[str] | None, start: int | None) -> Iterator[BagMessage]:
         raise NotImplementedError
 
     def cdr(self, message: BagMessage) -> bytes:
@@ -435,7 +439,7 @@ class _WholeBag(Bag):
             )
         super().__init__(path, [*topics.values()], not reader.is2, reader.duration / 1e9, '')
 
-    def _read(self, names: Collection[str] | None) -> Iterator[BagMessage]:
+    def _read(self, names: Collection[str] | None, start: int | None) -> Iterator[BagMessage]:
         connections = [c for c in self._connections if names is None or c.topic in names]
         # A method of the types, not of the reader, because messages may outlive the reader.
         types = self._reader.typestore
@@ -443,7 +447,7 @@ class _WholeBag(Bag):
         # File by file, like `_TornBag`: the clock may have been set in between.
         for owner in dict.fromkeys(connection.owner for connection in connections):
             of_file = [connection for connection in connections if connection.owner is owner]
-            for connection, time, data in self._reader.messages(of_file):
+            for connection, time, data in self._reader.messages(of_file, start):
                 plain = bytes(data) if self.is_ros1 else _decompress(bytes(data))
                 yield BagMessage(
                     connection.topic, connection.msgtype, time, plain, self.is_ros1, read
@@ -476,7 +480,7 @@ class _TornBag(Bag):
         self._torn: dict[str, str] = {}
         # By type.
         self._definitions: dict[str, str] = {}
-        counts = Counter((message.topic, message.type) for message in self._read(None))
+        counts = Counter((message.topic, message.type) for message in self._read(None, None))
         if not counts:
             raise SourceError(f'{path}: not a readable bag: {error}') from error
         topics = [
@@ -489,7 +493,7 @@ class _TornBag(Bag):
         damage = f'{path}: {"; ".join(losses)}' if losses else ''
         super().__init__(path, topics, False, 0.0, damage)
 
-    def _read(self, names: Collection[str] | None) -> Iterator[BagMessage]:
+    def _read(self, names: Collection[str] | None, start: int | None) -> Iterator[BagMessage]:
         typestore = make_typestore()
         for file in self._files:
             read = self._read_mcap if file.suffix == '.mcap' else self._read_database
@@ -497,7 +501,7 @@ class _TornBag(Bag):
             try:
                 for topic, kind, time, data in read(file):
                     count += 1
-                    if names is None or topic in names:
+                    if (names is None or topic in names) and (start is None or time >= start):
                         yield BagMessage(topic, kind, time, data, False, typestore.deserialize_cdr)
             # Torn records raise errors of any type.
             except Exception as error:

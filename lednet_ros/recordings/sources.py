@@ -16,6 +16,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+import itertools
 from pathlib import Path
 import time
 
@@ -97,7 +98,7 @@ class Timeline:
 
 
 def read_frames(
-    path: Path, topic: str | None = None, problems: list[str] | None = None
+    path: Path, topic: str | None = None, problems: list[str] | None = None, first: int = 0
 ) -> Iterator[RecordedFrame]:
     """
     Read the frames of a recording, in order.
@@ -112,6 +113,8 @@ def read_frames(
     problems
         Descriptions of what can't be read are added here, and reading goes on; None raises the
         first as an error.
+    first
+        Index of the first frame, from 0.
 
     Yields
     ------
@@ -129,13 +132,24 @@ def read_frames(
     """
     if not path.exists():
         raise SourceError(f'{path} does not exist')
+    frames: Iterator[RecordedFrame | SourceError | FrameError]
     if is_bag(path):
-        frames = _read_bag(path, topic)
+        frames = itertools.islice(_read_bag(path, topic), first, None)
     elif images := list_image_files(path):
-        frames = _read_images(images)
+        frames = itertools.islice(_read_images(images), first, None)
     else:
-        frames = _read_video(path)
+        frames = _read_video(path, first)
     return _without_problems(frames, problems)
+
+
+def count_frames(path: Path) -> int:
+    """Return how many frames a folder, an image or a video claims to have; 0 for a camera."""
+    if images := list_image_files(path):
+        return len(images)
+    if path.is_char_device():
+        return 0
+    with open_video(path) as capture:
+        return max(round(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
 
 
 def list_image_files(path: Path) -> list[Path]:
@@ -184,7 +198,7 @@ def _read_bag(
             yield SourceError(bag.damage)
 
 
-def _read_video(path: Path) -> Iterator[RecordedFrame | SourceError]:
+def _read_video(path: Path, first: int) -> Iterator[RecordedFrame | SourceError]:
     is_camera = path.is_char_device()
     with open_video(path) as capture:
         if not capture.isOpened():
@@ -200,7 +214,11 @@ def _read_video(path: Path) -> Iterator[RecordedFrame | SourceError]:
         rate = capture.get(cv2.CAP_PROP_FPS) or FOLDER_RATE
         expected = 0 if is_camera else round(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         interval = round(1e9 / rate)
-        index, stamp, longest = 0, -interval, interval
+        index, stamp, longest = first, (first - 1) * interval, interval
+        last = -1
+        if first:
+            capture.set(cv2.CAP_PROP_POS_FRAMES, first)
+            last = 0
         while True:
             is_read, pixels = capture.read()
             if not is_read:
@@ -211,7 +229,7 @@ def _read_video(path: Path) -> Iterator[RecordedFrame | SourceError]:
             else:
                 # Exact where the rate varies, too; some containers have no times.
                 elapsed = 1e6 * capture.get(cv2.CAP_PROP_POS_MSEC)
-                stamp = round(elapsed) if elapsed > max(stamp, -1) else stamp + interval
+                stamp = last = round(elapsed) if elapsed > last else stamp + interval
                 longest = max(longest, stamp - before)
             yield RecordedFrame(stamp, 'camera', Frame(np.asarray(pixels, np.uint8), 'bgr'))
             index += 1

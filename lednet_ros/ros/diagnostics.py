@@ -27,6 +27,7 @@ import torch
 
 def describe_segmenter(segmenter: Segmenter, checkpoint: str) -> dict[str, object]:
     """Return the properties of the network, loaded from `checkpoint`, for the node's status."""
+    label_map = segmenter.label_map
     properties: dict[str, object] = {
         'checkpoint': checkpoint,
         'network': segmenter.network_name,
@@ -34,6 +35,10 @@ def describe_segmenter(segmenter: Segmenter, checkpoint: str) -> dict[str, objec
         'backend': segmenter.backend,
         'precision': segmenter.precision,
         'input size': '{}x{}'.format(*segmenter.input_size),
+        'classes': ', '.join(
+            f'{number} {label.name} {label.web_color}'
+            for number, label in zip(label_map.ids, label_map.labels, strict=True)
+        ),
     }
     if segmenter.device.type == 'cuda':
         properties['GPU memory [MiB]'] = torch.cuda.memory_allocated(segmenter.device) >> 20

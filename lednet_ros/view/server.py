@@ -12,19 +12,32 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+
 """The web server of `lednet view`."""
 
+from dataclasses import asdict
+import hmac
 import ipaddress
+import json
 from pathlib import Path
+import secrets
 from typing import Any
 
 from flask import abort, Flask, jsonify, render_template, request, Response
-from lednet_ros.labels import LabelMap
-from lednet_ros.view.player import Player
-from werkzeug.exceptions import BadRequest
+from lednet_ros.view.content import Content, Source
+from werkzeug.exceptions import BadRequest, HTTPException
 
-FRAME_TIMEOUT = 5.0
+FRAME_TIMEOUT = 1.0
 LOCAL_NAMES = ('localhost', '127.0.0.1', '[::1]')
+SHORTEST_TOKEN = 8
+HEADERS = {
+    'Cache-Control': 'no-store',
+    'Content-Security-Policy': (
+        "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'"
+    ),
+    'Referrer-Policy': 'no-referrer',
+    'X-Content-Type-Options': 'nosniff',
+}
 
 
 def is_loopback(host: str) -> bool:
@@ -35,15 +48,47 @@ def is_loopback(host: str) -> bool:
         return host == 'localhost'
 
 
-def make_app(player: Player, label_map: LabelMap, title: str, host: str) -> Flask:
+def choose_token(host: str, token: str | None) -> str:
     """
-    Create the web application, which shows the player's images and changes its settings.
+    Return the token that requests need; empty if they need none.
+
+    Parameters
+    ----------
+    host
+        Address that the server listens on.
+    token
+        The user's choice; empty draws one, None wants none.
+
+    Raises
+    ------
+    ValueError
+        The address needs a token, or it is too short.
+
+    """
+    if token == '':
+        return secrets.token_urlsafe(16)
+    if token is None and not is_loopback(host):
+        raise ValueError(
+            f'--host is {host}, which others can reach: it needs --token; '
+            'without a value, one is drawn'
+        )
+    if token is not None and len(token) < SHORTEST_TOKEN:
+        raise ValueError(
+            f'--token has {len(token)} characters; at least {SHORTEST_TOKEN} are needed'
+        )
+    return token or ''
+
+
+def make_app(source: Source, title: str, host: str, token: str = '') -> Flask:
+    """
+    Create the web application, which shows the source's content and changes its settings.
 
     If `host`, the address that the server listens on, is loopback, requests for other host names
-    are rejected, which a page elsewhere could have made point here (DNS rebinding). Settings are
-    accepted from this page only, whatever the address.
+    are rejected, which a page elsewhere could have made point here (DNS rebinding). Frames and
+    settings are for this page only, whatever the address. With a token, everything needs it: in
+    the address of the page once, afterwards in the cookie that this sets.
     """
-    app = Flask(__name__, template_folder=str(Path(__file__).parent))
+    app = Flask(__name__, template_folder=str(Path(__file__).parent), static_folder='static')
 
     @app.before_request
     def check_origin() -> None:
@@ -51,57 +96,69 @@ def make_app(player: Player, label_map: LabelMap, title: str, host: str) -> Flas
         if is_loopback(host) and name not in LOCAL_NAMES:
             abort(403, f"host is '{request.host}'; it must be one of {', '.join(LOCAL_NAMES)}")
         origin = request.headers.get('Origin')
-        if request.method == 'POST' and origin != f'http://{request.host}':
+        if origin != f'http://{request.host}' and (origin or request.method == 'POST'):
             abort(403, f"origin is '{origin}'; it must be http://{request.host}")
+        # Browsers say so even of images, which have no origin; links to the page may be anywhere.
+        if request.path != '/' and request.headers.get('Sec-Fetch-Site') == 'cross-site':
+            abort(403, f'{request.path} is for the page of http://{request.host} only')
+        given = request.args.get('token') or request.cookies.get(cookie_name(), '')
+        if token and not hmac.compare_digest(given.encode(), token.encode()):
+            abort(401, 'the token is missing or wrong; it is in the address that was printed')
+
+    @app.after_request
+    def add_headers(response: Response) -> Response:
+        response.headers.update(HEADERS)
+        return response
+
+    @app.errorhandler(HTTPException)
+    def explain(error: HTTPException) -> tuple[str, int, dict[str, str]]:
+        return str(error.description), error.code or 500, {'Content-Type': 'text/plain'}
 
     @app.get('/')
-    def page() -> str:
-        classes = [
-            {'name': label.name, 'color': '#{:02x}{:02x}{:02x}'.format(*label.color)}
-            for label in label_map.labels
-        ]
-        return render_template('page.html.j2', title=title, classes=classes)
+    def page() -> Response:
+        response = Response(render_template('page.html.j2', title=title))
+        if token:
+            response.set_cookie(cookie_name(), token, httponly=True, samesite='Strict')
+        return response
 
     @app.get('/favicon.ico')
     def icon() -> Response:
         return Response(status=204)
 
-    @app.get('/frame')
-    def frame() -> Response:
-        """Return an image newer than `after`; its statistics are in the headers."""
-        image = player.wait(request.args.get('after', 0, int), FRAME_TIMEOUT)
-        if not image.number:
-            return Response(status=204)
+    @app.get('/frames')
+    def frames() -> Response:
+        """Return a line of JSON, and after it the images that are newer than `after`."""
+        after = request.args.get('after', -1, int)
+        content = source.wait(after, FRAME_TIMEOUT)
+        images = [tile.jpeg if tile.version > after else b'' for tile in content.tiles]
+        line = json.dumps(describe(content, images), separators=(',', ':'))
         return Response(
-            image.jpeg,
-            mimetype='image/jpeg',
-            headers={
-                'Cache-Control': 'no-store',
-                'X-Number': str(image.number),
-                'X-Fps': f'{image.fps:.1f}',
-                'X-Milliseconds': f'{image.milliseconds:.1f}',
-                'X-Stamp': str(image.stamp),
-                'X-Shares': ' '.join(f'{fraction:.4f}' for fraction in image.fractions),
-                'X-Problem': image.problem.encode('ascii', 'replace').decode(),
-            },
+            b'\n'.join((line.encode(), b''.join(images))), mimetype='application/octet-stream'
         )
 
     @app.post('/settings')
     def settings() -> Response:
-        content: Any = request.get_json()
-        if not isinstance(content, dict):
-            raise BadRequest('settings must be an object')
-        alpha, classes, paused = (content.get(k) for k in ('alpha', 'classes', 'paused'))
-        if not (
-            (alpha is None or isinstance(alpha, int | float))
-            and (classes is None or isinstance(classes, list))
-            and (paused is None or isinstance(paused, bool))
-        ):
-            raise BadRequest('alpha must be a number, classes a list of names, paused a boolean')
+        changes: Any = request.get_json()
+        if not isinstance(changes, dict) or not changes:
+            raise BadRequest('settings must be an object with at least one member')
         try:
-            player.change(alpha, classes, paused)
+            source.change(changes)
         except ValueError as error:
             raise BadRequest(str(error)) from error
         return jsonify({})
 
     return app
+
+
+def cookie_name() -> str:
+    """Return the name of the token's cookie; cookies don't know ports by themselves."""
+    return f"lednet_view_{request.host.rpartition(':')[2]}"
+
+
+def describe(content: Content, images: list[bytes]) -> dict[str, Any]:
+    """Return what the page is told: the content, and for each tile the length of its image."""
+    told = asdict(content)
+    for tile, image in zip(told['tiles'], images, strict=True):
+        del tile['jpeg']
+        tile['bytes'] = len(image)
+    return told

@@ -12,186 +12,311 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`lednet view`: a real server on loopback, and headless Chromium where it is installed."""
 
-from collections.abc import Callable, Iterator
-import http.client
-import json
+"""`lednet view` of recordings: a real server on loopback."""
+
+from collections.abc import Callable
+from functools import partial
+import operator
 from pathlib import Path
-import shutil
-import threading
 from typing import Any
 
 from bag_files import Entry, write_bag
 import cv2
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.cli.main import main
+from lednet_ros.evaluation.recording_reader import TruthSource
 from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.labels import LabelMap
 from lednet_ros.synthetic import StreetScene
 from lednet_ros.view.player import Player
-from lednet_ros.view.server import is_loopback, make_app
+from lednet_ros.view.recording import Recording
+from lednet_ros.view.server import choose_token, is_loopback
 import numpy as np
 import pytest
-from werkzeug.serving import make_server
+from web_page import Browser, decode, Page
 
-LOCAL = '127.0.0.1'
+FRAMES = 10
+STEP = 10**8
+# As WebDriver spells them.
+TAB, END, HOME, LEFT, RIGHT = '\ue004\ue010\ue011\ue012\ue014'
+
+Serve = Callable[..., Page]
+
+
+def frames() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Draw a second of a street with its ground truth."""
+    scene = StreetScene(192, 128, seed=2)
+    return [scene.render(k / 10)[:2] for k in range(FRAMES)]
 
 
 @pytest.fixture
 def bag(tmp_path: Path) -> Path:
-    """Write a second of a street."""
-    scene = StreetScene(192, 128, seed=2)
-    entries = [
-        Entry('/image', k * 10**8, k, scene.render(k / 10)[0], 'rgb8') for k in range(10)
-    ]
+    """Write a second of a street; the label of the fourth frame is missing."""
+    entries = []
+    for k, (pixels, labels) in enumerate(frames()):
+        entries.append(Entry('/image', k * STEP, k * STEP, pixels, 'rgb8'))
+        if k != 3:
+            # Recorded later than its image, and with another stamp.
+            entries.append(Entry('/truth', k * STEP + 5, k * STEP + 10, labels, 'mono8'))
     return write_bag(tmp_path / 'bag', entries)
 
 
 @pytest.fixture
-def serve(small_content: Checkpoint) -> Iterator[Callable[[Path], int]]:
-    """Serve a recording; return the port."""
-    running: list[tuple[Player, Any]] = []
+def play(small_content: Checkpoint, serve: Serve) -> Serve:
+    """Serve a recording."""
 
-    def start(source: Path) -> int:
+    def start(
+        source: Path,
+        topic: str | None = None,
+        truth: TruthSource = TruthSource(),  # noqa: B008
+        token: str = '',
+    ) -> Page:
         segmenter = Segmenter(small_content, device='cpu', backend='torch_eager')
-        player = Player(segmenter, source, None)
-        app = make_app(player, segmenter.label_map, 'street', LOCAL)
-        server = make_server(LOCAL, 0, app, threaded=True)
-        # `shutdown` waits for as long as the server polls.
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        recording = Recording(source, topic, truth, segmenter.label_map)
+        player = Player(segmenter, recording)
         player.start()
-        running.append((player, server))
-        return int(server.server_port)
+        return serve(player, token=token)
 
-    yield start
-    for player, server in running:
-        player.stop()
-        server.shutdown()
-        server.server_close()
+    return start
 
 
-def ask(
-    port: int, path: str, content: object = None, **headers: str
-) -> tuple[int, 'http.client.HTTPMessage', bytes]:
-    connection = http.client.HTTPConnection(LOCAL, port, timeout=30)
-    if content is None:
-        connection.request('GET', path, headers=headers)
-    else:
-        own = {'Content-Type': 'application/json', 'Origin': f'http://{LOCAL}:{port}'}
-        connection.request('POST', path, json.dumps(content), own | headers)
-    answer = connection.getresponse()
-    body = answer.read()
-    connection.close()
-    return answer.status, answer.headers, body
+def is_at(position: int, image: bool = False) -> Callable[[dict[str, Any]], bool]:
+    """Return the condition that a position is shown."""
+    return lambda content: bool(
+        content['timeline']['position'] == position and content['tiles'][0]['version'] >= image
+    )
 
 
-def image_after(port: int, after: int = 0) -> tuple[int, np.ndarray, list[float]]:
-    status, headers, body = ask(port, f'/frame?after={after}')
-    assert status == 200
-    shares = [float(share) for share in headers['X-Shares'].split()]
-    pixels = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
-    return int(headers['X-Number']), np.asarray(pixels), shares
+def go_to(page: Page, position: int) -> tuple[dict[str, Any], list[bytes]]:
+    """Go to a position; return content and all images there."""
+    page.set(position=position)
+    page.look_until(is_at(position, image=True))
+    return page.look()
 
 
-def test_images_continue_and_settings_change_them(serve: Callable[[Path], int], bag: Path) -> None:
-    port = serve(bag)
-    number, pixels, shares = image_after(port)
-    assert pixels.shape == (128, 192, 3)
-    assert sum(shares) == pytest.approx(1, abs=0.01)
-    # More frames than the recording has: it is played again.
-    for _ in range(12):
-        later, _, _ = image_after(port, number)
-        assert later > number
-        number = later
-    assert ask(port, '/settings', {'paused': True})[0] == 200
-    number, colored, _ = image_after(port, number)
-    assert ask(port, '/settings', {'alpha': 0, 'paused': False})[0] == 200
-    plain = image_after(port, number + 1)[1]
-    assert np.abs(plain.astype(int) - colored).mean() > 5
+def test_images_continue_and_settings_change_them(play: Serve, bag: Path) -> None:
+    page = play(bag, '/image')
+    content = page.look_until(lambda content: content['tiles'][0]['bytes'])
+    assert sum(content['fractions']) == pytest.approx(1, abs=0.01)
+    # It is played again after its end.
+    page.look_until(is_at(FRAMES - 1))
+    page.look_until(lambda content: content['timeline']['position'] < 3)
+    page.set(playing=False)
+    colored = go_to(page, 4)[1][0]
+    assert decode(colored).shape == (128, 192, 3)
+    for changes in ({'overlay_alpha': 0}, {'overlay_alpha': 0.5, 'min_confidence': 1.0}):
+        # A paused frame is drawn again.
+        is_newer = partial(operator.lt, page.look()[0]['version'])
+        page.set(**changes)
+        page.look_until(lambda content, newer=is_newer: newer(content['tiles'][0]['version']))
+        assert not page.look()[0]['timeline']['playing']
+        plain = decode(page.look()[1][0])
+        assert np.abs(plain.astype(int) - decode(colored)).mean() > 5
+        assert np.abs(plain[..., ::-1].astype(int) - frames()[4][0]).mean() < 5
+    assert page.look()[0]['settings']['min_confidence'] == 1.0
 
 
-def test_the_page_names_the_classes(serve: Callable[[Path], int], bag: Path) -> None:
-    status, _, body = ask(serve(bag), '/')
-    assert status == 200
-    for part in ('street', 'road', 'bicyclist', '#804080'):
-        assert part in body.decode()
-    # Nothing is loaded from elsewhere.
-    assert b'http' not in body
+@pytest.mark.parametrize('kind', ['bag', 'video', 'folder'])
+def test_every_position_can_be_reached(
+    play: Serve, bag: Path, tmp_path: Path, kind: str
+) -> None:
+    path, topic = bag, '/image'
+    pixels = [pixels[..., ::-1] for pixels, _ in frames()]
+    if kind == 'folder':
+        path, topic = tmp_path / 'images', None
+        path.mkdir()
+        for k, image in enumerate(pixels):
+            cv2.imwrite(str(path / f'{k}.png'), image)
+    elif kind == 'video':
+        path, topic = tmp_path / 'video.avi', None
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 10, (192, 128))
+        for image in pixels:
+            writer.write(image)
+        writer.release()
+    page = play(path, topic)
+    page.look_until(lambda content: content['timeline']['count'] == FRAMES)
+    page.set(overlay_alpha=0, playing=False)
+    for position in (7, 2, 0, FRAMES - 1):
+        content, images = go_to(page, position)
+        assert content['timeline']['seconds'] == pytest.approx(position / 10, abs=1e-3)
+        assert np.abs(decode(images[0]).astype(int) - pixels[position]).mean() < 5
+    for step, expected in ((-1, 8), (1, 9), (1, 9), (-20, 0), (1, 1), (1, 2)):
+        page.set(step=step)
+        content = page.look_until(is_at(expected))
+        assert not content['timeline']['playing']
+    assert np.abs(decode(page.look()[1][0]).astype(int) - pixels[2]).mean() < 5
+    page.set(playing=True)
+    page.look_until(is_at(5))
 
 
-def test_requests_from_other_origins_are_rejected(serve: Callable[[Path], int], bag: Path) -> None:
-    port = serve(bag)
-    assert ask(port, '/', Host='evil.example')[0] == 403
-    assert ask(port, '/frame', Host=f'evil.example:{port}')[0] == 403
-    assert ask(port, '/', Host=f'localhost:{port}')[0] == 200
-    for origin in ('http://evil.example', 'null', f'https://{LOCAL}:{port}'):
-        assert ask(port, '/settings', {'alpha': 0}, Origin=origin)[0] == 403
+@pytest.mark.parametrize('kind', ['topic', 'stamps', 'names'])
+def test_ground_truth_is_shown_beside_the_overlay(
+    play: Serve, bag: Path, tmp_path: Path, kind: str
+) -> None:
+    labels = tmp_path / 'labels'
+    labels.mkdir()
+    path, topic = bag, '/image'
+    truth = TruthSource('/truth', slop=5) if kind == 'topic' else TruthSource(folder=labels)
+    for k, (pixels, ids) in enumerate(frames()):
+        name = f'0.{k * STEP:09}' if kind == 'stamps' else f'{k}'
+        if k != 3:
+            cv2.imwrite(str(labels / f'{name}.png'), ids)
+        if kind == 'names':
+            path, topic = tmp_path / 'images', None
+            path.mkdir(exist_ok=True)
+            cv2.imwrite(str(path / f'{k}.png'), pixels[..., ::-1])
+    page = play(path, topic, truth)
+    page.look_until(lambda content: content['timeline']['count'] == FRAMES)
+    page.set(overlay_alpha=1, playing=False)
+    palette = LabelMap.load('camvid').palette
+    for position in (6, 2, 8):
+        content, images = go_to(page, position)
+        assert content['tiles'][1]['name'] == 'ground truth'
+        assert [name for name, _ in content['tiles'][1]['facts']] == ['accuracy', 'mIoU']
+        expected = palette[frames()[position][1]][..., ::-1]
+        assert np.abs(decode(images[1]).astype(int) - expected).mean() < 8
+    content, images = go_to(page, 3)
+    assert images[1] == b''
+    assert content['tiles'][1]['text'] == 'none for this frame'
+
+
+def test_the_page_names_the_classes_and_loads_nothing_from_elsewhere(
+    play: Serve, bag: Path
+) -> None:
+    page = play(bag, '/image')
+    assert ['road', '#804080'] in page.look()[0]['classes']
+    for path in ('/', '/static/page.css', '/static/page.js'):
+        answer = page.ask(path)
+        assert answer.status == 200
+        assert 'http:' not in answer.text
+        assert 'https:' not in answer.text
+        assert "frame-ancestors 'none'" in answer.headers['Content-Security-Policy']
+
+
+def test_requests_from_elsewhere_are_rejected(play: Serve, bag: Path) -> None:
+    page = play(bag, '/image')
+    assert page.ask('/', Host='evil.example').status == 403
+    assert page.ask('/frames', Host=f'evil.example:{page.port}').status == 403
+    assert page.ask('/', Host=f'localhost:{page.port}').status == 200
+    for origin in ('http://evil.example', 'null', f'https://127.0.0.1:{page.port}'):
+        assert page.ask('/settings', {'overlay_alpha': 0}, Origin=origin).status == 403
+        assert page.ask('/frames', Origin=origin).status == 403
+    assert page.ask('/frames', Sec_Fetch_Site='cross-site').status == 403
+    assert page.ask('/', Sec_Fetch_Site='cross-site').status == 200
+
+
+TOKEN = 'correct horse'  # noqa: S105
+
+
+def test_a_token_is_needed_where_there_is_one(play: Serve, bag: Path) -> None:
+    page = play(bag, '/image', token=TOKEN)
+    for path in ('/', '/?token=wrong', '/frames', '/static/page.js'):
+        assert page.ask(path).status == 401
+    assert page.ask('/settings', {'overlay_alpha': 0}).status == 401
+    answer = page.ask('/?token=correct%20horse')
+    assert answer.status == 200
+    cookie = answer.headers['Set-Cookie']
+    for part in ('HttpOnly', 'SameSite=Strict'):
+        assert part in cookie
+    cookie = cookie.partition(';')[0]
+    assert page.ask('/frames', Cookie=cookie).status == 200
+    assert page.ask('/settings', {'overlay_alpha': 0}, Cookie=cookie).status == 200
+
+
+def test_addresses_that_others_can_reach_need_a_token() -> None:
+    for host in ('127.0.0.1', '127.1.2.3', '::1', 'localhost'):
+        assert is_loopback(host)
+        assert choose_token(host, None) == ''
+    for host in ('0.0.0.0', '192.168.1.2', 'robot', '::'):
+        with pytest.raises(ValueError, match='needs --token'):
+            choose_token(host, None)
+        assert len(choose_token(host, '')) > 16
+        assert choose_token(host, TOKEN) == TOKEN
+    with pytest.raises(ValueError, match='at least 8'):
+        choose_token('robot', 'short')
 
 
 @pytest.mark.parametrize(
     'content',
-    [[1], {'alpha': 'x'}, {'alpha': 2}, {'classes': 'road'}, {'classes': ['roof']},
-     {'paused': 1}],
+    [[1], {}, {'overlay_alpha': 'x'}, {'overlay_alpha': 2}, {'overlay_classes': ['roof']},
+     {'playing': 1}, {'position': 0.5}, {'device': 'cpu'}],
 )
-def test_invalid_settings_are_rejected(
-    serve: Callable[[Path], int], bag: Path, content: object
+def test_invalid_settings_are_rejected(play: Serve, bag: Path, content: object) -> None:
+    answer = play(bag, '/image').ask('/settings', content)
+    assert answer.status == 400
+    assert 'must be' in answer.text or 'allowed' in answer.text or 'label map' in answer.text
+
+
+def test_what_cannot_be_played_is_said(
+    play: Serve, tmp_path: Path, small_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ask(serve(bag), '/settings', content)[0] == 400
+    page = play(tmp_path / 'gone')
+    content = page.look_until(lambda content: content['level'] == 'error')
+    assert 'gone does not exist' in content['text']
+    for arguments, problem in (
+        (['gone'], 'gone does not exist'), ([], 'INPUT'), (['gone', '--node'], 'INPUT'),
+        (['gone', '--host', 'robot'], '--token'), (['--node', 'a b'], "'a b'"),
+        (['--node', '--alpha', '0.2'], 'overlay_alpha'),
+    ):
+        inputs = [str(tmp_path / each) if each == 'gone' else each for each in arguments]
+        command = ['view', *inputs]
+        if '--alpha' not in arguments:
+            command += ['--checkpoint', str(small_checkpoint)]
+        assert main(command) == 1
+        assert problem in capsys.readouterr().err
 
 
-def test_unplayable_recording_is_reported(
-    serve: Callable[[Path], int], tmp_path: Path, small_checkpoint: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    status, headers, _ = ask(serve(tmp_path / 'gone'), '/frame')
-    assert status == 200
-    assert 'gone does not exist' in headers['X-Problem']
-    command = ['view', str(tmp_path / 'gone'), '--checkpoint', str(small_checkpoint)]
-    assert main(command) == 1
-    assert 'gone does not exist' in capsys.readouterr().err
-
-
-def test_loopback_addresses() -> None:
-    for host in ('127.0.0.1', '127.1.2.3', '::1', 'localhost'):
-        assert is_loopback(host)
-    for host in ('0.0.0.0', '192.168.1.2', 'robot'):
-        assert not is_loopback(host)
+def test_a_damaged_frame_does_not_end_the_recording(play: Serve, tmp_path: Path) -> None:
+    entries = [
+        Entry('/image', k * STEP, k * STEP, pixels, 'rgb8', length=5000 if k == 4 else None)
+        for k, (pixels, _) in enumerate(frames())
+    ]
+    page = play(write_bag(tmp_path / 'bag', entries))
+    page.look_until(is_at(FRAMES - 1))
+    content, _ = go_to(page, 4)
+    assert content['level'] == 'warn'
+    assert '/image' in content['text']
 
 
 @pytest.mark.slow
-def test_in_a_browser(serve: Callable[[Path], int], bag: Path, tmp_path: Path) -> None:
-    selenium = pytest.importorskip('selenium.webdriver')
-    if not shutil.which('chromedriver') or not shutil.which('chromium'):
-        pytest.skip('needs Chromium and its driver')
-    options = selenium.ChromeOptions()
-    for flag in ('headless', 'no-sandbox', 'disable-gpu', 'disable-background-networking',
-                 'disable-component-update', 'no-first-run', 'disable-sync',
-                 f'user-data-dir={tmp_path}/chromium', 'window-size=1200,700'):
-        options.add_argument(f'--{flag}')
-    service = selenium.ChromeService(shutil.which('chromedriver'))
-    browser = selenium.Chrome(options, service)
-    try:
-        from selenium.webdriver.support.wait import WebDriverWait
-
-        wait = WebDriverWait(browser, 30)
-        browser.get(f'http://{LOCAL}:{serve(bag)}/')
-
-        def script(text: str) -> Any:
-            return browser.execute_script(f'return {text}')
-
-        wait.until(lambda _: script("document.getElementById('image').naturalWidth") == 192)
-        wait.until(lambda _: 'frames/s' in script("document.getElementById('metrics').innerText"))
-        shares = script("[...document.querySelectorAll('.share')].map(e => e.innerText)")
-        assert sum(float(share.rstrip('%')) for share in shares) == pytest.approx(100, abs=1)
-        # All classes off: the plain frame.
-        browser.find_element('id', 'all').click()
-        wait.until(
-            lambda _: script("[...document.querySelectorAll('#classes input')]"
-                             '.every(box => !box.checked)')
+@pytest.mark.parametrize(('width', 'height'), [(1280, 800), (390, 844)])
+def test_in_a_browser(
+    play: Serve, bag: Path, browser: Browser, width: int, height: int
+) -> None:
+    page = play(bag, '/image', TruthSource('/truth', slop=5))
+    browser.open(page.address, width, height)
+    browser.wait(
+        "document.querySelectorAll('.tile img').length === 2"
+        " && [...document.querySelectorAll('.tile img')].every(e => e.naturalWidth === 192)"
+    )
+    browser.wait("document.getElementById('position').offsetParent")
+    browser.check_layout(width, height)
+    fractions = "[...document.querySelectorAll('#classes output')].map(e => parseFloat(e.value))"
+    assert sum(browser.script(fractions)) == pytest.approx(100, abs=1)
+    # By keyboard alone: space, a step, the ends, the slider, and classes by the tabulator.
+    browser.press(' ')
+    page.look_until(lambda content: not content['timeline']['playing'])
+    for key, expected in ((HOME, 0), (RIGHT, 1), (END, FRAMES - 1), (LEFT, FRAMES - 2)):
+        browser.press(key)
+        page.look_until(is_at(expected))
+        browser.wait(f"document.getElementById('place').value.startsWith('{expected + 1} /')")
+    slider = browser.driver.find_element('id', 'position')
+    slider.send_keys(LEFT)
+    page.look_until(is_at(FRAMES - 3))
+    browser.press('[')
+    assert page.look()[0]['settings']['overlay_alpha'] == 0.5
+    seen = set()
+    for _ in range(30):
+        browser.press(TAB)
+        focused = 'document.activeElement'
+        seen.add(browser.script(f'{focused}.ariaLabel || {focused}.value'))
+        assert browser.script(
+            f"{focused} === document.body || getComputedStyle({focused}).outlineStyle !== 'none'"
         )
-        browser.find_element('id', 'pause').click()
-        assert browser.find_element('id', 'pause').text == 'play'
-        assert browser.get_screenshot_as_png()[:4] == b'\x89PNG'
-        assert not [e for e in browser.get_log('browser') if e['level'] == 'SEVERE']
-    finally:
-        browser.quit()
+    assert seen >= {'first frame', 'one frame back', 'sky', 'bicyclist'}
+    names = browser.driver.execute_cdp_cmd('Accessibility.getFullAXTree', {})['nodes']
+    for node in names:
+        if node['role']['value'] in ('button', 'slider', 'checkbox', 'switch', 'spinbutton'):
+            assert node['name']['value'], node
+    browser.check_log()
