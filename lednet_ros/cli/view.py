@@ -99,7 +99,8 @@ def _start_player(
 
     segmenter = make_segmenter(options)
     truth = TruthSource(options.label_topic, options.labels, round(1e9 * options.slop))
-    recording = Recording(options.input, options.image_topic, truth, segmenter.label_map)
+    network = segmenter.label_map.network
+    recording = Recording(options.input, options.image_topic, truth, network)
     # A recording that can't be read fails here rather than on the page.
     problems = []
     for played in recording.frames():

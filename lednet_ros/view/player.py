@@ -23,6 +23,7 @@ import time
 from typing import Any
 
 import cv2
+from lednet_ros.evaluation.ground_truth import prepare_truth
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.inference.encodings import Frame, FrameError
 from lednet_ros.inference.postprocess import blend
@@ -282,9 +283,14 @@ class Player:
             return Tile(name, self._version, text='none for this frame')
         label_map = self._segmenter.label_map
         facts: list[tuple[str, str]] = []
-        if truth.shape == labels.shape:
+        try:
+            truth = prepare_truth(truth, label_map, self._segmenter.crop)
             confusion = ConfusionMatrix(label_map)
             confusion.update(truth, labels)
+        except ValueError as error:
+            # Another size, or an id that is no class.
+            return Tile(name, self._version, level='error', text=str(error))
+        if confusion.counts.any():
             facts = [('accuracy', f'{100 * confusion.pixel_accuracy():.1f} %'),
                      ('mIoU', f'{100 * confusion.miou():.1f} %')]
         palette = label_map.palette

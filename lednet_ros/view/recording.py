@@ -29,7 +29,7 @@ from lednet_ros.evaluation.ground_truth import (
 )
 from lednet_ros.evaluation.recording_reader import TruthSource
 from lednet_ros.inference.encodings import Frame, FrameError
-from lednet_ros.labels import LabelMap, LabelMapError
+from lednet_ros.labels import LabelMap
 from lednet_ros.recordings.bags import (
     Bag,
     BagMessage,
@@ -63,7 +63,7 @@ class PlayedFrame:
     frame
         The pixels; None if they can't be decoded.
     truth
-        (H, W) uint8 class ids, or None.
+        (H, W) uint8 ids of the network's classes, or None.
     problem
         What is wrong with the frame or its ground truth; empty if nothing is.
 
@@ -87,7 +87,7 @@ class Recording:
     truth
         Source of the ground truth; label files of a folder of images have the names of its images.
     label_map
-        The classes of the ground truth.
+        The classes of the ground truth, those of the network.
 
     """
 
@@ -223,18 +223,15 @@ class Recording:
         elif labels is not None and index in self._label_messages:
             try:
                 found = labels.find(*self._label_messages[index])
-                if found is not None:
-                    found_labels = read_label_message(found, self._label_map.network)
-                    truth = self._label_map.from_network(found_labels)
-            except (SourceError, LabelMapError) as error:
+                truth = None if found is None else read_label_message(found, self._label_map)
+            except SourceError as error:
                 problem = problem or str(error)
         return PlayedFrame(index, message.stamp(), frame, truth, problem)
 
     def _read_file(self, path: Path) -> tuple[NDArray[np.uint8] | None, str]:
         try:
-            labels = read_label_file(path, self._label_map.network)
-            return self._label_map.from_network(labels), ''
-        except (SourceError, LabelMapError) as error:
+            return read_label_file(path, self._label_map), ''
+        except SourceError as error:
             return None, str(error)
 
 

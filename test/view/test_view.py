@@ -73,7 +73,7 @@ def play(small_content: Checkpoint, serve: Serve) -> Serve:
         token: str = '',
     ) -> Page:
         segmenter = Segmenter(small_content, device='cpu', backend='torch_eager')
-        recording = Recording(source, topic, truth, segmenter.label_map)
+        recording = Recording(source, topic, truth, segmenter.label_map.network)
         player = Player(segmenter, recording)
         player.start()
         return serve(player, token=token)
@@ -160,6 +160,8 @@ def test_ground_truth_is_shown_beside_the_overlay(
     truth = TruthSource('/truth', slop=5) if kind == 'topic' else TruthSource(folder=labels)
     for k, (pixels, ids) in enumerate(frames()):
         name = f'0.{k * STEP:09}' if kind == 'stamps' else f'{k}'
+        if k == 5:
+            ids[0, 0] = 77
         if k != 3:
             cv2.imwrite(str(labels / f'{name}.png'), ids)
         if kind == 'names':
@@ -179,6 +181,10 @@ def test_ground_truth_is_shown_beside_the_overlay(
     content, images = go_to(page, 3)
     assert images[1] == b''
     assert content['tiles'][1]['text'] == 'none for this frame'
+    if kind != 'topic':
+        content, images = go_to(page, 5)
+        assert images[1] == b''
+        assert '77' in content['tiles'][1]['text']
 
 
 def test_the_page_names_the_classes_and_loads_nothing_from_elsewhere(
