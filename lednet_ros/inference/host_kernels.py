@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 import functools
 import itertools
 import os
+from pathlib import Path
 from typing import Any, TypeVar
 
 from lednet_ros.labels import UNLABELED
@@ -81,6 +82,8 @@ def _compiled(function: Function) -> Function:
     fastmath = {'contract', 'arcp', 'nsz'}
     options: dict[str, Any] = {'nogil': True, 'fastmath': fastmath, 'error_model': 'numpy'}
     try:
+        # Without a home, Numba would make a folder named '~', but this raises RuntimeError.
+        Path.home()
         return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
     except RuntimeError:
         # Without a writable folder or home, kernels are compiled at each start.

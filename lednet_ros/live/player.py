@@ -70,6 +70,8 @@ LINGER_SECONDS = 1.0
 LOOP_SECONDS = 0.1
 # Nanoseconds by which the clock was set back while recording, rather than messages reordered.
 STEP_BACK = 10**9
+# Nanoseconds of playing that are waited for; more means that the clock was set forward.
+LONGEST_WAIT = 60 * 10**9
 # Latched messages that a late subscriber still gets.
 LATCHED_DEPTH = 100
 # Name and type.
@@ -260,8 +262,8 @@ class Player(Node):
                     continue
             else:
                 if self._origin is None:
-                    self._origin = begin, time.perf_counter()
-                elif item.time < last - STEP_BACK:
+                    self._origin, last = (begin, time.perf_counter()), begin
+                if not -STEP_BACK <= item.time - last <= LONGEST_WAIT * self._options.rate:
                     self._origin = item.time, time.perf_counter()
                 last, (moment, start) = item.time, self._origin
                 due = start + (item.time - moment) / 1e9 / self._options.rate

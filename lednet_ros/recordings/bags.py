@@ -49,6 +49,7 @@ SPLIT_SUFFIXES = ('.mcap', '.db3')
 BAG_SUFFIXES = (*SPLIT_SUFFIXES, '.bag')
 PACKED = '.zstd'
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
+MAX_MESSAGE_BYTES = 1 << 30
 METADATA = 'metadata.yaml'
 # Namespace of the node's outputs, which are added to bags.
 NODE = '/segmentation_node'
@@ -313,21 +314,27 @@ def open_bag(path: Path) -> Iterator[Bag]:
     if not path.exists():
         raise SourceError(f'{path} does not exist')
     with contextlib.ExitStack() as stack:
-        bag: Bag
-        splits = _list_splits(path) if path.is_dir() else [path]
         try:
-            if path.is_dir() and (path / METADATA).is_file():
-                whole = [path]
-            else:
-                whole = splits = _prepare(path, splits, stack)
-            reader = AnyReader(whole, default_typestore=make_typestore())
-            bag = _WholeBag(path, stack.enter_context(reader))
-        except SourceError:
-            raise
-        # Damaged files make their readers raise errors of any type.
-        except Exception as error:
-            bag = _TornBag(path, [_unpack(split, stack) for split in splits], error)
+            bag = _open(path, stack)
+        except OSError as error:
+            raise SourceError(f'{path} is not a readable bag: {error}') from error
         yield bag
+
+
+def _open(path: Path, stack: contextlib.ExitStack) -> Bag:
+    splits = _list_splits(path) if path.is_dir() else [path]
+    try:
+        if path.is_dir() and (path / METADATA).is_file():
+            whole = [path]
+        else:
+            whole = splits = _prepare(path, splits, stack)
+        reader = AnyReader(whole, default_typestore=make_typestore())
+        return _WholeBag(path, stack.enter_context(reader))
+    except SourceError:
+        raise
+    # Damaged files make their readers raise errors of any type.
+    except Exception as error:
+        return _TornBag(path, [_unpack(split, stack) for split in splits], error)
 
 
 def _unpacked_name(file: Path) -> str:
@@ -545,7 +552,11 @@ class _TornBag(Bag):
 
 def _decompress(data: bytes) -> bytes:
     """Decompress a message if it is compressed, which only metadata say; CDR starts with 0."""
-    return zstandard.decompress(data) if data.startswith(ZSTD_MAGIC) else data
+    if not data.startswith(ZSTD_MAGIC):
+        return data
+    if zstandard.frame_content_size(data) > MAX_MESSAGE_BYTES:
+        raise SourceError(f'a compressed message has more than {MAX_MESSAGE_BYTES >> 20} MiB')
+    return zstandard.decompress(data, MAX_MESSAGE_BYTES)
 
 
 def _find_missing_files(path: Path) -> list[str]:

@@ -190,7 +190,8 @@ class BagWriter:
         """
         if (topic, message_type) not in self._connections:
             self.add_topic(topic, message_type)
-        self._writer.write(self._connections[topic, message_type], stamp, data)
+        # Times before 1970, of a clock that was never set, don't fit into the format.
+        self._writer.write(self._connections[topic, message_type], max(stamp, 0), data)
 
     def close(self) -> None:
         """Complete the bag."""

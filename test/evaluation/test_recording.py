@@ -17,14 +17,19 @@
 from collections.abc import Sequence
 import csv
 from dataclasses import replace
+import itertools
 import json
 from pathlib import Path
+import tracemalloc
 
 from bag_files import Entry, write_bag, write_ros1_bag
 import cv2
+from hypothesis import given
+from hypothesis import strategies as st
 from lednet_ros.checkpoint import Checkpoint, save_checkpoint
 from lednet_ros.cli.main import main
 from lednet_ros.datasets import FolderDataset
+from lednet_ros.evaluation import recording_reader
 from lednet_ros.evaluation.consistency import Flips
 from lednet_ros.evaluation.dataset import evaluate
 from lednet_ros.evaluation.ground_truth import match_stamps
@@ -187,6 +192,110 @@ def test_stamps_are_matched_nearest_first_and_once() -> None:
     assert match_stamps([0, 10, 20], [9, 21], 3) == {1: 0, 2: 1}
     assert match_stamps([0, 10], [6], 100) == {1: 0}
     assert match_stamps([5, 5], [5, 5, 5], 0) == {0: 0, 1: 1}
+
+
+@pytest.mark.parametrize('slop', [0, 10**9])
+def test_matching_is_bounded_for_any_stamps(slop: int) -> None:
+    tracemalloc.start()
+    # All candidates would be 16 million.
+    matches = match_stamps([7] * 4000, [7] * 4000, slop)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert matches == {k: k for k in range(4000)}
+    assert peak < 10_000_000
+
+
+@given(
+    st.lists(st.integers(0, 40), unique=True), st.lists(st.integers(0, 40), unique=True),
+    st.integers(0, 50),
+)
+def test_no_pair_is_nearer_than_the_matched_ones(
+    images: list[int], labels: list[int], slop: int
+) -> None:
+    matches = match_stamps(images, labels, slop)
+    assert len(set(matches.values())) == len(matches)
+    partner = {image: abs(images[image] - labels[label]) for image, label in matches.items()}
+    partner_of_label = {label: partner[image] for image, label in matches.items()}
+    for image, label in itertools.product(range(len(images)), range(len(labels))):
+        distance = abs(images[image] - labels[label])
+        if distance <= slop:
+            nearer = min(partner.get(image, 99), partner_of_label.get(label, 99))
+            assert nearer <= distance
+        assert matches.get(image) != label or distance <= slop
+
+
+@pytest.mark.parametrize('order', ['late', 'reversed'])
+def test_labels_that_wait_for_their_frames_are_bounded(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path, order: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    truths = truth_of(segmenter, frames)
+    monkeypatch.setattr(recording_reader, 'MAX_KEPT_BYTES', 3 * truths[0].size)
+    late = 10**12
+    if order == 'late':
+        # As a tool writes them that labels a recording afterwards.
+        entries = in_order(*images(frames), *labels(truths, late=late))
+    else:
+        entries = [
+            *images(frames),
+            *(replace(e, time=2 * START + late - e.stamp) for e in labels(truths)),
+        ]
+    path = write_bag(tmp_path / 'bag', sorted(entries, key=lambda entry: entry.time))
+    if order == 'late':
+        result = evaluate_bag(segmenter, path, IMAGES, TOPIC, progress=False)
+        assert result.confusion.pixel_accuracy() == pytest.approx(49 / 59)
+    else:
+        with pytest.raises(SourceError, match='label images precede that of the frame'):
+            evaluate_bag(segmenter, path, IMAGES, TOPIC, progress=False)
+
+
+@pytest.mark.parametrize('has_files', [True, False])
+def test_frames_without_stamps_are_matched(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path, has_files: bool
+) -> None:
+    """A topic copies the missing stamps; files are named by `lednet segment`."""
+    truths = truth_of(segmenter, frames)
+    entries = [replace(entry, stamp=0) for entry in (*images(frames), *labels(truths))]
+    source = TOPIC
+    if has_files:
+        source = TruthSource(folder=tmp_path / 'truth')
+        (tmp_path / 'truth').mkdir()
+        for index, truth in enumerate(truths):
+            name = f'{stamp(index) // 10**9}.{stamp(index) % 10**9:09d}.png'
+            cv2.imwrite(str(tmp_path / 'truth' / name), truth)
+    path = write_bag(tmp_path / 'bag', in_order(*entries))
+    result = evaluate_bag(segmenter, path, IMAGES, source, progress=False)
+    assert [frame.stamp for frame in result.frames] == [stamp(k) for k in range(5)]
+    assert result.confusion.pixel_accuracy() == pytest.approx(49 / 59)
+
+
+def test_formats_of_compressed_images_have_the_same_confusion_matrix(
+    segmenter: Segmenter, tmp_path: Path
+) -> None:
+    scene = StreetScene(96, 64, seed=3)
+    matrices = []
+    for number, (encoding, image_format) in enumerate([
+        ('bayer_rggb8', ''), ('png', 'bayer_rggb8; png compressed '), ('png', 'BAYER_RGGB8; png'),
+        ('rgb8', ''), ('png', 'rgb8; png compressed rgb8'), ('png', 'rgb8; png compressed bgr8'),
+    ]):
+        entries = []
+        for k in range(3):
+            pixels, truth = scene.render(k / 10)[:2]
+            if 'bayer' in encoding + image_format.lower():
+                mosaic = pixels[..., 1].copy()
+                mosaic[::2, ::2], mosaic[1::2, 1::2] = pixels[::2, ::2, 0], pixels[1::2, 1::2, 2]
+                pixels = mosaic
+            elif 'compressed bgr' in image_format:
+                pixels = pixels[..., ::-1]
+            entries.append(Entry(IMAGES, k + 1, k, pixels, encoding, image_format=image_format))
+            entries.append(Entry(LABELS, k + 1, k, truth, 'mono8'))
+        path = write_bag(tmp_path / f'bag{number}', entries)
+        result = evaluate_bag(segmenter, path, IMAGES, TOPIC, progress=False)
+        matrices.append(result.confusion.counts)
+    for matrix in matrices[1:3]:
+        np.testing.assert_array_equal(matrix, matrices[0])
+    for matrix in matrices[4:]:
+        np.testing.assert_array_equal(matrix, matrices[3])
 
 
 def test_labels_of_a_folder(

@@ -42,7 +42,7 @@ from lednet_ros.inference.encodings import (
     SUPPORTED_ENCODINGS,
 )
 from lednet_ros.labels import LabelMap, LabelMapError
-from lednet_ros.recordings.bags import decode_image, IMAGE_TYPES, open_bag, SourceError
+from lednet_ros.recordings.bags import decode_image, IMAGE_TYPES, is_bag, open_bag, SourceError
 from lednet_ros.training.recipe import load_recipe, RecipeError
 import numpy as np
 import pytest
@@ -50,6 +50,7 @@ from rosbags.rosbag2 import StoragePlugin
 from strange_input import attempt, changes, CONFIG, damage, fuzz
 import torch
 import yaml
+import zstandard
 
 
 @fuzz
@@ -245,10 +246,53 @@ def test_bags(
     attempt(read, SourceError)
 
 
+NAMES = (
+    'drive_0.mcap', 'drive_1.MCAP', 'drive_10.db3', 'drive_2.mcap.zstd', 'drive_\u00b2.mcap',
+    'drive_.mcap', 'drive.mcap', '._drive_0.mcap', 'other_0.mcap', 'metadata.yaml', '0.png',
+    '.mcap',
+)
+
+
+@fuzz
+@given(st.lists(
+    st.tuples(
+        st.sampled_from(NAMES),
+        st.sampled_from(['.mcap', '.db3', 'text', 'zstd', 'folder', 'link', 'fifo']),
+        changes, st.floats(0.2, 1) | st.just(1.0),
+    ),
+    unique_by=lambda item: item[0],
+))
+def test_folders_of_strange_items(
+    tmp_path_factory: pytest.TempPathFactory,
+    items: list[tuple[str, str, list[tuple[float, bytes]], float]],
+) -> None:
+    folder = tmp_path_factory.mktemp('bag')
+    for name, kind, spots, length in items:
+        path = folder / name
+        if kind == 'folder':
+            path.mkdir()
+        elif kind == 'link':
+            path.symlink_to(folder / 'drive_0.mcap')
+        elif kind == 'fifo':
+            os.mkfifo(path)
+        else:
+            data = bags().get(kind, b'rosbag2_bagfile_information: {relative_file_paths: [7, a]}')
+            data = damage(data, spots, length) if length < 1 else data
+            path.write_bytes(zstandard.compress(data) if kind == 'zstd' else data)
+    is_bag(folder)
+
+    def read() -> None:
+        with open_bag(folder) as bag:
+            for message in bag.messages():
+                message.stamp()
+
+    attempt(read, SourceError)
+
+
 @fuzz
 @given(
-    st.lists(st.integers(0, 10**12), max_size=30),
-    st.lists(st.integers(0, 10**12), max_size=30),
+    st.lists(st.integers(0, 10**12) | st.integers(-(2**63), 2**64), max_size=30),
+    st.lists(st.integers(0, 10**12) | st.integers(0, 3), max_size=30),
     st.integers(0, 10**11),
 )
 def test_stamps(images: list[int], labels: list[int], slop: int) -> None:

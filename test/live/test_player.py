@@ -153,6 +153,14 @@ def test_clock_loop_and_start_offset(client: NodeClient, tmp_path: Path) -> None
     assert min(np.diff(times)) < 0 < max(np.diff(times))
 
 
+def test_times_that_jump_are_not_waited_for(client: NodeClient, tmp_path: Path) -> None:
+    seconds = [0, 1_600_000_000, 1_600_000_000.1, 5, 5.1]
+    bag = write_bag(tmp_path / 'bag', entries(seconds))
+    received = client.collect(Image, '/camera')
+    assert play_all(client, bag, '--subscribers', 1) == 0
+    assert len(received) == len(seconds)
+
+
 def test_the_rate_applies_to_messages_and_clock(client: NodeClient, tmp_path: Path) -> None:
     # Three hours, which would outlast the test.
     bag = write_bag(tmp_path / 'bag', entries([0, 5000, 10000]))

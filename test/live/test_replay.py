@@ -30,17 +30,23 @@ pytestmark = pytest.mark.ros
 
 
 @pytest.mark.parametrize(
-    ('kind', 'encoding'), [('ros2', 'rgb8'), ('ros2', 'jpeg'), ('ros1', 'png')]
+    ('kind', 'encoding', 'image_format'),
+    [
+        ('ros2', 'rgb8', ''), ('ros2', 'jpeg', 'rgb8; jpeg compressed rgb8'), ('ros1', 'png', ''),
+        ('ros2', 'png', 'bayer_grbg8; png compressed '),
+    ],
 )
 def test_confusion_matrix_equals_that_of_the_offline_evaluation(
-    kind: str, encoding: str, small_checkpoint: Path, tmp_path: Path,
+    kind: str, encoding: str, image_format: str, small_checkpoint: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     scene = StreetScene(120, 80, seed=3)
     entries = []
     for index in range(5):
         pixels, labels = scene.render(index / 10)[:2]
-        entries.append(Entry('/image', index, index, pixels, encoding))
+        if 'bayer' in image_format:
+            pixels = pixels[..., 0]
+        entries.append(Entry('/image', index, index, pixels, encoding, image_format=image_format))
         entries.append(Entry('/truth', index, index, labels, 'mono8'))
     entries.append(Entry('/image', 9, 9, entries[0].pixels, '32FC1') if encoding == 'rgb8'
                    else Entry('/image', 9, 9, entries[0].pixels, encoding))

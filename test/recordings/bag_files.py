@@ -48,6 +48,8 @@ class Entry:
         Like 'bgr8'; 'png' and 'jpeg' produce compressed images of BGR pixels.
     length
         Number of bytes after which the serialized message is cut off.
+    image_format
+        `format` of a compressed image, if not its encoding.
 
     """
 
@@ -57,6 +59,7 @@ class Entry:
     pixels: np.ndarray | bytes
     encoding: str = 'bgr8'
     length: int | None = None
+    image_format: str = ''
 
 
 def write_bag(
@@ -104,7 +107,9 @@ def _message(entry: Entry, typestore: Any) -> tuple[Any, str]:
         else:
             good, data = cv2.imencode('.' + entry.encoding, entry.pixels)
             assert good
-        message = types[COMPRESSED](header=header, format=entry.encoding, data=data.ravel())
+        message = types[COMPRESSED](
+            header=header, format=entry.image_format or entry.encoding, data=data.ravel()
+        )
         return message, COMPRESSED
     height, width = entry.pixels.shape[:2]
     pixels = np.ascontiguousarray(entry.pixels).ravel()

@@ -14,12 +14,17 @@
 
 """Tests of frames from bags, videos and folders, and of errors from anything else."""
 
+from fractions import Fraction
 from pathlib import Path
 
+import bag_files
+from bag_files import Entry, write_ros1_bag
 import cv2
+from hypothesis import given
+from hypothesis import strategies as st
 from lednet_ros.inference.encodings import FrameError
 from lednet_ros.recordings.bags import SourceError
-from lednet_ros.recordings.sources import read_frames
+from lednet_ros.recordings.sources import read_frames, Timeline
 import numpy as np
 from numpy.typing import NDArray
 import pytest
@@ -101,6 +106,45 @@ def test_folders_are_read_in_order_and_videos_at_their_rate(tmp_path: Path) -> N
     frames = list(read_frames(tmp_path / 'v.mp4'))
     assert [f.stamp for f in frames] == [index * 200_000_000 for index in range(5)]
     assert len(list(read_frames(folder / '002.png'))) == 1
+
+
+@pytest.mark.parametrize('suffix', ['mkv', 'mp4'])
+def test_frames_of_videos_have_the_times_of_the_container(tmp_path: Path, suffix: str) -> None:
+    av = pytest.importorskip('av')
+    path = tmp_path / f'variable.{suffix}'
+    # As phones and screen recorders write them: the rate says nothing.
+    milliseconds = [33 * k for k in range(10)] + [500 + 200 * k for k in range(10)]
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('mpeg4', 30)
+        stream.width, stream.height = 48, 32
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for index, time in enumerate(milliseconds):
+            picture = av.VideoFrame.from_ndarray(frame(index % 12), 'bgr24')
+            picture.pts, picture.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    stamps = [recorded.stamp for recorded in read_frames(path)]
+    np.testing.assert_allclose(stamps, np.multiply(milliseconds, 10**6), atol=10**6)
+
+
+@pytest.mark.parametrize('ros1', [False, True])
+def test_frames_without_a_stamp_have_the_time_of_their_recording(
+    tmp_path: Path, ros1: bool
+) -> None:
+    entries = [Entry('/image', 0 if k < 3 else 50 + k, 40 + k, frame(k)) for k in range(5)]
+    path = (write_ros1_bag if ros1 else bag_files.write_bag)(tmp_path / 'drive.bag', entries)
+    assert [recorded.stamp for recorded in read_frames(path)] == [40, 41, 42, 53, 54]
+
+
+@given(st.lists(st.integers(-(2**63), 2**63)), st.floats(0.01, 1), st.floats(1, 100))
+def test_time_passes_steadily_whatever_the_stamps(
+    stamps: list[int], interval: float, longest: float
+) -> None:
+    timeline = Timeline(interval, longest)
+    seconds = [timeline.advance(stamp) for stamp in stamps]
+    steps = np.diff(seconds)
+    assert seconds[:1] in ([], [0.0])
+    assert ((steps >= 0) & (steps <= longest + 1e-6)).all()
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:

@@ -80,6 +80,27 @@ def test_video_plays_at_the_rate_of_the_stamps(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ['v.mp4']
 
 
+@pytest.mark.parametrize(('stamps', 'frames'), [
+    # The clock is set: forward, to nothing, back.
+    ([0, 1_600_000_000.0, 1_600_000_000.1, 1_600_000_000.2], 23),
+    ([0] * 6, 6),
+    ([5.0, 5.1, 5.2, 1.0, 1.1, 1.2], 6),
+    ([5.0, -5.0, 5.0], 22),
+    # Jitter, and more frames than the rate.
+    ([0, 0.04, 0.2, 0.3], 4),
+    ([k / 30 for k in range(12)], 12),
+])
+def test_no_stamp_loses_frames_or_repeats_without_bound(
+    tmp_path: Path, stamps: list[float], frames: int
+) -> None:
+    video = VideoWriter(tmp_path / 'v.mp4', 10.0)
+    for stamp in stamps:
+        video.write(round(stamp * 1e9), np.zeros((48, 64, 3), np.uint8))
+    video.close()
+    capture = cv2.VideoCapture(str(tmp_path / 'v.mp4'))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == frames
+
+
 def test_discarded_output_leaves_nothing(tmp_path: Path) -> None:
     bag = BagWriter(tmp_path / 'bag')
     bag.write('/a', 'std_msgs/msg/String', 0, b'\x00\x01\x00\x00\x02\x00\x00\x00x\x00')
