@@ -167,3 +167,28 @@ def test_what_is_complete_is_said(tmp_path: Path) -> None:
     assert files.describe_outputs() == (
         f'complete: 2 files in {tmp_path}/images, {tmp_path}/a.json; not written: {tmp_path}/b.csv'
     )
+
+
+@pytest.mark.parametrize('place', ['no home', 'file', 'full'])
+def test_without_a_cache_one_warning_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    for name in ('LEDNET_ROS_CACHE', 'XDG_CACHE_HOME', 'HOME'):
+        monkeypatch.delenv(name, raising=False)
+    if place == 'no home':
+        # As in a container with `--user 1234`.
+        monkeypatch.setattr(os, 'getuid', lambda: 2**31 - 2)
+    elif place == 'file':
+        (tmp_path / 'cache').touch()
+        monkeypatch.setenv('LEDNET_ROS_CACHE', str(tmp_path / 'cache'))
+    else:
+        monkeypatch.setenv('XDG_CACHE_HOME', '/dev/full')
+    monkeypatch.setattr(files, '_warned', set())
+    for name in ('a.json', 'b.openvino'):
+        path = files.cache_folder() / name
+        files.keep_in_cache(path, b'content')
+        with pytest.raises(OSError, match=name):
+            path.read_bytes()
+    (record,) = caplog.records
+    assert 'nothing is kept for the next start' in record.getMessage()
+    assert ('has no home' in record.getMessage()) == (place == 'no home')

@@ -133,8 +133,8 @@ def run_evaluation(settings: RunSettings) -> Outcome:
         wrong = paths[0]
         reason = 'is not a bag' if wrong.exists() else 'does not exist'
         raise SourceError(
-            f'{wrong} {reason}; needed: a folder of frames, or bags (a folder with '
-            'metadata.yaml, or a .mcap, .db3 or .bag file)'
+            f'{wrong} {reason}; needed: a folder of frames, or bags (a folder of .mcap or .db3 '
+            'files, or a .mcap, .db3 or .bag file)'
         )
     rows = accuracy_rows(metrics) if metrics.get('matched', True) else []
     shortfalls = settings.gate.shortfalls(metrics)
