@@ -236,6 +236,25 @@ PARAMETERS: tuple[NodeParameter, ...] = (
         'Configure and activate at start; false waits for a lifecycle manager.',
     ),
     NodeParameter(
+        'bond_heartbeat_period',
+        ParameterType.DOUBLE,
+        0.1,
+        "Seconds between the heartbeats by which a lifecycle manager (Nav2's) sees that the node "
+        'lives; 0 means none. Only without `autostart`, and where the package `bond` is '
+        'installed.',
+        minimum=0.0,
+        maximum=10.0,
+    ),
+    NodeParameter(
+        'queue_size',
+        ParameterType.INTEGER,
+        1,
+        'Frames of each camera that may wait for the network. 1 means the newest frame alone; '
+        'more let every frame be processed, as the evaluation of a recording needs.',
+        minimum=1,
+        maximum=1000,
+    ),
+    NodeParameter(
         'enabled',
         ParameterType.BOOL,
         True,

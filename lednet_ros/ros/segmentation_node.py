@@ -26,6 +26,7 @@ from lednet_ros.checkpoint import CheckpointError
 from lednet_ros.inference.options import ConfigurationError, OPTIONS
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMapError
+from lednet_ros.ros import bond
 from lednet_ros.ros.camera import Camera
 from lednet_ros.ros.diagnostics import describe_segmenter, make_diagnostics
 from lednet_ros.ros.distribution import (
@@ -102,6 +103,7 @@ class SegmentationNode(LifecycleNode):
         self._cameras: list[Camera] = []
         self._thread: InferenceThread | None = None
         self._worker: InferenceWorker | None = None
+        self._bond: bond.Bond | None = None
         declare_parameters(self)
         for sentence in unknown_parameters(parameter_overrides(self)):
             self.get_logger().warning(sentence)
@@ -171,7 +173,7 @@ class SegmentationNode(LifecycleNode):
         result = super().on_activate(state)
         assert self._segmenter is not None
         assert self._thread is not None
-        slots = FrameSlots(len(self._cameras))
+        slots = FrameSlots(len(self._cameras), self._values['queue_size'])
         self._worker = InferenceWorker(
             self._thread,
             self._segmenter,
@@ -192,6 +194,7 @@ class SegmentationNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._trouble = ''
         self._worker.start()
+        self._form_bond()
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -259,8 +262,24 @@ class SegmentationNode(LifecycleNode):
         if time.perf_counter() - self._diagnosed_at >= self._values['diagnostics_period']:
             self._on_timer()
 
+    def _form_bond(self) -> None:
+        """Let the lifecycle manager that has activated the node see that it lives."""
+        period = self._values['bond_heartbeat_period']
+        if self.autostart or not period:
+            return
+        if bond.Status is None:
+            self.get_logger().info(
+                "no bond: the package 'bond' is not installed; Nav2's lifecycle manager needs "
+                "'bond_timeout: 0.0' then"
+            )
+        else:
+            self._bond = bond.Bond(self, period)
+
     def _stop(self, timeout: float) -> bool:
         """Stop receiving and segmenting; return whether the worker ended within `timeout` s."""
+        if self._bond is not None:
+            self._bond.break_up()
+            self._bond = None
         for camera in self._cameras:
             camera.deactivate()
         if self._worker is None:

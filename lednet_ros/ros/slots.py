@@ -12,8 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The newest frame of each camera, waiting for the network."""
+"""The newest frames of each camera, waiting for the network."""
 
+from collections import deque
 from dataclasses import dataclass
 import threading
 from typing import Any
@@ -44,11 +45,19 @@ class FrameSlots:
     """
     One slot per camera between the executor's thread and the worker's.
 
-    A new frame replaces an unprocessed one, so nothing queues and latency stays bounded.
+    A new frame replaces the oldest one of a full slot, so latency stays bounded.
+
+    Parameters
+    ----------
+    cameras
+        Number of slots.
+    depth
+        Frames in each; with 1, the newest frame alone is ever processed.
+
     """
 
-    def __init__(self, cameras: int) -> None:
-        self._slots: list[Arrival | None] = [None] * cameras
+    def __init__(self, cameras: int, depth: int = 1) -> None:
+        self._slots: list[deque[Arrival]] = [deque(maxlen=depth) for _ in range(cameras)]
         self._changed = threading.Condition()
         self._closed = False
 
@@ -57,25 +66,21 @@ class FrameSlots:
         with self._changed:
             if self._closed:
                 return True
-            dropped = self._slots[arrival.camera] is not None
-            self._slots[arrival.camera] = arrival
+            slot = self._slots[arrival.camera]
+            dropped = len(slot) == slot.maxlen
+            slot.append(arrival)
             self._changed.notify()
         return dropped
 
     def take(self) -> list[Arrival] | None:
-        """Wait for frames and take the newest of every camera; return None after `close`."""
+        """Wait for frames and take the oldest of every camera; return None after `close`."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or any(self._slots))
-            return None if self._closed else self._empty()
+            return None if self._closed else [slot.popleft() for slot in self._slots if slot]
 
     def close(self) -> list[Arrival]:
         """Let `take` return, now and later; return the frames that it leaves."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-            return self._empty()
-
-    def _empty(self) -> list[Arrival]:
-        arrivals = [arrival for arrival in self._slots if arrival is not None]
-        self._slots = [None] * len(self._slots)
-        return arrivals
+            return [arrival for slot in self._slots for arrival in slot]

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Tests of the slots: only the newest frame, one slot per camera."""
+"""Tests of the slots: the newest frames, one slot per camera."""
 
 import threading
 
@@ -30,6 +30,18 @@ def test_new_frame_replaces_only_an_unprocessed_one_of_its_camera() -> None:
     batch = slots.take()
     assert batch is not None
     assert [arrival.message for arrival in batch] == ['new', 'other']
+
+
+def test_deep_slots_keep_the_newest_frames_in_order() -> None:
+    slots = FrameSlots(2, depth=2)
+    dropped = [slots.put(Arrival(0, number, 0.0)) for number in range(3)]
+    assert dropped == [False, False, True]
+    slots.put(Arrival(1, 'other', 0.0))
+    batches = [slots.take(), slots.take()]
+    found = [[arrival.message for arrival in batch or []] for batch in batches]
+    assert found == [[1, 'other'], [2]]
+    slots.put(Arrival(0, 3, 0.0))
+    assert [arrival.message for arrival in slots.close()] == [3]
 
 
 def test_take_waits_for_a_frame() -> None:
