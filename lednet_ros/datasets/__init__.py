@@ -16,7 +16,7 @@
 
 from lednet_ros.datasets.cityscapes import ANNOTATIONS, CityscapesDataset
 from lednet_ros.datasets.coco import CocoDataset
-from lednet_ros.datasets.frames import Dataset, DatasetError, IMAGE_SUFFIXES, LabeledFrame
+from lednet_ros.datasets.frames import Dataset, DatasetError, LabeledFrame
 from lednet_ros.datasets.image_folder import ClassifiedImage, ImageFolder
 from lednet_ros.datasets.layouts import find_splits, guess_layout, LABELED, LAYOUTS, open_labeled
 from lednet_ros.datasets.pairs import FolderDataset
@@ -25,7 +25,6 @@ from lednet_ros.datasets.synthetic import synthetic_frames, SyntheticDataset
 
 __all__ = [
     'ANNOTATIONS',
-    'IMAGE_SUFFIXES',
     'LABELED',
     'LAYOUTS',
     'CityscapesDataset',

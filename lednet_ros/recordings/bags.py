@@ -27,8 +27,8 @@ import struct
 import tempfile
 from typing import Any
 
-from lednet_ros.datasets import IMAGE_SUFFIXES
 from lednet_ros.files import parse_yaml
+from lednet_ros.images import IMAGE_SUFFIXES
 from lednet_ros.inference.encodings import decode_message, Frame, FrameError
 from mcap.records import Channel, Message, Schema
 from mcap.stream_reader import StreamReader

@@ -33,6 +33,11 @@ except ImportError:
 TIMEOUT = 4.0
 
 
+def is_available() -> bool:
+    """Return whether the messages are installed."""
+    return Status is not None
+
+
 class Bond:
     """
     Heartbeats from now on, until the bond is broken.

@@ -170,6 +170,7 @@ class Camera:
             log,
             self._count_lost,
             self._forget_losses,
+            values['queue_size'],
         )
         self._info = Input(
             node,

@@ -33,7 +33,7 @@ from rclpy.subscription import Subscription
 
 class Input:
     """
-    A subscription to the newest message that follows the QoS of its publishers.
+    A subscription to the newest messages that follows the QoS of its publishers.
 
     Best effort matches every publisher, but loses most large messages that the middleware splits.
     So the subscription is reliable while all publishers are. A subscription's QoS is fixed, so it
@@ -57,6 +57,8 @@ class Input:
         Called with the number of messages that the middleware reports as lost.
     renewed
         Called when the subscription was replaced.
+    depth
+        Messages to keep.
 
     Attributes
     ----------
@@ -84,10 +86,11 @@ class Input:
         log: ThrottledLog,
         count_lost: Callable[[int], None] = lambda _: None,
         renewed: Callable[[], None] = lambda: None,
+        depth: int = 1,
     ) -> None:
         self.topic = topic
         self.kind = kind
-        self.qos: QoSProfile = sensor_qos()
+        self.qos: QoSProfile = sensor_qos(depth)
         self.reports_lost = True
         self._node = node
         self._receive = receive

@@ -41,9 +41,9 @@ FOLLOWED = {
 }
 
 
-def sensor_qos() -> QoSProfile:
-    """Return a profile for the newest message only, from reliable and best-effort publishers."""
-    return QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+def sensor_qos(depth: int = 1) -> QoSProfile:
+    """Return a profile for the newest messages, from reliable and best-effort publishers."""
+    return QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def output_qos() -> QoSProfile:

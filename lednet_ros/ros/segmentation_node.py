@@ -267,13 +267,13 @@ class SegmentationNode(LifecycleNode):
         period = self._values['bond_heartbeat_period']
         if self.autostart or not period:
             return
-        if bond.Status is None:
+        if bond.is_available():
+            self._bond = bond.Bond(self, period)
+        else:
             self.get_logger().info(
                 "no bond: the package 'bond' is not installed; Nav2's lifecycle manager needs "
                 "'bond_timeout: 0.0' then"
             )
-        else:
-            self._bond = bond.Bond(self, period)
 
     def _stop(self, timeout: float) -> bool:
         """Stop receiving and segmenting; return whether the worker ended within `timeout` s."""

@@ -26,9 +26,8 @@ from lednet_ros.ros import bond as bond_module
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 import pytest
+from ros_harness import Harness
 from std_msgs.msg import Header, String
-
-from .ros_harness import Harness
 
 pytestmark = pytest.mark.ros
 

@@ -395,6 +395,22 @@ def test_newest_frame_replaces_an_unprocessed_one(harness: Harness, checkpoint: 
     assert totals['dropped'] >= 3
 
 
+def test_a_queue_lets_every_frame_of_a_burst_be_processed(
+    harness: Harness, checkpoint: Any
+) -> None:
+    node = harness.node(checkpoint=str(checkpoint), queue_size=30)
+    labels = harness.collect(Image, f'{NODE}/labels', QoSProfile(depth=30))
+    camera = harness.publisher(Image, 'image', QoSProfile(depth=30))
+    harness.connect(camera)
+    harness.wait_outputs(node, {'labels'})
+    message = image_message(street(0.0), 'rgb8', 0)
+    for number in range(30):
+        message.header.stamp.nanosec = number
+        camera.publish(message)
+    harness.spin_until(lambda: len(labels) == 30)
+    assert [label.header.stamp.nanosec for label in labels] == list(range(30))
+
+
 def test_enable_pauses_and_resumes(
     harness: Harness, checkpoint: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
