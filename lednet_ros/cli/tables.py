@@ -51,13 +51,15 @@ def print_rows(
     if transposed:
         lines = [list(line) for line in zip(*lines, strict=True)]
     name_width = min(max(len(line[0]) for line in lines), console.width // 3)
-    limit = TEXT_WIDTH if len(lines[0]) > 2 else console.width - name_width - 4
+    limit = TEXT_WIDTH if len(lines[0]) > 2 else console.width - name_width - 2
     widths = [name_width]
     widths += [_width(cells, limit) for cells in list(zip(*lines, strict=True))[1:]]
     if title:
         console.print(title, style='bold', soft_wrap=True, markup=False)
     for block in _split(widths, console.width):
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+        table = Table(
+            box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0, 0, 1)
+        )
         for index in (0, *block):
             table.add_column(
                 lines[0][index],
@@ -67,6 +69,7 @@ def print_rows(
         for line in lines[1:]:
             table.add_row(*(line[index] for index in (0, *block)))
         console.print(table)
+        console.print()
     if caption:
         console.print(caption, soft_wrap=True, markup=False)
 
@@ -93,8 +96,8 @@ def _fill(widths: Sequence[int], available: int) -> list[list[int]]:
     blocks: list[list[int]] = [[]]
     used = widths[0]
     for index, width in enumerate(widths[1:], 1):
-        # Two spaces between columns, and the edges.
-        if blocks[-1] and used + width + 4 > available:
+        # Two spaces between columns.
+        if blocks[-1] and used + width + 2 > available:
             blocks.append([])
             used = widths[0]
         blocks[-1].append(index)

@@ -23,10 +23,11 @@ import time
 from typing import Any
 
 from lednet_ros.inference.backends.base import Outputs, Wanted
-from lednet_ros.inference.encodings import decode_message, Frame, FrameError
+from lednet_ros.inference.encodings import Frame, FrameError
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.ros.camera import Camera, LATE_TOPICS, Outbox
 from lednet_ros.ros.health import ThrottledLog
+from lednet_ros.ros.messages import decode_image
 from lednet_ros.ros.slots import Arrival, FrameSlots
 
 POLL_PERIOD = 0.02
@@ -264,7 +265,7 @@ class InferenceWorker:
     def _begin(self, arrival: Arrival) -> _Job | None:
         camera = self._cameras[arrival.camera]
         try:
-            frame = decode_message(arrival.message)
+            frame = decode_image(arrival.message)
             outbox = camera.begin(arrival)
         except FrameError as error:
             camera.statistics.count(f'rejected:{error.reason}')

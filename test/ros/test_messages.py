@@ -15,6 +15,9 @@
 """Messages to frames and back, compared with cv_bridge where it supports the conversion."""
 
 import array
+import builtins
+import sys
+import types
 
 from builtin_interfaces.msg import Time
 import cv2
@@ -114,10 +117,83 @@ def test_data_shorter_than_declared():
 
 
 @pytest.mark.parametrize('encoding, pixel_bytes', [('32FC1', 4), ('8UC2', 2), ('no such', 1)])
-def test_unknown_encodings_are_rejected(encoding, pixel_bytes):
-    error = refused(decode_message, random_image(encoding, pixel_bytes))
+def test_encodings_that_cv_bridge_cannot_convert_are_rejected(encoding, pixel_bytes):
+    pytest.importorskip('cv_bridge')
+    error = refused(messages.decode_image, random_image(encoding, pixel_bytes))
     assert error.reason == 'encoding'
-    assert repr(encoding) in str(error) and 'mono8' in str(error)
+    assert repr(encoding) in str(error)
+    assert 'cv_bridge' in str(error) and 'mono8' in str(error)
+
+
+def test_missing_cv_bridge_is_named(monkeypatch):
+    def failing_import(name, *args, **kwargs):
+        if name == 'cv_bridge':
+            raise ImportError('numpy.core.multiarray failed to import')
+        return real_import(name, *args, **kwargs)
+
+    real_import = builtins.__import__
+    monkeypatch.setattr(builtins, '__import__', failing_import)
+    error = refused(messages.decode_image, random_image('nv24', 2))
+    assert error.reason == 'encoding'
+    assert str(error).startswith(
+        "encoding 'nv24' needs cv_bridge, which can not be imported "
+        '(numpy.core.multiarray failed to import); allowed without it: rgb8, ')
+
+
+@pytest.fixture
+def future_bridge(monkeypatch):
+    """Replace cv_bridge by one with an encoding 'depth16', two samples per pixel."""
+    class CvBridge:
+        result = np.full((HEIGHT, WIDTH, 3), 9, np.uint8)
+        received = None
+
+        def encoding_to_dtype_with_channels(self, encoding):
+            assert encoding == 'depth16'
+            return 'uint16', 2
+
+        def imgmsg_to_cv2(self, msg, desired_encoding):
+            assert desired_encoding == 'bgr8'
+            CvBridge.received = msg
+            return self.result
+
+    module = types.ModuleType('cv_bridge')
+    module.CvBridge = CvBridge
+    monkeypatch.setitem(sys.modules, 'cv_bridge', module)
+    return CvBridge
+
+
+@pytest.mark.parametrize('is_bigendian', [0, 1])
+def test_cv_bridge_gets_packed_rows_in_native_byte_order(future_bridge, is_bigendian):
+    msg = random_image('depth16', 4, padding=7, is_bigendian=is_bigendian)
+    frame = messages.decode_image(msg)
+    assert frame.pixels is future_bridge.result
+    assert frame.color_order == 'bgr'
+
+    received = future_bridge.received
+    assert (received.height, received.width, received.step) == (HEIGHT, WIDTH, WIDTH * 4)
+    assert received.encoding == 'depth16'
+    assert received.is_bigendian == (sys.byteorder == 'big')
+    rows = np.frombuffer(msg.data, np.uint8).reshape(HEIGHT, -1)[:, :-7]
+    np.testing.assert_array_equal(
+        np.frombuffer(received.data, np.uint16),
+        np.frombuffer(rows.tobytes(), '>u2' if is_bigendian else '<u2'))
+
+
+def test_message_for_cv_bridge_is_checked_first(future_bridge):
+    msg = random_image('depth16', 4)
+    msg.step -= 1
+    assert refused(messages.decode_image, msg).reason == 'step'
+    assert future_bridge.received is None
+
+
+@pytest.mark.parametrize('result', [
+    np.zeros((HEIGHT, WIDTH), np.uint8), np.zeros((HEIGHT, WIDTH, 3), np.float32),
+])
+def test_result_of_cv_bridge_is_checked(future_bridge, result):
+    future_bridge.result = result
+    error = refused(messages.decode_image, random_image('depth16', 4))
+    assert error.reason == 'encoding'
+    assert str(result.shape) in str(error) and str(result.dtype) in str(error)
 
 
 @pytest.mark.parametrize('layout, color_order', [
