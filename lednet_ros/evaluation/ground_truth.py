@@ -37,6 +37,10 @@ BLACK = (0, 0, 0)
 Labels = NDArray[np.uint8]
 
 
+class UnusableLabelError(SourceError):
+    """A label image that can't be read, or has a color that the label map lacks."""
+
+
 def list_label_files(folder: Path) -> dict[int, Path]:
     """
     List the label images of a folder: files `SEC.NANOSEC.png`, nine digits of nanoseconds.
@@ -154,7 +158,7 @@ def read_label_file(path: Path, label_map: LabelMap) -> Labels:
 
     Raises
     ------
-    SourceError
+    UnusableLabelError
         It can't be read, or has a color that the label map lacks.
 
     """
@@ -167,7 +171,7 @@ def read_label_message(message: BagMessage, label_map: LabelMap) -> Labels:
 
     Raises
     ------
-    SourceError
+    UnusableLabelError
         It can't be read, is a JPEG (which changes ids), or has a color that the label map lacks.
 
     """
@@ -176,7 +180,7 @@ def read_label_message(message: BagMessage, label_map: LabelMap) -> Labels:
     if message.type == COMPRESSED_TYPE:
         return _from_png(bytes(content.data), label_map, where)
     if content.encoding not in IDS + COLORS:
-        raise SourceError(
+        raise UnusableLabelError(
             f"{where} has encoding '{content.encoding}'; "
             f"labels must be {', '.join(IDS + COLORS)}"
         )
@@ -189,7 +193,7 @@ def read_label_message(message: BagMessage, label_map: LabelMap) -> Labels:
             step=content.step,
         )
     except FrameError as error:
-        raise SourceError(f'{where}: {error}') from error
+        raise UnusableLabelError(f'{where}: {error}') from error
     if content.encoding in IDS:
         # Gray is decoded to three equal channels.
         return np.ascontiguousarray(frame.pixels[..., 0])
@@ -212,7 +216,7 @@ def ids_of_colors(colors: NDArray[np.uint8], label_map: LabelMap, where: str) ->
 
     Raises
     ------
-    SourceError
+    UnusableLabelError
         A color is not in the label map.
 
     """
@@ -224,7 +228,7 @@ def ids_of_colors(colors: NDArray[np.uint8], label_map: LabelMap, where: str) ->
     if not (found := keys[places] == packed).all():
         row, column = np.argwhere(~found)[0]
         color = tuple(int(value) for value in colors[row, column])
-        raise SourceError(
+        raise UnusableLabelError(
             f'{where} has color {color} in row {row}, column {column}, '
             f"which label map '{label_map.name}' lacks"
         )
@@ -236,7 +240,7 @@ def _from_png(source: Path | bytes, label_map: LabelMap, where: str) -> Labels:
     try:
         pixels = read_labels(source, where)
     except DatasetError as error:
-        raise SourceError(str(error)) from error
+        raise UnusableLabelError(str(error)) from error
     return pixels if pixels.ndim == 2 else ids_of_colors(pixels, label_map, where)
 
 

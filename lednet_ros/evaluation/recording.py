@@ -146,7 +146,7 @@ class Scorer:
             topics=[reader.topic.name],
         )
         self._path = path
-        self._crop = reader.crop
+        self._reader = reader
         self._flips = FlipCounter()
 
     def score(
@@ -188,7 +188,7 @@ class Scorer:
             result.confusion += confusion
             result.calibration.update(loaded.truth, labels, confidence)
         assert loaded.frame is not None
-        region = find_region(self._crop, labels.shape)
+        region = find_region(self._reader.crop, labels.shape)
         seen = replace(loaded.frame, pixels=loaded.frame.pixels[region])
         flips = self._flips.compare(seen, labels[region])
         result.flips += flips
@@ -221,6 +221,7 @@ class Scorer:
         """
         result = self.result
         result.seconds = seconds
+        result.problems += self._reader.unusable_labels
         if damage:
             result.problems.append(damage)
         if not result.frames:
@@ -258,7 +259,7 @@ def evaluate_bag(
     ------
     SourceError
         The bag can't be read or has no frame, a topic is missing or ambiguous, no ground truth
-        matches, or a label image does not fit.
+        matches, no label image can be used, or one does not fit.
 
     """
     with open_bag(path) as bag:

@@ -25,6 +25,7 @@ from lednet_ros.evaluation.ground_truth import (
     prepare_truth,
     read_label_file,
     read_label_message,
+    UnusableLabelError,
 )
 from lednet_ros.inference.encodings import Frame, FrameError
 from lednet_ros.inference.options import Crop
@@ -43,6 +44,8 @@ from numpy.typing import NDArray
 
 # Of label images that wait for their frames.
 MAX_KEPT_BYTES = 1 << 30
+# Label images to try where none can be used: the rest is probably of the same kind.
+FIRST_LABELS = 10
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,8 @@ class RecordingReader:
         As given.
     unmatched_images, unmatched_labels : list of int
         Stamps without a counterpart, in nanoseconds.
+    unusable_labels : list of str
+        Why label images can't be used; their frames have no ground truth.
 
     Raises
     ------
@@ -137,6 +142,8 @@ class RecordingReader:
         self._files = {} if truth.folder is None else list_label_files(truth.folder)
         self.unmatched_images: list[int] = []
         self.unmatched_labels: list[int] = []
+        self.unusable_labels: list[str] = []
+        self._has_truth = False
         # Index of the ground truth by the index of the image.
         self._matches: dict[int, int] = {}
         self._label_stamps = sorted(self._files)
@@ -144,7 +151,15 @@ class RecordingReader:
             self._match(truth.slop)
 
     def frames(self) -> Iterator[LoadedFrame]:
-        """Yield all frames in the order in which they were recorded."""
+        """
+        Yield all frames in the order in which they were recorded.
+
+        Raises
+        ------
+        SourceError
+            No label image can be used.
+
+        """
         if self._label_topic is None:
             labels = None
         else:
@@ -153,6 +168,8 @@ class RecordingReader:
             yield self._load(index, message, labels)
         if labels is not None and not self._bag.damage:
             self._bag.damage = labels.damage
+        if self.unusable_labels and not self._has_truth:
+            raise SourceError(self.unusable_labels[0])
 
     def _load(
         self, index: int, message: BagMessage, labels: '_LabelMessages | None'
@@ -163,20 +180,35 @@ class RecordingReader:
             frame = decode_image(message)
         except FrameError as error:
             reason = error.reason
-        truth, label_stamp = None, None
-        match = self._matches.get(index)
-        if match is not None and self._files:
-            label_stamp = self._label_stamps[match]
-            truth = read_label_file(self._files[label_stamp], self._label_map.network)
-        elif match is not None and labels is not None and (label := labels.take(match)):
-            label_stamp = self._stamp(label)
-            truth = read_label_message(label, self._label_map.network)
-        if truth is not None:
-            truth = prepare_truth(truth, self._label_map, self.crop)
+        label_stamp, truth = self._load_truth(index, labels)
         elapsed = 1e3 * (time.perf_counter() - start)
         return LoadedFrame(
             index, message.stamp(), label_stamp, message, frame, reason, truth, elapsed
         )
+
+    def _load_truth(
+        self, index: int, labels: '_LabelMessages | None'
+    ) -> tuple[int | None, NDArray[np.uint8] | None]:
+        """Return the stamp and the ids of the label image of a frame."""
+        match = self._matches.get(index)
+        if match is None:
+            return None, None
+        try:
+            if self._files:
+                stamp = self._label_stamps[match]
+                truth = read_label_file(self._files[stamp], self._label_map.network)
+            elif labels is not None and (label := labels.take(match)):
+                stamp = self._stamp(label)
+                truth = read_label_message(label, self._label_map.network)
+            else:
+                return None, None
+        except UnusableLabelError as error:
+            self.unusable_labels.append(str(error))
+            if not self._has_truth and len(self.unusable_labels) == FIRST_LABELS:
+                raise
+            return None, None
+        self._has_truth = True
+        return stamp, prepare_truth(truth, self._label_map, self.crop)
 
     def _stamp(self, message: BagMessage) -> int:
         """Return the stamp to match: labels of a topic copy even a missing one of their images."""

@@ -355,6 +355,19 @@ def test_labels_that_do_not_fit_are_named(
             evaluate_bag(segmenter, path, IMAGES, TOPIC, progress=False)
 
 
+@pytest.mark.parametrize('bad', [0, 3])
+def test_unusable_labels_are_named_and_the_rest_is_compared(
+    segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path, bad: int
+) -> None:
+    written = labels(truth_of(segmenter, frames))
+    written[bad] = replace(written[bad], encoding='mono16')
+    path = write_bag(tmp_path / 'bag', in_order(*images(frames), *written))
+    result = evaluate_bag(segmenter, path, IMAGES, TOPIC, progress=False)
+    assert [frame.label_stamp is None for frame in result.frames] == [k == bad for k in range(5)]
+    (problem,) = result.problems
+    assert f'{stamp(bad) / 1e9:.9f} s' in problem
+
+
 def test_other_metrics_need_no_ground_truth(
     segmenter: Segmenter, frames: list[np.ndarray], tmp_path: Path
 ) -> None:
