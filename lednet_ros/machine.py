@@ -12,12 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Description of the machine, recorded with every measurement."""
+"""Description of the machine: what measurements record, and what the middleware shares."""
 
+import contextlib
 from importlib.metadata import PackageNotFoundError, version
+import os
 from pathlib import Path
 import platform
 
+SHARED_MEMORY = Path('/dev/shm')  # noqa: S108
 CPU_INFO = Path('/proc/cpuinfo')
 FEATURES = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8')
 PACKAGES = ('torch', 'numpy', 'numba', 'openvino', 'onnxruntime', 'tensorrt', 'triton')
@@ -46,6 +49,15 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return versions
+
+
+def other_users_of_fast_dds() -> list[int]:
+    """Return the other users whose processes share memory by Fast DDS on this machine."""
+    users = set()
+    for path in SHARED_MEMORY.glob('fast*_port*'):
+        with contextlib.suppress(OSError):
+            users.add(path.stat().st_uid)
+    return sorted(users - {os.geteuid()})
 
 
 def _cpu_info() -> str:

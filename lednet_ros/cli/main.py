@@ -33,6 +33,7 @@ from lednet_ros.cli import (
     benchmark,
     check_data,
     demo,
+    doctor,
     evaluate,
     export,
     info,
@@ -48,7 +49,7 @@ from lednet_ros.files import describe_outputs, forget_outputs
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COMMANDS = (
     info, evaluate, segment, view, check_data, train, export, quantize, tune, benchmark, torture,
-    demo,
+    demo, doctor,
 )
 
 

@@ -64,6 +64,7 @@ def print_rows(
             table.add_column(
                 lines[0][index],
                 width=widths[index],
+                overflow='fold',
                 justify='left' if not index or widths[index] >= TEXT_WIDTH else 'right',
             )
         for line in lines[1:]:

@@ -162,14 +162,17 @@ class NodeProcess:
 
 
 @contextlib.contextmanager
-def live_session(name: str = 'live_client') -> Iterator[tuple[Node, SingleThreadedExecutor]]:
+def live_session(
+    name: str = 'live_client', local: bool = True
+) -> Iterator[tuple[Node, SingleThreadedExecutor]]:
     """
     Make a node and its executor.
 
-    This process and its children use the shipped Fast DDS profile and, unless a variable says
-    otherwise, stay on this machine.
+    This process and its children use the shipped Fast DDS profile and, if `local` and unless a
+    variable says otherwise, stay on this machine.
     """
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    if local:
+        os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     use_shipped_profile()
     keep_large_buffers()
     # Ctrl-C must interrupt the caller and not shut down the context that it still uses.

@@ -14,14 +14,12 @@
 
 """Health of the node and its cameras, in words, and a log that doesn't repeat itself."""
 
-import contextlib
 import logging
-import os
-from pathlib import Path
 import time
 from typing import Any, NamedTuple
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from lednet_ros.machine import other_users_of_fast_dds
 from lednet_ros.ros.statistics import Summary
 from rclpy.node import Node
 from rclpy.qos import qos_check_compatible, QoSCompatibility, QoSProfile, ReliabilityPolicy
@@ -32,7 +30,6 @@ NO_FRAMES_AFTER = 5.0
 MAX_LOST_FRACTION = 0.1
 # Fast DDS passes smaller messages whole; bytes.
 LARGE_MESSAGE = 384 << 10
-SHARED_MEMORY = Path('/dev/shm')  # noqa: S108
 PROFILE_ADVICE = (
     "need the Fast DDS profile config/fastdds.xml in the camera's process (docs/node.md)"
 )
@@ -216,7 +213,7 @@ def explain_silence(
         return text + f'the QoS of its publisher is incompatible ({mismatches[0].strip()})'
     if lost:
         return text + f'{lost} were lost; large frames {PROFILE_ADVICE}'
-    strangers = _other_users() if _uses_fast_dds() else []
+    strangers = other_users_of_fast_dds() if _uses_fast_dds() else []
     if strangers:
         return text + (
             f"it has a publisher, but Fast DDS passes nothing between processes of different "
@@ -248,12 +245,3 @@ def _explain_absence(node: Node, topic: str, kind: str, name: str) -> str:
 
 def _uses_fast_dds() -> bool:
     return 'fastrtps' in get_rmw_implementation_identifier()
-
-
-def _other_users() -> list[int]:
-    """Return the other users whose processes share memory by Fast DDS on this machine."""
-    users = set()
-    for path in SHARED_MEMORY.glob('fast*_port*'):
-        with contextlib.suppress(OSError):
-            users.add(path.stat().st_uid)
-    return sorted(users - {os.geteuid()})

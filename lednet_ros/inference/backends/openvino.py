@@ -70,9 +70,14 @@ def _core() -> openvino.Core:
     return openvino.Core()
 
 
+def cpu_capabilities() -> list[str]:
+    """List what OpenVINO can use of this CPU, like 'BF16'."""
+    return list(_core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES'))
+
+
 def cpu_has_bf16() -> bool:
     """Return whether the CPU has bf16 instructions."""
-    return 'BF16' in _core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+    return 'BF16' in cpu_capabilities()
 
 
 class _Request:
