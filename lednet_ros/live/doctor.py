@@ -59,7 +59,7 @@ MAX_DOMAIN = 101
 OPTIONAL = {
     'vision_msgs': '~/label_info',
     'bond': "Nav2's lifecycle manager",
-    'cv_bridge': 'encodings that few cameras have',
+    'cv_bridge': 'lednet benchmark transport',
 }
 SETUP = 'make setup, or colcon build (docs/setup.md)'
 NO_ROS = 'source /opt/ros/DISTRO/setup.bash, or make setup (docs/setup.md)'
@@ -417,6 +417,8 @@ def run_check(name: str, check: Check, timeout: float = CHECK_TIMEOUT) -> Lines:
             process.join(COMMAND_TIMEOUT)
             if (code := process.exitcode or 0) < 0:
                 trouble = f'crashed by {signal.Signals(-code).name}'
+            elif code:
+                trouble = f'ended with exit code {code}'
         finally:
             process.kill()
             process.join()

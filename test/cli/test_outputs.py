@@ -89,6 +89,7 @@ COMMANDS = (
     ('benchmark', 'pipeline', '--json', 'out.json'),
     ('benchmark', 'pipeline', '--plot', 'out.png'),
     ('torture', '--json', 'out.json'),
+    ('doctor', '--json', 'out.json'),
 )
 
 
