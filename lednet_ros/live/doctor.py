@@ -108,7 +108,7 @@ def _check_package() -> Lines:
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     features = ', '.join(machine.processor_features())
     text = f'{machine.describe_processor()}, {cores} cores, {features}; load {load:.1f}'
-    yield _judge('processor', text, load > 2 * cores, 'stop other programs, frames wait for it')
+    yield _judge('processor', text, load > 2 * cores, 'stop other programs; frames wait')
     versions = machine.package_versions()
     yield Line('packages', GOOD, ', '.join(f'{name} {each}' for name, each in versions.items()))
 
@@ -143,19 +143,27 @@ def _check_cv_bridge() -> Lines:
         yield Line('cv_bridge', GOOD, 'converts images')
 
 
+def _has_driver() -> bool:
+    """Return whether there is a driver of NVIDIA, in whatever condition."""
+    return bool(shutil.which('nvidia-smi')) or (DEVICES / 'nvidiactl').exists()
+
+
 def _find_driver() -> str:
-    """Return GPU and driver, or what is wrong with them; empty without a GPU of NVIDIA."""
+    """Return GPU and driver; empty without one of NVIDIA."""
     if program := shutil.which('nvidia-smi'):
         query = '--query-gpu=name,driver_version,memory.total'
         done = subprocess.run(
             [program, query, '--format=csv,noheader'],
             capture_output=True, text=True, timeout=COMMAND_TIMEOUT, check=False,
         )
-        return '; '.join((done.stdout + done.stderr).strip().splitlines())
-    return 'without nvidia-smi' if (DEVICES / 'nvidiactl').exists() else ''
+        text = '; '.join((done.stdout + done.stderr).strip().splitlines())
+        if done.returncode:
+            raise RuntimeError(f'nvidia-smi: {text}')
+        return text
+    return 'a driver without nvidia-smi' if _has_driver() else ''
 
 
-@_register('GPU', FAILURE, 'see what nvidia-smi says')
+@_register('GPU', FAILURE, 'nvidia-smi must show the GPU: repair the driver; in Docker: --gpus all')
 def _check_gpu() -> Lines:
     from lednet_ros.inference.options import resolve_device
     import torch
@@ -185,7 +193,7 @@ def _check_compiler() -> Lines:
     compiler = shutil.which('gcc') or shutil.which('clang')
     text = f'{compiler or "no gcc"}, {header if header.is_file() else "no Python.h"}'
     missing = not compiler or not header.is_file()
-    needed = find_spec('triton') is not None and _find_driver()
+    needed = find_spec('triton') is not None and _has_driver()
     text += '' if needed else '; needed only by Triton on a GPU'
     yield _judge('compiler', text, missing and needed, CHECKS['compiler'].remedy)
 
@@ -258,7 +266,7 @@ def _describe_folder(folder: Path) -> tuple[str, bool]:
     """Return whether a folder can't be written or made, in words, too."""
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     bad = not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK)
-    return f"{folder} {'can not' if bad else 'can'} be written", bad
+    return f"{folder} {'cannot' if bad else 'can'} be written", bad
 
 
 @_register('shared memory', WARNING, 'mount a tmpfs at /dev/shm; DDS is slow without')
@@ -267,12 +275,13 @@ def _check_shared_memory() -> Lines:
     space = shutil.disk_usage(folder)
     text = f'{space.free >> 20} of {space.total >> 20} MiB of {folder} are free'
     status = FAILURE if space.free < 2 * SEGMENT_BYTES else WARNING
-    remedy = "Docker's --shm-size=1g; remove leftovers. Each process needs 32 MiB"
+    remedy = 'each process needs 32 MiB: remove leftovers; in Docker: --shm-size=1g'
     yield _judge('shared memory', text, space.free < 4 * SEGMENT_BYTES, remedy, status)
     left = [path.with_name(path.name[:-3]) for path in folder.glob('fast*_el') if _is_left(path)]
     size = sum(path.stat().st_size for path in left if path.is_file())
     text = f'{len(left)} segments of processes that have ended, {size >> 20} MiB'
-    yield _judge('leftovers', text, left, f'fastdds shm clean, or delete {folder}/fast* at rest')
+    remedy = f'fastdds shm clean; without it, rm {folder}/fast* while no node runs'
+    yield _judge('leftovers', text, left, remedy)
     users = machine.other_users_of_fast_dds()
     text = f"uid {', '.join(map(str, users))}" if users else 'none'
     remedy = 'Fast DDS passes nothing between users; run all as one (docs/node.md)'
@@ -296,7 +305,10 @@ def _check_sockets() -> Lines:
     yield _judge('UDP buffers', f'net.core.rmem_max is {size}', size < SOCKET_BUFFER, remedy)
 
 
-@_register('middleware', FAILURE, 'RMW_IMPLEMENTATION must name one that is installed')
+@_register(
+    'middleware', FAILURE,
+    'use the Python that ROS is built for, and an RMW_IMPLEMENTATION that is installed',
+)
 def _check_middleware() -> Lines:
     if find_spec('rclpy') is None:
         yield Line('ROS', WARNING, 'rclpy is missing: files only, no node', NO_ROS)

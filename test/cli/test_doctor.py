@@ -180,24 +180,27 @@ def test_gpu(
     assert driver in line.finding
 
 
-@pytest.mark.parametrize('script', [f'echo {MADE_UP_GPU}', 'echo broken driver >&2; exit 9'])
-def test_driver_is_that_of_nvidia_smi(
-    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_driver_is_that_of_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / 'nvidia-smi'
-    program.write_text(f'#!/bin/sh\n{script}\n')
+    program.write_text(f'#!/bin/sh\necho {MADE_UP_GPU}\n')
     program.chmod(0o755)
     monkeypatch.setenv('PATH', str(tmp_path))
-    assert doctor._find_driver() in script
+    assert doctor._find_driver() == MADE_UP_GPU
+    program.write_text('#!/bin/sh\necho no driver >&2; exit 9\n')
+    (line,) = run_check('GPU', CHECKS['GPU'])
+    assert line.status == FAILURE
+    assert line.finding == 'RuntimeError: nvidia-smi: no driver'
 
 
-def test_compiler_is_needed_by_triton_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiler_is_needed_by_triton_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(doctor, 'find_spec', returning(object()))
+    monkeypatch.setattr(doctor, 'DEVICES', tmp_path)
     monkeypatch.setenv('PATH', '')
-    monkeypatch.setattr(doctor, '_find_driver', returning(''))
     assert is_good(find('compiler')['compiler'])
-    # A mock: the tests need no GPU.
-    monkeypatch.setattr(doctor, '_find_driver', returning(MADE_UP_GPU))
+    # Stands in for a driver: the tests need no GPU.
+    (tmp_path / 'nvidiactl').touch()
     assert not is_good(find('compiler')['compiler'])
 
 
