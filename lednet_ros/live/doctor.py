@@ -163,7 +163,7 @@ def _find_driver() -> str:
     return 'a driver without nvidia-smi' if _has_driver() else ''
 
 
-@_register('GPU', FAILURE, 'nvidia-smi must show the GPU: repair the driver; in Docker: --gpus all')
+@_register('GPU', FAILURE, 'repair the driver: nvidia-smi must show the GPU; in Docker --gpus all')
 def _check_gpu() -> Lines:
     from lednet_ros.inference.options import resolve_device
     import torch

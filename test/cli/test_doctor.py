@@ -258,7 +258,9 @@ def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = find('permissions')
     assert is_good(lines['folder'])
     assert is_good(lines['logs of ROS'])
-    monkeypatch.setenv('ROS_LOG_DIR', '/dev/null/logs')
+    program = tmp_path / 'program'
+    program.touch(0o755)
+    monkeypatch.setenv('ROS_LOG_DIR', str(program / 'logs'))
     assert not is_good(find('permissions')['logs of ROS'])
     for name in ('ROS_LOG_DIR', 'ROS_HOME', 'HOME'):
         monkeypatch.delenv(name, raising=False)
