@@ -30,6 +30,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 
+IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 FRAMES = 20
 RATE = 15.0
 # A busy machine loses some.
@@ -70,7 +71,7 @@ def watch_topic(topic: str) -> Seen:
         topic = node.resolve_topic_name(topic)
         publishers = _find_publishers(node, executor, topic, DISCOVERY_SECONDS)
         types = sorted({publisher.topic_type for publisher in publishers})
-        kind = CompressedImage if types == ['sensor_msgs/msg/CompressedImage'] else Image
+        kind = CompressedImage if types == [COMPRESSED] else Image
         source = Input(
             node, kind, topic, receive, {'reliability'}, ThrottledLog(node.get_logger()),
             count_lost,
@@ -78,7 +79,7 @@ def watch_topic(topic: str) -> Seen:
         source.open()
         started = time.perf_counter()
         deadline = started + DISCOVERY_SECONDS
-        while publishers and time.perf_counter() < deadline:
+        while {IMAGE, COMPRESSED}.intersection(types) and time.perf_counter() < deadline:
             if len(messages) == 1:
                 deadline = messages[0][0] + WATCH_SECONDS
             executor.spin_once(timeout_sec=0.1)

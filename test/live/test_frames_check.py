@@ -32,6 +32,16 @@ import pytest
 pytestmark = pytest.mark.ros
 
 TOPIC = '/doctor/image'
+COMPRESSED_CAMERA = f"""
+import time
+import rclpy
+from sensor_msgs.msg import CompressedImage
+rclpy.init()
+publisher = rclpy.create_node('camera').create_publisher(CompressedImage, '{TOPIC}', 1)
+while True:
+    publisher.publish(CompressedImage(format='jpeg', data=bytes(1 << 20)))
+    time.sleep(0.2)
+"""
 
 
 @contextlib.contextmanager
@@ -53,6 +63,7 @@ def camera(
         yield process
 
 
+@pytest.mark.slow
 def test_frames_of_a_topic_and_of_its_size_arrive() -> None:
     command = [sys.executable, '-m', 'lednet_ros.cli', 'doctor', '--topic', TOPIC]
     with camera(480, 640):
@@ -88,6 +99,17 @@ def test_topics_without_frames(
         monkeypatch.setattr(frames_check, 'DISCOVERY_SECONDS', 1.0)
     with camera(96, 128):
         assert trouble in watch_topic(topic).trouble
+
+
+def test_compressed_images() -> None:
+    with subprocess.Popen([sys.executable, '-c', COMPRESSED_CAMERA]) as process:
+        try:
+            seen = watch_topic(TOPIC)
+        finally:
+            process.terminate()
+    assert not seen.trouble
+    assert seen.size == 1 << 20
+    assert 'CompressedImage, reliable, volatile; jpeg, 1.00 MiB' in seen.description
 
 
 def test_processes_that_do_not_find_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
