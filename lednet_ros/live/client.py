@@ -31,7 +31,11 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lednet_ros.ros.messages import fill_image
-from lednet_ros.ros.process import keep_large_buffers, use_shipped_profile
+from lednet_ros.ros.process import (
+    ensure_log_folder,
+    keep_large_buffers,
+    use_shipped_profile,
+)
 from lednet_ros.ros.qos import output_qos
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -175,6 +179,7 @@ def live_session(
         os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     use_shipped_profile()
     keep_large_buffers()
+    ensure_log_folder()
     # Ctrl-C must interrupt the caller and not shut down the context that it still uses.
     rclpy.init(args=[], signal_handler_options=rclpy.SignalHandlerOptions.NO)
     node = Node(name)

@@ -258,8 +258,9 @@ def _check_permissions() -> Lines:
         os.environ['HOME'] + '/.ros' if os.environ.get('HOME') else ''
     )
     logs = os.environ.get('ROS_LOG_DIR') or (f'{home}/log' if home else '')
-    found = _describe_folder(Path(logs)) if logs else ('no HOME, so nodes do not start', True)
-    yield _judge('logs of ROS', *found, 'ROS_LOG_DIR names another folder', FAILURE)
+    found = _describe_folder(Path(logs)) if logs else ('no HOME', True)
+    remedy = "ROS_LOG_DIR names another folder; other packages' nodes don't start without"
+    yield _judge('logs of ROS', *found, remedy)
 
 
 def _describe_folder(folder: Path) -> tuple[str, bool]:
@@ -358,7 +359,7 @@ def _check_frames(topic: str | None) -> Lines:
         yield Line('frames', status, 'not tried: rclpy is missing', NO_ROS)
         return
     with tempfile.TemporaryDirectory(prefix='lednet_ros_doctor_') as folder:
-        # Where nothing can be logged, which is a line of its own, the frames are still tried.
+        # The folder of ROS's logs is a line of its own.
         os.environ['ROS_LOG_DIR'] = folder
         from lednet_ros.live.frames_check import FRAMES, send_frames, TOLERANCE, watch_topic
 

@@ -60,6 +60,7 @@ DESCRIPTIONS = {
     ),
 }
 
+
 def keep_large_buffers() -> None:
     """
     Let malloc keep the memory of large messages instead of returning it after each one.
@@ -73,6 +74,33 @@ def keep_large_buffers() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, 32 << 20)
         mallopt(M_TRIM_THRESHOLD, 256 << 20)
+
+
+def ensure_log_folder() -> None:
+    """
+    Let ROS log into a temporary folder where it can't make its own, and would not start.
+
+    Does nothing where `ROS_LOG_DIR` is set.
+    """
+    from pathlib import Path
+    import tempfile
+
+    home = os.environ.get('HOME')
+    parent = os.environ.get('ROS_HOME') or (f'{home}/.ros' if home else '')
+    if 'ROS_LOG_DIR' in os.environ:
+        return
+    reason = 'there is no HOME'
+    if parent:
+        usual = Path(parent, 'log')
+        try:
+            usual.mkdir(parents=True, exist_ok=True)
+            if os.access(usual, os.W_OK):
+                return
+        except OSError:
+            pass
+        reason = f"{usual} can't be written"
+    os.environ['ROS_LOG_DIR'] = folder = tempfile.mkdtemp(prefix='ros_log_')
+    print(f'ROS logs into {folder}: {reason}', file=sys.stderr)
 
 
 def use_shipped_profile() -> None:
@@ -125,6 +153,7 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
             raise SystemExit(0)
 
     keep_large_buffers()
+    ensure_log_folder()
     _handle_signals(_exit_at_once)
     try:
         # rclpy's handlers leave gaps in which a signal kills the process.

@@ -85,6 +85,18 @@ def test_signals_end_the_process_cleanly(
         end_with_signals(process, number)
 
 
+@pytest.mark.parametrize('home', ['', '/proc/nobody'])
+def test_a_user_without_a_home_can_run_a_node(home: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ('HOME', 'ROS_HOME', 'ROS_LOG_DIR'):
+        monkeypatch.delenv(name, raising=False)
+    if home:
+        monkeypatch.setenv('HOME', home)
+    with start('lednet_ros.ros.synthetic_camera') as process:
+        read_until(process, 'ROS logs into ')
+        read_until(process, 'publishing')
+        end_with_signals(process, signal.SIGTERM)
+
+
 @pytest.mark.parametrize('package', ['lednet_ros.files', 'numpy', 'torch', 'openvino'])
 def test_signals_end_a_process_during_imports(package: str, checkpoint: Path) -> None:
     # lednet_ros.files comes first, openvino when the node is configured.
