@@ -44,7 +44,6 @@ from lednet_ros.cli import (
     tune,
     view,
 )
-from lednet_ros.files import describe_outputs, forget_outputs
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 COMMANDS = (
@@ -73,6 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limit, 128 + N the end by signal N, like 130 by Ctrl-C.
     """
     options = build_parser().parse_args(arguments)
+    # Not for --help, which it would slow down.
+    from lednet_ros.files import describe_outputs, forget_outputs
+
     # Names that aren't UTF-8 can't be printed as they are.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')

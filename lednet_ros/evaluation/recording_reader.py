@@ -168,8 +168,6 @@ class RecordingReader:
             yield self._load(index, message, labels)
         if labels is not None and not self._bag.damage:
             self._bag.damage = labels.damage
-        if self.unusable_labels and not self._has_truth:
-            raise SourceError(self.unusable_labels[0])
 
     def _load(
         self, index: int, message: BagMessage, labels: '_LabelMessages | None'
@@ -204,7 +202,8 @@ class RecordingReader:
                 return None, None
         except UnusableLabelError as error:
             self.unusable_labels.append(str(error))
-            if not self._has_truth and len(self.unusable_labels) == FIRST_LABELS:
+            tried = min(FIRST_LABELS, len(self._matches))
+            if not self._has_truth and len(self.unusable_labels) == tried:
                 raise
             return None, None
         self._has_truth = True

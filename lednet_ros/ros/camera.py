@@ -43,7 +43,6 @@ from lednet_ros.ros.statistics import estimate_lost, FRAMES_TO_JUDGE, FrameStati
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode
 from rclpy.publisher import Publisher
-from rclpy.time import Time
 from rclpy.timer import Timer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -409,8 +408,7 @@ class Camera:
         self.statistics.count('received')
         self._frame_bytes = len(message.data)
         if not self._image.reports_lost:
-            stamp = message.header.stamp
-            self._stamps.append(stamp.sec * 10**9 + stamp.nanosec)
+            self._stamps.append(_nanoseconds(message.header.stamp))
         max_rate = self._values['max_rate']
         if max_rate:
             if now < self._next_due:
@@ -428,7 +426,8 @@ class Camera:
             self.statistics.count('dropped')
 
     def _age(self, stamp: Any) -> float:
-        return (self._node.get_clock().now().nanoseconds - Time.from_msg(stamp).nanoseconds) / 1e9
+        # Not by rclpy's Time, which raises an error for negative seconds.
+        return (self._node.get_clock().now().nanoseconds - _nanoseconds(stamp)) / 1e9
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
@@ -469,6 +468,10 @@ class Camera:
 
     def _topic_name(self, name: str) -> str:
         return f'{self.name}/{name}' if self.name else name
+
+
+def _nanoseconds(stamp: Any) -> int:
+    return int(stamp.sec * 10**9 + stamp.nanosec)
 
 
 def _image_topic(node: LifecycleNode, topic: str, transport: str) -> str:

@@ -33,6 +33,7 @@ from lednet_ros.inference.backends.base import Outputs, Style, Wanted
 from lednet_ros.inference.backends.torch_eager import TorchBackend
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.options import SegmenterOptions
+from lednet_ros.inference.postprocess import draw_on_host
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.inference.tuning import rank, Reference, Row, tune, Verdict, WrongResultError
 from lednet_ros.models import load_network, SegmentationNetwork
@@ -75,6 +76,8 @@ class Candidate(TorchBackend):
     ) -> None:
         super().__init__(network, checkpoint, FP32)
         self.fault = fault
+        # One that draws by itself can draw something wrong.
+        self.draws = fault == 'overlay'
 
     def run(
         self, frames: Sequence[Frame], outputs: Sequence[Outputs], wanted: Wanted, style: Style
@@ -82,13 +85,15 @@ class Candidate(TorchBackend):
         stale = [output.array('labels').copy() for output in outputs]
         super().run(frames, outputs, wanted, style)
         for output, old in zip(outputs, stale, strict=True):
-            if self.fault == 'overlay':
-                output.array('overlay')[...] += 5
-            elif self.fault == 'labels':
+            if self.fault == 'labels':
                 output.array('labels')[:, 2:] = output.array('labels')[:, :-2].copy()
             elif self.fault == 'stale':
                 # What the last frame of this size left behind.
                 output.array('labels')[::2] = old[::2]
+        if self.draws:
+            draw_on_host(frames, outputs, wanted, style)
+            for output in outputs:
+                output.array('overlay')[...] += 5
         if self.fault == 'batch' and len(frames) > 1:
             outputs[0].array('labels')[:] = outputs[0].array('labels')[::-1].copy()
 

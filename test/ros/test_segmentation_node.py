@@ -376,6 +376,18 @@ def test_truncated_jpeg_is_dropped_and_counted(harness: Harness, checkpoint: Any
     assert sum(count for key, count in totals.items() if key.startswith('rejected:')) == 2
 
 
+def test_a_stamp_before_1970_is_a_stamp(harness: Harness, checkpoint: Any) -> None:
+    harness.node(checkpoint=str(checkpoint))
+    labels = harness.collect(Image, f'{NODE}/labels')
+    camera = harness.publisher(Image, 'image')
+    harness.connect(camera)
+    message = image_message(street(0.0), 'rgb8', 0)
+    message.header.stamp.sec = -7
+    camera.publish(message)
+    harness.spin_until(lambda: labels)
+    assert labels[0].header.stamp.sec == -7
+
+
 def test_newest_frame_replaces_an_unprocessed_one(harness: Harness, checkpoint: Any) -> None:
     node = harness.node(checkpoint=str(checkpoint))
     labels = harness.collect(Image, f'{NODE}/labels')
@@ -986,7 +998,7 @@ def test_frame_that_fails_outside_the_network_is_counted(
         raise MemoryError('too large')
 
     owner, name = {
-        'decode': (worker_module, 'decode_message'),
+        'decode': (worker_module, 'decode_image'),
         'fill': (camera_module, 'fill_image'),
         'draw': (node._segmenter, 'draw'),
         'encode': (camera_module, 'fill_compressed'),
