@@ -85,9 +85,12 @@ class LogForwarder(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log a record's message at its level."""
-        log = self._logger.info if record.levelno < logging.WARNING else self._logger.warning
         self.newest = record.getMessage()
-        log(self.newest)
+        # rclpy allows one level for each place in the code.
+        if record.levelno < logging.WARNING:
+            self._logger.info(self.newest)
+        else:
+            self._logger.warning(self.newest)
 
 
 def judge_node(state: str, trouble: str, progress: str, has_namesake: bool) -> Health:

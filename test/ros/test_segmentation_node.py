@@ -376,6 +376,18 @@ def test_truncated_jpeg_is_dropped_and_counted(harness: Harness, checkpoint: Any
     assert sum(count for key, count in totals.items() if key.startswith('rejected:')) == 2
 
 
+def test_the_core_logs_at_every_level(
+    harness: Harness, capfd: pytest.CaptureFixture[str]
+) -> None:
+    forwarder = health.LogForwarder(harness.node(start=False).get_logger())
+    levels = (logging.INFO, logging.WARNING, logging.ERROR, logging.INFO)
+    for number, level in enumerate(levels):
+        forwarder.emit(logging.LogRecord('core', level, '', 0, 'line %d', (number,), None))
+    written = capfd.readouterr().err
+    assert all(f'line {number}' in written for number in range(len(levels)))
+    assert forwarder.newest == 'line 3'
+
+
 def test_a_stamp_before_1970_is_a_stamp(harness: Harness, checkpoint: Any) -> None:
     harness.node(checkpoint=str(checkpoint))
     labels = harness.collect(Image, f'{NODE}/labels')
