@@ -104,7 +104,9 @@ class Input:
         """Subscribe."""
         qos = self._wanted_qos()
         if qos != self.qos:
-            policies = (f'{name} {getattr(qos, name).name.lower()}' for name in self._follows)
+            policies = (
+                f'{name} {getattr(qos, name).name.lower()}' for name in sorted(self._follows)
+            )
             self._node.get_logger().info(
                 f"'{self.topic}': {', '.join(policies)}, as its publishers offer"
             )
