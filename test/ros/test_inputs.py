@@ -398,7 +398,8 @@ def other_participant(kind: Any) -> Iterator[None]:
          ["nobody publishes '/image'", '/cam/image_raw', 'image:=TOPIC']),
         (lambda h: h.publisher(Image, 'image'), ['may be idle', 'fastdds.xml']),
         (publish_other_user, ['different users', 'uid 65534']),
-        (lambda _: camera_process('BEST_EFFORT', (2160, 3840)), ['were lost', 'fastdds.xml']),
+        # One of them may arrive all the same; then it is the fraction that is explained.
+        (lambda _: camera_process('BEST_EFFORT', (2160, 3840)), ['lost', 'fastdds.xml']),
     ],
     ids=['compressed', 'type', 'unrelated type', 'absent', 'idle', 'user', 'large'],
 )
