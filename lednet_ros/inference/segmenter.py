@@ -147,9 +147,6 @@ class Segmenter:
         self._wholes: list[Callable[[tuple[int, int]], Outputs]] = []
         if options.num_threads:
             torch.set_num_threads(options.num_threads)
-        # Weights that don't fit are refused now, not after every backend has failed with them.
-        network = load_network(checkpoint, source, networks)
-        self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
         self._factory = backend if callable(backend) else None
         if self._factory is None:
             self._choose(options)
@@ -162,6 +159,9 @@ class Segmenter:
         # Imported here: it builds segmenters.
         from lednet_ros.inference.tuning import rank
 
+        if options.backend == 'auto':
+            # Weights that don't fit are refused now, not after every backend has failed with them.
+            load_network(self._checkpoint, self._source, self._networks)
         ways = rank(self._checkpoint, options)
         resolved, reference = next(ways)
         while True:
@@ -487,10 +487,11 @@ class Segmenter:
         return self._backend.time_on_device(frames, outputs, wanted, self._style, rounds)
 
     def _make_backend(self) -> Backend:
-        if self._factory is not None:
-            return self._factory()
         groups = self.label_map.groups
         network = load_network(self._checkpoint, self._source, self._networks, groups)
+        self.num_parameters = sum(parameter.numel() for parameter in network.parameters())
+        if self._factory is not None:
+            return self._factory()
         # Imported where they are used: packages are optional, and take a while.
         if self.device.type == 'cuda':
             from lednet_ros.inference.backends.cuda_networks import make_device_backend

@@ -41,6 +41,7 @@ from typing import Any, NamedTuple
 from lednet_ros import __version__, machine
 from lednet_ros.files import cache_folder, make_folder, NO_CACHE, share_directory
 from lednet_ros.ros.distribution import PROFILE_VARIABLES
+from lednet_ros.ros.process import log_folder
 
 GOOD, WARNING, FAILURE = 'good', 'warning', 'failure'
 # Seconds; a start of PyTorch or DDS takes long on a busy machine.
@@ -254,10 +255,7 @@ def _check_permissions() -> Lines:
     yield _judge('cameras', text, refused, 'sudo usermod -aG video $USER, and log in again')
     folder = Path.cwd()
     yield _judge('folder', *_describe_folder(folder), 'change to another, or name one by -o')
-    home = os.environ.get('ROS_HOME') or (
-        os.environ['HOME'] + '/.ros' if os.environ.get('HOME') else ''
-    )
-    logs = os.environ.get('ROS_LOG_DIR') or (f'{home}/log' if home else '')
+    logs = log_folder()
     found = _describe_folder(Path(logs)) if logs else ('no HOME', True)
     remedy = "ROS_LOG_DIR names another folder; other packages' nodes don't start without"
     yield _judge('logs of ROS', *found, remedy)

@@ -76,6 +76,13 @@ def keep_large_buffers() -> None:
         mallopt(M_TRIM_THRESHOLD, 256 << 20)
 
 
+def log_folder() -> str:
+    """Return the folder that ROS logs into; empty where there is none without a home."""
+    home = os.environ.get('HOME')
+    parent = os.environ.get('ROS_HOME') or (f'{home}/.ros' if home else '')
+    return os.environ.get('ROS_LOG_DIR') or (f'{parent}/log' if parent else '')
+
+
 def ensure_log_folder() -> None:
     """
     Let ROS log into a temporary folder where it can't make its own, and would not start.
@@ -85,13 +92,11 @@ def ensure_log_folder() -> None:
     from pathlib import Path
     import tempfile
 
-    home = os.environ.get('HOME')
-    parent = os.environ.get('ROS_HOME') or (f'{home}/.ros' if home else '')
     if 'ROS_LOG_DIR' in os.environ:
         return
     reason = 'there is no HOME'
-    if parent:
-        usual = Path(parent, 'log')
+    if folder := log_folder():
+        usual = Path(folder)
         try:
             usual.mkdir(parents=True, exist_ok=True)
             if os.access(usual, os.W_OK):
