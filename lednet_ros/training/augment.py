@@ -35,7 +35,11 @@ ASPECT_RANGE = (3 / 4, 4 / 3)
 
 
 def augment(
-    frame: LabeledFrame, crop: tuple[int, int], options: Augmentation, rng: np.random.Generator
+    frame: LabeledFrame,
+    crop: tuple[int, int],
+    options: Augmentation,
+    rng: np.random.Generator,
+    favored: Sequence[int] = (),
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """
     Scale, crop, flip, rotate and tint a frame at random.
@@ -48,6 +52,8 @@ def augment(
         Height and width of the result.
     options, rng
         Ranges to draw from, and the random generator.
+    favored
+        Ids of classes; a random pixel of one of them is in the crop before it is rotated.
 
     Returns
     -------
@@ -62,8 +68,14 @@ def augment(
     # The crop is inside the scaled frame, or the frame inside the crop, in each direction.
     room_x = source_width * scale - width
     room_y = source_height * scale - height
-    left = rng.uniform(min(room_x, 0), max(room_x, 0))
-    top = rng.uniform(min(room_y, 0), max(room_y, 0))
+    x, y = None, None
+    pixel = _pick_pixel(frame.labels, favored, rng)
+    if pixel is not None:
+        x, y = pixel[1] * scale, pixel[0] * scale
+        if flip < 0:
+            x = source_width * scale - 1 - x
+    left = rng.uniform(*_offsets(room_x, width, x))
+    top = rng.uniform(*_offsets(room_y, height, y))
     offset = -left if flip > 0 else source_width * scale - 1 - left
     warp = np.array([[flip * scale, 0, offset], [0, scale, -top]])
     if options.rotation:
@@ -85,6 +97,27 @@ def augment(
         borderValue=UNLABELED,
     )
     return _tint(pixels, options, rng), np.asarray(labels, np.uint8)
+
+
+def _offsets(room: float, length: int, position: float | None) -> tuple[float, float]:
+    """Return the least and the largest offset of a crop that contains a position."""
+    low, high = min(room, 0), max(room, 0)
+    if position is not None:
+        low = min(max(low, position - length + 1), position)
+        high = max(min(high, position), low)
+    return low, high
+
+
+def _pick_pixel(
+    labels: NDArray[np.uint8], classes: Sequence[int], rng: np.random.Generator
+) -> tuple[int, int] | None:
+    """Return row and column of a pixel of one of the classes; None if there is none."""
+    present = [class_id for class_id in classes if (labels == class_id).any()]
+    if not present:
+        return None
+    rows, columns = np.nonzero(labels == present[rng.integers(len(present))])
+    index = rng.integers(len(rows))
+    return int(rows[index]), int(columns[index])
 
 
 def paste_objects(

@@ -18,14 +18,14 @@ Teachers: trained networks whose probabilities supervise another network, withou
 Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 import importlib
 from pathlib import Path
 from typing import Any
 
 from lednet_ros.checkpoint import load_checkpoint
 from lednet_ros.inference.preprocess import normalize
-from lednet_ros.labels import LabelMap
+from lednet_ros.labels import LabelMap, UNLABELED
 from lednet_ros.limits import MIN_SIZE
 from lednet_ros.models import load_network
 from lednet_ros.models.network import upsample
@@ -54,7 +54,7 @@ class TeacherNetwork:
     ----------
     options
         The teacher, as the recipe describes it.
-    initial
+    initials
         The recipe's weights to start from.
     label_map
         The student's classes.
@@ -80,7 +80,7 @@ class TeacherNetwork:
     def __init__(
         self,
         options: Teacher,
-        initial: str | None,
+        initials: Sequence[str],
         label_map: LabelMap,
         device: torch.device,
         bf16: bool,
@@ -91,9 +91,12 @@ class TeacherNetwork:
         source = options.source
         names: tuple[str, ...] = ()
         if source == 'initial':
-            if initial is None:
-                raise TeacherError("teacher.source is 'initial'; the recipe's initial is null")
-            source = initial
+            if len(initials) != 1:
+                raise TeacherError(
+                    f"teacher.source is 'initial', which names {len(initials)} files; the recipe "
+                    'must have one'
+                )
+            (source,) = initials
         if source.endswith('.onnx'):
             self._network = self._load_onnx(source)
         elif ':' in source and not Path(source).exists():
@@ -168,12 +171,17 @@ class TeacherNetwork:
         mean = total / (len(flips) * len(self._options.scales))
         return torch.einsum('st,nthw->nshw', self._matrix, mean)
 
-    def compare(self, scores: Tensor, taught: Tensor) -> Term:
-        """Compute the loss of a student's logits (N, C, h, w) and a result of this teacher."""
+    def compare(self, scores: Tensor, taught: Tensor, labels: Tensor) -> Term:
+        """
+        Compute the loss of a student's logits (N, C, h, w) and a result of this teacher.
+
+        The labels are of the same size as the result.
+        """
         size = (taught.shape[2], taught.shape[3])
         total, count = distill(
             upsample(scores, size),
             taught,
+            labels,
             self.known,
             self._options.temperature,
             self._options.confidence,
@@ -298,13 +306,18 @@ class TeacherNetwork:
 
 
 def distill(
-    scores: Tensor, taught: Tensor, known: Tensor, temperature: float, confidence: float
+    scores: Tensor,
+    taught: Tensor,
+    labels: Tensor,
+    known: Tensor,
+    temperature: float,
+    confidence: float,
 ) -> tuple[Tensor, Tensor]:
     """
     Compute the divergence of a student from its teacher, both softened.
 
-    Pixels count where the teacher's best class has at least the probability `confidence`, and no
-    less than all classes together that the student lacks.
+    Pixels count where the teacher's best class has at least the probability `confidence`, no less
+    than all classes together that the student lacks, and is the label where there is one.
 
     Parameters
     ----------
@@ -312,6 +325,8 @@ def distill(
         The student's logits (N, C, H, W), float32.
     taught
         The teacher's probabilities, of the same shape.
+    labels
+        Class ids (N, H, W); `UNLABELED` where there are none.
     known
         Ids of the classes that the teacher knows; the others are left out on both sides.
     temperature
@@ -325,8 +340,9 @@ def distill(
         Sum of the divergences KL(teacher, student), and number of the pixels that count.
 
     """
-    best = taught.amax(1)
+    best, theirs = taught.max(1)
     used = (best >= confidence) & (best >= 1 - taught.sum(1))
+    used &= (labels == theirs) | (labels == UNLABELED)
     if len(known) < scores.shape[1]:
         scores, taught = scores[:, known], taught[:, known]
     target = (taught.clamp(min=1e-8).log() / temperature).log_softmax(1)

@@ -187,9 +187,10 @@ class _Run:
         task = SegmentationTask if recipe.task == 'segmentation' else ClassificationTask
         self.task: Task = task(recipe, root, processes)
         if self.task.reinitialized and processes.leads:
+            sources, names = ', '.join(recipe.initials), ', '.join(self.task.reinitialized)
             print(
-                f'{recipe.initial}: {len(self.task.reinitialized)} tensors are missing or have '
-                f"another shape and are reinitialized: {', '.join(self.task.reinitialized)}"
+                f'{sources}: {len(self.task.reinitialized)} tensors are missing or have another '
+                f'shape and are reinitialized: {names}'
             )
         model = self.task.model
         if processes.count > 1:
@@ -209,8 +210,7 @@ class _Run:
         """Run all stages that are left."""
         if self.processes.leads:
             names = ('recipe.yaml', STATE_NAME, HISTORY_NAME, REPORT_NAME, self.task.output_name)
-            initial = self.recipe.initial
-            inputs = [Path(initial)] if initial and not resume else []
+            inputs = [] if resume else [Path(name) for name in self.recipe.initials]
             claim_files([self.output / name for name in names], inputs, resume or overwrite)
         state: dict[str, Any] = {'epoch': 0, 'rows': [], 'counts': None, 'optimizer': None}
         if resume and (self.output / STATE_NAME).is_file():
@@ -224,7 +224,7 @@ class _Run:
         self.before: dict[str, Any] = state.get('before', {})
         try:
             first = 0
-            if not state['epoch'] and self.recipe.unlabeled and self.recipe.initial is not None:
+            if not state['epoch'] and self.recipe.unlabeled and self.recipe.initials:
                 untrained = self.task.validate(self.task.model)
                 self.before = {name: found.metrics for name, found in untrained.items()}
             for number, stage in enumerate(self.recipe.stages):

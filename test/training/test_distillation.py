@@ -28,7 +28,7 @@ from lednet_ros.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lednet_ros.cli.main import main
 from lednet_ros.datasets import DatasetError, synthetic_frames
 from lednet_ros.inference.preprocess import normalize
-from lednet_ros.labels import LabelMap
+from lednet_ros.labels import LabelMap, UNLABELED
 from lednet_ros.models.network import upsample
 from lednet_ros.recordings.bags import SourceError
 from lednet_ros.training import loop
@@ -103,7 +103,7 @@ def make_module(kind: str = 'good') -> Any:
 
 
 def make_teacher(label_map: LabelMap = CAMVID, **options: Any) -> TeacherNetwork:
-    return TeacherNetwork(Teacher.model_validate(options), None, label_map, CPU, False)
+    return TeacherNetwork(Teacher.model_validate(options), (), label_map, CPU, False)
 
 
 def make_recipe(**changes: Any) -> Recipe:
@@ -217,7 +217,7 @@ def test_classes_of_the_teacher_are_mapped(teacher: Path) -> None:
         ({'classes': {11: 'car'}}, "names '11'"),
         ({'classes': {'sky': 'cow'}}, r"teacher.classes.sky is 'cow'; allowed: sky, car"),
         ({'mean': (0, 0, 0)}, 'teacher.mean and teacher.std must be left out'),
-        ({'source': 'initial'}, "the recipe's initial is null"),
+        ({'source': 'initial'}, 'which names 0 files; the recipe must have one'),
         ({'source': 'missing.onnx'}, 'missing.onnx'),
     ):
         with pytest.raises(TeacherError, match=message):
@@ -230,11 +230,12 @@ def test_classes_of_the_teacher_are_mapped(teacher: Path) -> None:
 def test_the_loss_is_the_softened_divergence() -> None:
     logits = torch.randn(2, 11, 3, 4)
     theirs = torch.randn(2, 11, 3, 4)
-    total, count = distill(logits, theirs.softmax(1), ALL, 2.0, 0.0)
+    unlabeled = torch.full((2, 3, 4), UNLABELED)
+    total, count = distill(logits, theirs.softmax(1), unlabeled, ALL, 2.0, 0.0)
     one, two = (logits / 2).log_softmax(1), (theirs / 2).log_softmax(1)
     assert float(total) == pytest.approx(4 * float((two.exp() * (two - one)).sum()), rel=1e-4)
     assert count == 2 * 3 * 4
-    total, _ = distill(theirs, theirs.softmax(1), ALL, 2.0, 0.0)
+    total, _ = distill(theirs, theirs.softmax(1), unlabeled, ALL, 2.0, 0.0)
     assert float(total) == pytest.approx(0, abs=1e-5)
 
 
@@ -243,17 +244,31 @@ def test_only_pixels_where_the_teacher_is_sure_count() -> None:
     pixels = [[0.9, 0.05, 0.05], [0.4, 0.3, 0.3], [0, 0, 0.1], [0.5, 0, 0]]
     taught = torch.tensor(pixels).T.reshape(1, 3, 1, 4)
     scores = torch.zeros(1, 3, 1, 4, requires_grad=True)
-    total, count = distill(scores, taught, torch.arange(3), 1.0, 0.5)
+    unlabeled = torch.full((1, 1, 4), UNLABELED)
+    total, count = distill(scores, taught, unlabeled, torch.arange(3), 1.0, 0.5)
     assert count == 2
     total.backward()
     assert scores.grad is not None
     assert scores.grad[0].abs().sum((0, 1)).gt(0).tolist() == [True, False, False, True]
 
 
+def test_labels_outrank_the_teacher() -> None:
+    taught = torch.tensor([0.2, 0.8]).reshape(1, 2, 1, 1).expand(1, 2, 1, 3)
+    scores = torch.zeros(1, 2, 1, 3, requires_grad=True)
+    # Wrong; right; nobody knows.
+    labels = torch.tensor([0, 1, UNLABELED]).reshape(1, 1, 3)
+    total, count = distill(scores, taught, labels, torch.arange(2), 1.0, 0.0)
+    assert count == 2
+    total.backward()
+    assert scores.grad is not None
+    assert scores.grad[0, 0, 0].ne(0).tolist() == [False, True, True]
+
+
 def test_classes_that_the_teacher_does_not_know_are_left_alone() -> None:
     taught = torch.tensor([0.7, 0.0, 0.3]).reshape(1, 3, 1, 1)
     scores = torch.zeros(1, 3, 1, 1, requires_grad=True)
-    distill(scores, taught, torch.tensor([0, 2]), 1.0, 0.0)[0].backward()
+    unlabeled = torch.full((1, 1, 1), UNLABELED)
+    distill(scores, taught, unlabeled, torch.tensor([0, 2]), 1.0, 0.0)[0].backward()
     assert scores.grad is not None
     assert scores.grad[0, 1] == 0
     assert scores.grad[0, 0] < 0

@@ -96,15 +96,19 @@ def command(recipe: Recipe, output: Path, *options: str) -> list[str]:
     return [sys.executable, tiny_network.__file__, *arguments]
 
 
-def test_objects_are_pasted_into_labeled_frames(tmp_path: Path) -> None:
-    plain, pasted = (
-        make_recipe({'epochs': 1, 'paste': paste})
-        for paste in (None, {'classes': ['car', 'pole'], 'probability': 1, 'min_pixels': 1})
-    )
-    train(plain, None, tmp_path / 'plain')
-    train(pasted, None, tmp_path / 'pasted')
-    assert read_losses(tmp_path / 'plain') != read_losses(tmp_path / 'pasted')
-    unknown = make_recipe({'paste': {'classes': ['cow']}})
+@pytest.mark.parametrize(
+    'part',
+    [
+        {'paste': {'classes': ['car', 'pole'], 'probability': 1, 'min_pixels': 1}},
+        {'balance': {'classes': ['sky'], 'probability': 1}},
+    ],
+)
+def test_rare_classes_are_seen_more_often(part: dict[str, Any], tmp_path: Path) -> None:
+    train(make_recipe({'epochs': 1}), None, tmp_path / 'plain')
+    train(make_recipe({'epochs': 1, **part}), None, tmp_path / 'often')
+    assert read_losses(tmp_path / 'plain') != read_losses(tmp_path / 'often')
+    ((name, options),) = part.items()
+    unknown = make_recipe({name: options | {'classes': ['cow']}})
     with pytest.raises(LabelMapError, match="unknown class 'cow'"):
         train(unknown, None, tmp_path / 'unknown')
 

@@ -14,9 +14,10 @@
 
 """Tests of weights to start from."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from lednet_ros.checkpoint import Checkpoint, CheckpointError
+from lednet_ros.checkpoint import Checkpoint, CheckpointError, save_checkpoint
 from lednet_ros.models import build_network, LEDNet
 from lednet_ros.training.start import save_encoder, start_from
 import pytest
@@ -38,6 +39,29 @@ def test_a_checkpoint_fills_everything(small_checkpoint: Path, small_content: Ch
     assert remaining == []
     for key, tensor in network.state_dict().items():
         torch.testing.assert_close(tensor, small_content.state_dict[key], rtol=0, atol=0)
+
+
+def test_checkpoints_are_averaged(
+    tmp_path: Path, small_checkpoint: Path, small_content: Checkpoint
+) -> None:
+    other = tmp_path / 'other.safetensors'
+    torch.manual_seed(5)
+    weights = {
+        key: torch.randn_like(tensor) if tensor.is_floating_point() else tensor
+        for key, tensor in small_content.state_dict.items()
+    }
+    save_checkpoint(replace(small_content, state_dict=weights, training={'seed': 1}), other)
+    network = make()
+    training, remaining = start_from(network, str(small_checkpoint), str(other))
+    assert training == {'mean_of': [small_content.training, {'seed': 1}]}
+    assert remaining == []
+    for key, tensor in network.state_dict().items():
+        expected = (small_content.state_dict[key].float() + weights[key].float()) / 2
+        torch.testing.assert_close(tensor.float(), expected)
+    encoder = tmp_path / 'encoder.safetensors'
+    save_encoder(encoder, {}, {'network': 'lednet', 'training': {}, 'metrics': {}})
+    with pytest.raises(CheckpointError, match=r'encoder\.safetensors: an encoder; only complete'):
+        start_from(network, str(small_checkpoint), str(encoder))
 
 
 def test_heads_of_another_size_stay_initialized(
