@@ -95,11 +95,16 @@ class RecordedFrames:
     size
         Height and width of the frames kept.
 
+    Attributes
+    ----------
+    problems : list of str
+        What of the recording can't be read and is left out.
+
     Raises
     ------
     DatasetError
-        No recording is named, or it has no images.
-    FrameError, SourceError
+        No recording is named, or none of its images can be read.
+    SourceError
         It can't be read.
 
     """
@@ -109,9 +114,10 @@ class RecordedFrames:
     ) -> None:
         self.label_map = label_map
         self.path = recording_path(source, root)
+        self.problems: list[str] = []
         kept: list[tuple[int, NDArray[np.uint8]]] = []
         step = 1
-        for number, recorded in enumerate(read_frames(self.path, source.topic)):
+        for number, recorded in enumerate(read_frames(self.path, source.topic, self.problems)):
             if number % step:
                 continue
             frame = recorded.frame
@@ -122,7 +128,8 @@ class RecordedFrames:
             if len(kept) == 2 * source.frames:
                 kept, step = kept[::2], 2 * step
         if not kept:
-            raise DatasetError(f'{self.path} has no images')
+            reasons = ''.join(f': {problem}' for problem in self.problems[:1])
+            raise DatasetError(f'{self.path} has no images that can be read{reasons}')
         count = min(source.frames, len(kept))
         self._frames = [kept[len(kept) * index // count] for index in range(count)]
         self._labels = np.full(size, UNLABELED, np.uint8)
@@ -136,7 +143,7 @@ class RecordedFrames:
         return LabeledFrame(self.source(index), self._frames[index][1], self._labels)
 
     def source(self, index: int) -> str:
-        """Name a frame by its number in the recording."""
+        """Name a frame by its number among those that can be read."""
         return f'{self.path}, frame {self._frames[index][0]}'
 
 

@@ -304,6 +304,11 @@ class SegmentationTask(Task):
             size = self._recipe.input_size
             if isinstance(source, Unlabeled):
                 frames = RecordedFrames(source, self._root, self.label_map, size)
+                if frames.problems and self._processes.leads:
+                    print(
+                        f'{frames.path}: {len(frames.problems)} parts that can not be read are '
+                        f'left out, first: {frames.problems[0]}'
+                    )
                 self._opened[source] = frames
                 return frames
             dataset = open_frames(source, self._root, self.label_map, size)
@@ -346,7 +351,7 @@ class SegmentationTask(Task):
     ) -> Validation:
         """Count labels that flip from one frame of a recording to the next."""
         counter, flips, frames = FlipCounter(), Flips(), 0
-        recording = itertools.islice(read_frames(path, topic), CONSISTENCY_FRAMES)
+        recording = itertools.islice(read_frames(path, topic, []), CONSISTENCY_FRAMES)
         for recorded in recording:
             result = segmenter.segment([recorded.frame], confidence=False, overlay=False)
             flips += counter.compare(recorded.frame, result.labels[0])

@@ -306,6 +306,25 @@ def test_frames_of_a_bag(tmp_path: Path) -> None:
         RecordedFrames(Unlabeled(), bag, CAMVID, (64, 96))
 
 
+def test_what_can_not_be_read_is_left_out(
+    tmp_path: Path, recording: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (recording / '2.png').write_bytes(b'no image')
+    (recording / '3.png').write_bytes((recording / '3.png').read_bytes()[:200])
+    recipe = make_recipe(
+        teacher=str(teacher), unlabeled=[{}], initial=str(teacher),
+        stages=[CONTENT['stages'][0] | {'epochs': 1}],
+    )
+    train(recipe, recording, tmp_path / 'run')
+    assert f'{recording}: 2 parts that can not be read are left out, first: ' in (
+        capsys.readouterr().out
+    )
+    for path in recording.iterdir():
+        path.write_bytes(b'no image')
+    with pytest.raises(DatasetError, match='no images that can be read: .*0.png is not a readab'):
+        train(recipe, recording, tmp_path / 'other')
+
+
 def test_recordings_that_can_not_be_read(tmp_path: Path) -> None:
     for source, root, kind, message in (
         (Unlabeled(), None, DatasetError, 'give --data'),
