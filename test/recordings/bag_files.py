@@ -94,6 +94,32 @@ def write_ros1_bag(path: Path, entries: Sequence[Entry]) -> Path:
     return path
 
 
+def write_recording(kind: str, path: Path) -> Path:
+    """
+    Write a recording with one topic, '/camera'.
+
+    It is 'mcap', 'sqlite3', 'ros1', 'folder' (of one image), 'torn' or 'no metadata'.
+    """
+    entries = [
+        Entry('/camera', i * 10**8, i * 10**8, np.zeros((600, 800, 3), np.uint8))
+        for i in range(6)
+    ]
+    if kind == 'ros1':
+        return write_ros1_bag(path.with_suffix('.bag'), entries)
+    if kind == 'folder':
+        path.mkdir()
+        assert cv2.imwrite(str(path / '0.png'), np.zeros((8, 8, 3), np.uint8))
+        return path
+    plugin = StoragePlugin.SQLITE3 if kind == 'sqlite3' else StoragePlugin.MCAP
+    write_bag(path, entries, plugin)
+    if kind == 'torn':
+        (file,) = path.glob('*.mcap')
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    if kind == 'no metadata':
+        (path / 'metadata.yaml').unlink()
+    return path
+
+
 def _message(entry: Entry, typestore: Any) -> tuple[Any, str]:
     types = typestore.types
     stamp = types['builtin_interfaces/msg/Time'](

@@ -22,8 +22,7 @@ import subprocess
 import sys
 import threading
 
-from bag_files import Entry, write_bag, write_ros1_bag
-import cv2
+from bag_files import Entry, write_bag, write_recording
 from lednet_ros.live.client import live_session, NodeClient
 from lednet_ros.ros.distribution import PROFILE_VARIABLES
 from lifecycle_msgs.msg import Transition
@@ -217,21 +216,7 @@ def test_without_autostart_a_lifecycle_manager_starts_the_node(checkpoint: Path)
 def test_replay_plays_the_recording_to_the_active_node(
     kind: str, checkpoint: Path, tmp_path: Path
 ) -> None:
-    entries = [
-        Entry('/camera', i * 10**8, i * 10**8, np.zeros((600, 800, 3), np.uint8))
-        for i in range(6)
-    ]
-    path = tmp_path / 'recording'
-    if kind == 'ros1':
-        path = write_ros1_bag(path.with_suffix('.bag'), entries)
-    elif kind == 'folder':
-        path.mkdir()
-        assert cv2.imwrite(str(path / '0.png'), np.zeros((8, 8, 3), np.uint8))
-    else:
-        write_bag(path, entries)
-    if kind == 'torn':
-        (file,) = path.glob('*.mcap')
-        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    path = write_recording(kind, tmp_path / 'recording')
     code, output = launch(
         'replay.launch.py', f'bag:={path}', 'rate:=2.0', f'checkpoint:={checkpoint}'
     )

@@ -20,8 +20,7 @@ from pathlib import Path
 import sys
 from typing import Any
 
-from bag_files import Entry, write_bag, write_ros1_bag
-import cv2
+from bag_files import Entry, write_bag, write_recording
 from launch_stand_in import (
     EmitEvent,
     ExecuteProcess,
@@ -39,7 +38,6 @@ from launch_stand_in import (
 )
 import numpy as np
 import pytest
-from rosbags.rosbag2 import StoragePlugin
 import yaml
 
 pytestmark = pytest.mark.skipif(
@@ -305,22 +303,8 @@ def test_replay_plays_the_bag_once_the_node_is_active(tmp_path: Path) -> None:
 @pytest.mark.usefixtures('ros2_bag')
 @pytest.mark.parametrize('kind', ['ros1', 'sqlite3', 'torn', 'no metadata', 'folder'])
 def test_the_packages_player_plays_what_ros2_bag_cannot(kind: str, tmp_path: Path) -> None:
-    entries = [Entry('/camera', i, i, np.zeros((600, 800, 3), np.uint8)) for i in range(4)]
-    path = tmp_path / 'recording'
-    if kind == 'ros1':
-        path = write_ros1_bag(path.with_suffix('.bag'), entries)
-    elif kind == 'folder':
-        path.mkdir()
-        assert cv2.imwrite(str(path / '0.png'), np.zeros((8, 8, 3), np.uint8))
-    else:
-        # There is no plugin for SQLite.
-        plugin = StoragePlugin.SQLITE3 if kind == 'sqlite3' else StoragePlugin.MCAP
-        write_bag(path, entries, plugin)
-    if kind == 'torn':
-        (file,) = path.glob('*.mcap')
-        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    if kind == 'no metadata':
-        (path / 'metadata.yaml').unlink()
+    # There is no plugin for SQLite.
+    path = write_recording(kind, tmp_path / 'recording')
     replay = Replay(bag=str(path))
     assert replay.node.remappings == [('image', '/image' if kind == 'folder' else '/camera')]
     (play,) = replay.log(b'segmenting ')

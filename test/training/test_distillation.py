@@ -38,7 +38,7 @@ from lednet_ros.training.loop import train
 from lednet_ros.training.recipe import load_recipe, Recipe, RecipeError, Teacher, Unlabeled
 import numpy as np
 import pytest
-from tiny_network import TinyNetwork
+from tiny_network import TinyNetwork, UNCHANGED
 import torch
 from torch import nn, Tensor
 
@@ -48,10 +48,6 @@ ALL = torch.arange(11)
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8))
 SIZE = (32, 48)
 STREETS = {'layout': 'synthetic', 'frames': 2}
-UNCHANGED: dict[str, Any] = {
-    'scale': [1, 1], 'flip': 0, 'gain': [1, 1], 'channel_gain': [1, 1], 'offset': [0, 0],
-    'gamma': [1, 1], 'saturation': [1, 1],
-}
 CONTENT: dict[str, Any] = {
     'network': 'tiny',
     'input_size': [64, 96],

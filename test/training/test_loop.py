@@ -35,6 +35,7 @@ from lednet_ros.training.recipe import Recipe
 import numpy as np
 import pytest
 import tiny_network
+from tiny_network import UNCHANGED
 import torch
 import yaml
 
@@ -45,11 +46,6 @@ STAGE: dict[str, Any] = {
     'crop': [64, 64],
     'optimizer': {'name': 'adamw', 'rate': 1e-3},
     'validate_every': 10,
-}
-# With this `augmentation`, crops of a frame's size are the frame.
-UNCHANGED: dict[str, Any] = {
-    'scale': [1, 1], 'flip': 0, 'gain': [1, 1], 'channel_gain': [1, 1], 'offset': [0, 0],
-    'gamma': [1, 1], 'saturation': [1, 1],
 }
 CONTENT: dict[str, Any] = {
     'network': 'tiny',

@@ -21,10 +21,17 @@ such a test starts run this file instead of `lednet`, so that they know it, too:
 """
 
 import sys
+from typing import Any
 
 from lednet_ros.cli.main import main
 from lednet_ros.models import NETWORKS, SegmentationNetwork
 from torch import nn, Tensor
+
+# With this `augmentation`, crops of a frame's size are the frame.
+UNCHANGED: dict[str, Any] = {
+    'scale': [1, 1], 'flip': 0, 'gain': [1, 1], 'channel_gain': [1, 1], 'offset': [0, 0],
+    'gamma': [1, 1], 'saturation': [1, 1],
+}
 
 
 class Encoder(nn.Module):
