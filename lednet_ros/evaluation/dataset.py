@@ -24,6 +24,7 @@ from typing import Any
 
 from lednet_ros.datasets import CityscapesDataset, Dataset, DatasetError, LabeledFrame
 from lednet_ros.evaluation.cityscapes import InstanceCounts, write_submission
+from lednet_ros.evaluation.consistency import Calibration
 from lednet_ros.evaluation.ground_truth import prepare_truth
 from lednet_ros.evaluation.metrics import ConfusionMatrix, mean_defined
 from lednet_ros.evaluation.multi_scale import MultiScaleSegmenter
@@ -46,6 +47,8 @@ class EvaluationResult:
         Frames per second of the segmenter alone, without reading files.
     num_parameters
         Parameters of the network.
+    calibration
+        Correct pixels by confidence; empty if several views were averaged.
     instances
         Pixel counts weighted by instance; None if the frames have no instances.
     problems
@@ -57,6 +60,7 @@ class EvaluationResult:
     images: int
     fps: float
     num_parameters: int
+    calibration: Calibration
     instances: InstanceCounts | None = None
     problems: Sequence[str] = ()
 
@@ -92,7 +96,7 @@ def evaluate(
     """
     if not len(frames):
         raise ValueError('there are no frames to evaluate')
-    confusion = ConfusionMatrix(segmenter.label_map)
+    confusion, calibration = ConfusionMatrix(segmenter.label_map), Calibration()
     instances = None
     whole = segmenter.crop is None and segmenter.label_map is segmenter.label_map.network
     if isinstance(frames, CityscapesDataset) and whole:
@@ -112,12 +116,18 @@ def evaluate(
         if len(problems) == index:
             segmenter.warm_up((frame.pixels.shape[0], frame.pixels.shape[1]))
         start = time.perf_counter()
+        confidence = None
         if isinstance(segmenter, MultiScaleSegmenter):
             labels = segmenter.segment(frame.pixels)
         else:
-            labels = segmenter.segment([frame.pixels], confidence=False, overlay=False).labels[0]
+            found = segmenter.segment([frame.pixels], confidence=True, overlay=False)
+            assert found.confidence is not None
+            labels, confidence = found.labels[0], found.confidence[0]
         seconds += time.perf_counter() - start
-        confusion.update(prepare_truth(frame.labels, segmenter.label_map, segmenter.crop), labels)
+        truth = prepare_truth(frame.labels, segmenter.label_map, segmenter.crop)
+        confusion.update(truth, labels)
+        if confidence is not None:
+            calibration.update(truth, labels, confidence)
         if instances is not None and ids is not None:
             instances.update(ids, labels)
         if submission is not None:
@@ -126,7 +136,8 @@ def evaluate(
     if not count:
         raise DatasetError('; '.join(problems))
     return EvaluationResult(
-        confusion, count, count / seconds, segmenter.num_parameters, instances, problems
+        confusion, count, count / seconds, segmenter.num_parameters, calibration, instances,
+        problems,
     )
 
 
@@ -137,7 +148,8 @@ def to_dict(result: EvaluationResult) -> dict[str, Any]:
     Returns
     -------
     dict
-        The metrics of `accuracy_metrics`, `images`, `fps` and `parameters`. With instances also
+        The metrics of `accuracy_metrics`, `calibration_error` (None if several views were
+        averaged), `images`, `fps` and `parameters`. With instances also
         `instance_miou`, `category_instance_miou`, `iiou` and `category_iiou`. If frames could not
         be read, `problems` says why.
 
@@ -145,6 +157,7 @@ def to_dict(result: EvaluationResult) -> dict[str, Any]:
     confusion = result.confusion
     metrics = {
         **accuracy_metrics(confusion),
+        'calibration_error': defined(result.calibration.error()),
         'images': result.images,
         'fps': result.fps,
         'parameters': result.num_parameters,

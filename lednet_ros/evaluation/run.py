@@ -126,6 +126,8 @@ def run_evaluation(settings: RunSettings) -> Outcome:
         _reject(settings, BAGS_ONLY, 'bags')
         metrics = _evaluate_folder(settings, paths[0])
         notes = f"{metrics['images']} frames, {metrics['fps']:.1f} frames/s"
+        if metrics['calibration_error'] is not None:
+            notes += f", calibration error {metrics['calibration_error']:.3f}"
         for problem in metrics.get('problems', ()):
             print(f'lost: {problem}', file=sys.stderr)
             exit_code = 1

@@ -22,7 +22,7 @@ from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint, save_checkpoint
 from lednet_ros.datasets import Dataset, DatasetError, list_problems, survey
-from lednet_ros.evaluation.consistency import FlipCounter, Flips
+from lednet_ros.evaluation.consistency import Calibration, FlipCounter, Flips
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.evaluation.report import FrameResult
 from lednet_ros.inference.segmenter import Segmenter
@@ -361,11 +361,14 @@ class SegmentationTask(Task):
 
     def _validate(self, segmenter: Segmenter, dataset: Dataset, name: str) -> Validation:
         processes = self._processes
-        confusion = ConfusionMatrix(self.label_map)
+        confusion, calibration = ConfusionMatrix(self.label_map), Calibration()
         results: list[FrameResult] = []
         for index in self._progress(dataset, name):
             frame = dataset[index]
-            labels = segmenter.segment([frame.pixels], confidence=False, overlay=False).labels[0]
+            found = segmenter.segment([frame.pixels], confidence=True, overlay=False)
+            assert found.confidence is not None
+            labels = found.labels[0]
+            calibration.update(frame.labels, labels, found.confidence[0])
             one = ConfusionMatrix(self.label_map)
             one.update(frame.labels, labels)
             confusion += one
@@ -375,12 +378,15 @@ class SegmentationTask(Task):
             if len(results) > 4 * FRAMES_SHOWN:
                 results = _extremes(results)
         confusion.counts = processes.sum_counts(confusion.counts)
+        counts = processes.sum_counts(np.stack([calibration.right, calibration.total]))
+        calibration = Calibration(*counts)
         results = _extremes([r for part in processes.gather(_extremes(results)) for r in part])
         iou = [None if np.isnan(value) else float(value) for value in confusion.iou()]
         metrics = {
             'miou': confusion.miou(),
             'category_miou': confusion.category_miou(),
             'pixel_accuracy': confusion.pixel_accuracy(),
+            'calibration_error': calibration.error(),
             'iou': dict(zip(self.label_map.names, iou, strict=True)),
             'frames': len(dataset),
         }

@@ -46,7 +46,7 @@ def test_evaluate(
     figures = json.loads(path.read_text(encoding='utf-8'))
     assert set(figures) == {
         'miou', 'category_miou', 'pixel_accuracy', 'iou', 'category_iou', 'images', 'fps',
-        'parameters',
+        'parameters', 'calibration_error',
     }
     assert figures['images'] == 2
     assert 900_000 < figures['parameters'] < 950_000

@@ -25,6 +25,7 @@ from lednet_ros.datasets import (
     synthetic_frames,
     SyntheticDataset,
 )
+from lednet_ros.evaluation.consistency import Calibration
 from lednet_ros.evaluation.dataset import (
     accuracy_rows,
     evaluate,
@@ -41,7 +42,8 @@ import pytest
 
 EAGER = {'device': 'cpu', 'backend': 'torch_eager'}
 KEYS = {
-    'miou', 'category_miou', 'pixel_accuracy', 'iou', 'category_iou', 'images', 'fps', 'parameters'
+    'miou', 'category_miou', 'pixel_accuracy', 'iou', 'category_iou', 'calibration_error',
+    'images', 'fps', 'parameters',
 }
 
 
@@ -81,6 +83,24 @@ def test_confusion_equals_plain_counting(
     assert result.images == 3
     assert result.num_parameters == segmenter.num_parameters
     assert result.fps > 0
+
+
+def test_confidence_is_compared_with_accuracy(
+    segmenter: Segmenter, small_content: Checkpoint, frames: list[LabeledFrame]
+) -> None:
+    right, total = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    for frame in frames:
+        found = segmenter.segment(frame.pixels)
+        assert found.confidence is not None
+        labeled = frame.labels != 255
+        np.add.at(total, found.confidence[0][labeled], 1)
+        correct = found.labels[0] == frame.labels
+        np.add.at(right, found.confidence[0][labeled & correct], 1)
+    result = evaluate(segmenter, frames)
+    np.testing.assert_array_equal(result.calibration.right, right)
+    np.testing.assert_array_equal(result.calibration.total, total)
+    several = MultiScaleSegmenter(small_content, device='cpu')
+    assert to_dict(evaluate(several, frames))['calibration_error'] is None
 
 
 def test_ground_truth_is_merged_like_the_classes(
@@ -135,7 +155,8 @@ def test_metrics_are_fractions_and_null_where_undefined(segmenter: Segmenter) ->
     confusion.update(
         np.array([[3, 3, 8, 8]], np.uint8), np.array([[3, 3, 8, 3]], np.uint8)
     )
-    figures = to_dict(EvaluationResult(confusion, 1, 25.0, 1000))
+    figures = to_dict(EvaluationResult(confusion, 1, 25.0, 1000, Calibration()))
+    assert figures['calibration_error'] is None
     assert set(figures) == KEYS
     assert figures['iou'] == {
         name: {'road': 2 / 3, 'car': 0.5}.get(name) for name in segmenter.label_map.names
@@ -149,7 +170,8 @@ def test_metrics_are_fractions_and_null_where_undefined(segmenter: Segmenter) ->
 
 
 def test_json_file_is_strict_json(segmenter: Segmenter, tmp_path: Path) -> None:
-    result = EvaluationResult(ConfusionMatrix(segmenter.label_map), 1, 25.0, 1000)
+    confusion = ConfusionMatrix(segmenter.label_map)
+    result = EvaluationResult(confusion, 1, 25.0, 1000, Calibration())
     path = tmp_path / 'new' / 'figures.json'
     write_json(to_dict(result), path)
 
@@ -172,7 +194,8 @@ def test_rows_hold_every_accuracy(segmenter: Segmenter, frames: list[LabeledFram
         {'class': 'category mIoU', 'IoU': metrics['category_miou']},
         {'class': 'pixel accuracy', 'IoU': metrics['pixel_accuracy']},
     ]
-    empty = EvaluationResult(ConfusionMatrix(segmenter.label_map), 1, 25.0, 1000)
+    confusion = ConfusionMatrix(segmenter.label_map)
+    empty = EvaluationResult(confusion, 1, 25.0, 1000, Calibration())
     assert accuracy_rows(to_dict(empty))[0] == {'class': 'sky', 'IoU': '-'}
 
 
