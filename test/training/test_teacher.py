@@ -34,7 +34,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EfficientNetLite
     """Stand in for the package with the weights, which isn't installed; return its encoder."""
     torch.manual_seed(5)
     encoder = EfficientNetLite0()
-    file = tmp_path / 'site' / PACKAGE / PACKAGES[PACKAGE]
+    file = tmp_path / 'site' / PACKAGE / PACKAGES[PACKAGE][0]
     file.parent.mkdir(parents=True)
     # Its code is never run.
     (tmp_path / 'site' / PACKAGE / '__init__.py').write_text('raise RuntimeError')
@@ -73,7 +73,8 @@ def test_a_shift_by_the_stride_shifts_the_features() -> None:
 def test_weights_come_from_an_installed_package(package: EfficientNetLite0) -> None:
     network = EfficientNetLite0Pyramid(11)
     training, remaining = start_from(network, PACKAGE)
-    assert training == {'source': Path(PACKAGES[PACKAGE]).name}
+    name, terms = PACKAGES[PACKAGE]
+    assert training == {'source': Path(name).name, 'terms': terms}
     assert all(name.startswith(network.HEADS) for name in remaining)
     for name, tensor in package.state_dict().items():
         assert torch.equal(network.encoder.state_dict()[name], tensor)
