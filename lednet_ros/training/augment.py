@@ -32,6 +32,8 @@ from numpy.typing import NDArray
 # Aspect ratios of crops for classification (Szegedy et al., "Going Deeper with Convolutions",
 # section 6).
 ASPECT_RANGE = (3 / 4, 4 / 3)
+# Cells along each side of the grids between whose points brightness varies smoothly.
+SHADE_CELLS = ((2, 6), (6, 25))
 
 
 def augment(
@@ -224,4 +226,15 @@ def _tint(
         gray = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         mixed = cv2.addWeighted(pixels, saturation, gray, 1 - saturation, 0)
         pixels = np.asarray(mixed, np.uint8)
-    return pixels
+    return _shade(pixels, options.shade, rng) if options.shade else pixels
+
+
+def _shade(pixels: NDArray[np.uint8], most: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    height, width = pixels.shape[:2]
+    strength = rng.uniform(0, most)
+    factor = np.ones((height, width), np.float32)
+    for cells in SHADE_CELLS:
+        grid = rng.uniform(-1, 1, [rng.integers(*cells)] * 2) * strength / len(SHADE_CELLS)
+        # Linear: overshoots would exceed the strength.
+        factor += np.asarray(cv2.resize(grid.astype(np.float32), (width, height)), np.float32)
+    return np.clip(pixels * factor[..., None], 0, 255).astype(np.uint8)

