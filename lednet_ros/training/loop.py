@@ -210,7 +210,10 @@ class _Run:
         """Run all stages that are left."""
         if self.processes.leads:
             names = ('recipe.yaml', STATE_NAME, HISTORY_NAME, REPORT_NAME, self.task.output_name)
-            inputs = [] if resume else [Path(name) for name in self.recipe.initials]
+            sources = list(self.recipe.initials)
+            if self.recipe.teacher is not None:
+                sources.append(self.recipe.teacher.source)
+            inputs = [] if resume else [Path(source) for source in sources]
             claim_files([self.output / name for name in names], inputs, resume or overwrite)
         state: dict[str, Any] = {'epoch': 0, 'rows': [], 'counts': None, 'optimizer': None}
         if resume and (self.output / STATE_NAME).is_file():

@@ -503,6 +503,28 @@ def test_other_classes_start_from_the_shipped_weights(
     assert loaded.training['initial'] == {'data': 'none: weights by rule'}
 
 
+def test_a_run_starts_from_the_mean_of_others(tmp_path: Path) -> None:
+    paths = []
+    for seed in (1, 2):
+        train(make_recipe({'epochs': 1}, seed=seed), None, tmp_path / str(seed))
+        paths.append(str(tmp_path / str(seed) / 'checkpoint.safetensors'))
+    still = {'epochs': 1, 'optimizer': {'rate': 1e-9}}
+    train(make_recipe(still, initial=paths, ema=None), None, tmp_path / 'mean')
+    found, *others = (
+        load_checkpoint(path)
+        for path in (tmp_path / 'mean' / 'checkpoint.safetensors', *paths)
+    )
+    key = 'decoder.weight'
+    expected = sum(one.state_dict[key].float() for one in others) / 2
+    torch.testing.assert_close(found.state_dict[key].float(), expected, rtol=1e-3, atol=1e-3)
+    assert found.training['initial'] == {'mean_of': [one.training for one in others]}
+    # An input is never overwritten.
+    sources: list[dict[str, Any]] = [{'initial': paths}, {'teacher': paths[0]}]
+    for inputs in sources:
+        with pytest.raises(FileExistsError, match='input and output'):
+            train(make_recipe(still, **inputs), None, tmp_path / '1', overwrite=True)
+
+
 def test_pretrained_weights_lower_the_first_loss(tmp_path: Path) -> None:
     train(
         make_recipe({'epochs': 8, 'optimizer': {'name': 'adamw', 'rate': 1e-2}}),
