@@ -18,11 +18,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 import contextlib
+import time
 from typing import Any, TypeVar
 
 Item = TypeVar('Item')
 
 DEPTH = 4
+# Seconds; a frame takes milliseconds.
+POLL_PERIOD = 0.0005
 
 
 def prefetch(items: Iterable[Item]) -> Iterator[Item]:
@@ -34,7 +37,7 @@ def prefetch(items: Iterable[Item]) -> Iterator[Item]:
         while True:
             while len(waiting) < DEPTH:
                 waiting.append(pool.submit(next, iterator, end))
-            if (item := waiting.popleft().result()) is end:
+            if (item := _result(waiting.popleft())) is end:
                 return
             yield item
     finally:
@@ -73,9 +76,17 @@ def background(work: Callable[[Item], None]) -> Iterator[Callable[[Item], None]]
             if errors:
                 raise errors[0]
             if len(waiting) == DEPTH:
-                waiting.popleft().result()
+                _result(waiting.popleft())
             waiting.append(pool.submit(attempt, item))
 
         yield put
     if errors:
         raise errors[0]
+
+
+def _result(future: Future[Item]) -> Item:
+    # Waiting on a condition, where two signals arrive at once, can lose what the handler of the
+    # first one raises to end the process.
+    while not future.done():
+        time.sleep(POLL_PERIOD)
+    return future.result()
