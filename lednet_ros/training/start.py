@@ -146,14 +146,14 @@ class _Weights:
     tensors: dict[str, Tensor]
     training: dict[str, Any]
     path: Path
-    kind: Literal['checkpoint', 'encoder', 'torchvision', 'package']
+    kind: Literal['checkpoint', 'encoder', 'torchvision']
 
 
 def _read_weights(name_or_path: str, network: SegmentationNetwork) -> _Weights:
     if name_or_path in PACKAGES:
         path = _find_package(name_or_path)
         training = {'source': path.name, 'terms': PACKAGES[name_or_path][1]}
-        return _Weights(_read_efficientnet(path, network), training, path, 'package')
+        return _Weights(_read_efficientnet(path, network), training, path, 'encoder')
     path = resolve_checkpoint(name_or_path)
     if is_foreign(path):
         tensors = _read_torchvision(path)
