@@ -82,6 +82,11 @@ def _add_folder_arguments(group: Any) -> None:
     )
     group.add_argument('--flip', action='store_true', help='average over mirrored frames too')
     group.add_argument(
+        '--corruptions',
+        action='store_true',
+        help='also with the frames darkened, overexposed, noisy, blurred ...',
+    )
+    group.add_argument(
         '--submission',
         metavar='DIR',
         help='also write the label images of a Cityscapes submission to DIR; '
@@ -141,6 +146,8 @@ def _print(outcome: 'Outcome') -> None:
     console = make_console()
     if outcome.rows:
         print_rows(console, outcome.rows)
+    if outcome.corruption_rows:
+        print_rows(console, outcome.corruption_rows)
     print(outcome.notes)
     if node := outcome.metrics.get('node'):
         row = {**node['latency_ms'], **node['counters']}

@@ -69,6 +69,7 @@ def evaluate(
     segmenter: Segmenter | MultiScaleSegmenter,
     frames: Dataset | Sequence[LabeledFrame],
     submission: str | Path | None = None,
+    title: str = 'evaluate',
 ) -> EvaluationResult:
     """
     Segment every frame and compare it with its ground truth, at the size of the ground truth.
@@ -83,6 +84,8 @@ def evaluate(
     submission
         Folder for the label images of a Cityscapes submission, which can't have merged classes;
         None writes none.
+    title
+        Of the progress bar.
 
     Raises
     ------
@@ -104,7 +107,7 @@ def evaluate(
             frames.instances(0)
             instances = InstanceCounts(segmenter.label_map)
     seconds, problems = 0.0, list[str]()
-    for index in tqdm(range(len(frames)), desc='evaluate', unit='frame'):
+    for index in tqdm(range(len(frames)), desc=title, unit='frame'):
         try:
             frame = frames[index]
             ids = None

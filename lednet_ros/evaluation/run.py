@@ -24,6 +24,7 @@ from typing import Any
 from lednet_ros.checkpoint import load_checkpoint
 from lednet_ros.datasets import guess_layout, open_labeled
 from lednet_ros.evaluation.cityscapes import open_for_submission
+from lednet_ros.evaluation.corruptions import corruption_rows, evaluate_corruptions
 from lednet_ros.evaluation.dataset import accuracy_rows, evaluate, to_dict
 from lednet_ros.evaluation.gate import FAILED, Gate
 from lednet_ros.evaluation.ground_truth import list_label_files
@@ -36,7 +37,7 @@ from lednet_ros.inference.options import SegmenterOptions
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.recordings.bags import is_bag, SourceError
 
-FOLDERS_ONLY = ('scales', 'flip', 'submission')
+FOLDERS_ONLY = ('scales', 'flip', 'submission', 'corruptions')
 BAGS_ONLY = (
     'image_topic', 'label_topic', 'labels', 'slop', 'csv', 'report', 'resume', 'through_ros',
     'workers', 'ray_address',
@@ -63,6 +64,7 @@ class RunSettings:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     submission: str | None = None
+    corruptions: bool = False
     image_topic: str | None = None
     label_topic: str | None = None
     labels: Path | None = None
@@ -87,6 +89,8 @@ class Outcome:
         Everything that was measured, for JSON.
     rows
         Table of the accuracies; empty without ground truth.
+    corruption_rows
+        Table of the accuracies under corruptions; empty unless they were requested.
     notes
         Text below the table.
     shortfalls
@@ -98,6 +102,7 @@ class Outcome:
 
     metrics: dict[str, Any]
     rows: list[dict[str, Any]]
+    corruption_rows: list[dict[str, Any]]
     notes: str
     shortfalls: list[str]
     exit_code: int
@@ -140,10 +145,18 @@ def run_evaluation(settings: RunSettings) -> Outcome:
         )
     rows = accuracy_rows(metrics) if metrics.get('matched', True) else []
     shortfalls = settings.gate.shortfalls(metrics)
-    return Outcome(metrics, rows, notes, shortfalls, FAILED if shortfalls else exit_code)
+    return Outcome(
+        metrics, rows, corruption_rows(metrics.get('corruptions', {})), notes, shortfalls,
+        FAILED if shortfalls else exit_code,
+    )
 
 
 def _evaluate_folder(settings: RunSettings, folder: Path) -> dict[str, Any]:
+    is_averaged = settings.scales != (1.0,) or settings.flip
+    if settings.corruptions and (is_averaged or settings.submission):
+        raise ValueError(
+            '--corruptions is given with --scales, --flip or --submission; only one may be'
+        )
     if settings.submission:
         claim_folder(Path(settings.submission), [folder], settings.overwrite)
     source, options = settings.checkpoint, settings.options
@@ -152,7 +165,7 @@ def _evaluate_folder(settings: RunSettings, folder: Path) -> dict[str, Any]:
         raise ValueError('--submission and --classes are given; a submission has the classes of '
                          'Cityscapes')
     segmenter: Segmenter | MultiScaleSegmenter
-    if settings.scales == (1.0,) and not settings.flip:
+    if not is_averaged:
         segmenter = Segmenter(checkpoint, options, source=source)
     else:
         segmenter = MultiScaleSegmenter(
@@ -165,7 +178,11 @@ def _evaluate_folder(settings: RunSettings, folder: Path) -> dict[str, Any]:
         frames = open_for_submission(*what)
     else:
         frames = open_labeled(layout, *what)
-    return to_dict(evaluate(segmenter, frames, settings.submission))
+    metrics = to_dict(evaluate(segmenter, frames, settings.submission))
+    if settings.corruptions:
+        assert isinstance(segmenter, Segmenter)
+        metrics['corruptions'] = evaluate_corruptions(segmenter, frames)
+    return metrics
 
 
 def _evaluate_bags(settings: RunSettings, paths: list[Path]) -> tuple[dict[str, Any], str, int]:

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Random scale, crop, flip, rotation and color for training.
+Random scale, crop, flip, rotation, color and noise for training.
 
 One affine warp scales, crops, flips and rotates; one table lookup does most of the color changes.
 This is faster than the same steps in albumentations (docs/training.md), and needs no further
@@ -44,7 +44,7 @@ def augment(
     favored: Sequence[int] = (),
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """
-    Scale, crop, flip, rotate and tint a frame at random.
+    Scale, crop, flip, rotate and tint a frame, and add noise, at random.
 
     Parameters
     ----------
@@ -226,7 +226,18 @@ def _tint(
         gray = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         mixed = cv2.addWeighted(pixels, saturation, gray, 1 - saturation, 0)
         pixels = np.asarray(mixed, np.uint8)
-    return _shade(pixels, options.shade, rng) if options.shade else pixels
+    if options.shade:
+        pixels = _shade(pixels, options.shade, rng)
+    return _add_noise(pixels, options.noise, rng) if options.noise else pixels
+
+
+def _add_noise(
+    pixels: NDArray[np.uint8], most: float, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    noise = rng.standard_normal(pixels.shape, np.float32)
+    noise *= rng.uniform(0, most)
+    noise += pixels
+    return np.asarray(np.clip(np.rint(noise, noise), 0, 255, noise), np.uint8)
 
 
 def _shade(pixels: NDArray[np.uint8], most: float, rng: np.random.Generator) -> NDArray[np.uint8]:

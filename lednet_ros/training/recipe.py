@@ -192,6 +192,8 @@ class Augmentation(_Part):
         Factor of each color's distance from gray.
     shade
         Largest relative change of brightness within a frame, smooth as by clouds and shadows.
+    noise
+        Largest standard deviation of Gaussian noise, in gray levels.
 
     """
 
@@ -204,6 +206,7 @@ class Augmentation(_Part):
     gamma: Range = (0.8, 1.25)
     saturation: Range = (0.6, 1.4)
     shade: Annotated[float, Field(ge=0, le=1)] = 0.0
+    noise: Annotated[float, Field(ge=0, le=255)] = 0.0
 
     @model_validator(mode='after')
     def _ranges_rise(self) -> 'Augmentation':

@@ -127,6 +127,22 @@ def test_scaled_and_mirrored_views_change_the_metrics(
     assert accuracy('--scales', '1') in found
 
 
+def test_evaluate_under_corruptions(
+    capsys: pytest.CaptureFixture[str], small_checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / 'figures.json'
+    arguments = ['evaluate', data, '--checkpoint', small_checkpoint, '--corruptions']
+    eager = ('--device', 'cpu', '--backend', 'torch_eager', '--json', str(path))
+    assert main([*map(str, arguments), *eager]) == 0
+    figures = json.loads(path.read_text(encoding='utf-8'))
+    assert 0 <= figures['corruptions']['blur']['miou'] <= 1
+    printed = capsys.readouterr().out
+    assert f"{figures['corruptions']['blur']['miou']:.4g}" in printed
+    assert 'mean' in printed
+    assert main([*map(str, arguments), '--flip']) == 1
+    assert '--corruptions is given with --scales, --flip' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('scales', ['', 'big', '1;2', '1,,2'])
 def test_scales_must_be_numbers(
     scales: str, data: Path, capsys: pytest.CaptureFixture[str]

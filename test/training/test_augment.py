@@ -293,6 +293,25 @@ def test_shade_varies_smoothly_within_its_limits() -> None:
     assert max(means) - min(means) > 5
 
 
+def test_noise_is_independent_and_of_varying_strength() -> None:
+    labels = np.zeros((64, 96), np.uint8)
+    gray = LabeledFrame('gray', np.full((64, 96, 3), 100, np.uint8), labels)
+    options = Augmentation(scale=(1, 1), noise=20, **NO_TINT)
+    deviations = []
+    for seed in SEEDS:
+        pixels, labels = cut(gray, options, seed)
+        assert not labels.any()
+        assert pixels.mean() == pytest.approx(100, abs=1)
+        deviations.append(pixels.std())
+        noise = pixels.reshape(-1, 3) - 100.0
+        assert np.abs(np.corrcoef(noise.T) - np.eye(3)).max() < 0.1
+    assert max(deviations) < 20.5
+    assert max(deviations) > 2 * min(deviations)
+    white = LabeledFrame('white', np.full((64, 96, 3), 255, np.uint8), labels)
+    # Nothing wraps around.
+    assert cut(white, options, 0)[0].min() > 100
+
+
 def test_objects_are_pasted_whole_and_in_place() -> None:
     labels = np.zeros((60, 80), np.uint8)
     ground = LabeledFrame('ground', np.full((60, 80, 3), 7, np.uint8), labels.copy())
