@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint, save_checkpoint
-from lednet_ros.datasets import Dataset, DatasetError, list_problems, survey
+from lednet_ros.datasets import Dataset, DatasetError, LabeledFrame, list_problems, survey
 from lednet_ros.evaluation.consistency import Calibration, FlipCounter, Flips
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.evaluation.report import FrameResult
@@ -182,19 +182,23 @@ class SegmentationTask(Task):
 
     def read(self, number: int, index: int, rng: np.random.Generator) -> Example:
         """Read and augment a frame."""
-        frame = self._training[number][index]
-        if number >= self._labeled:
-            return augment(frame, self._stage.crop, self._stage.augmentation, rng)
-        options, balance = self._stage.paste, self._stage.balance
-        if options is not None and rng.random() < options.probability:
+        frame, favored = self._training[number][index], list[int]()
+        if number < self._labeled:
+            frame, favored = self._favor(frame, rng)
+        return augment(frame, self._stage.crop, self._stage.augmentation, rng, favored)
+
+    def _favor(
+        self, frame: LabeledFrame, rng: np.random.Generator
+    ) -> tuple[LabeledFrame, list[int]]:
+        """Paste rare objects at random; choose the classes of which the crop must have a pixel."""
+        paste, balance = self._stage.paste, self._stage.balance
+        if paste is not None and rng.random() < paste.probability:
             lengths = np.array(self.lengths()[:self._labeled])
             donors = int(rng.choice(self._labeled, p=lengths / lengths.sum()))
             donor = self._training[donors][int(rng.integers(lengths[donors]))]
-            frame = paste_objects(frame, donor, self._ids(options), options, rng)
-        favored: list[int] = []
-        if balance is not None and rng.random() < balance.probability:
-            favored = self._ids(balance)
-        return augment(frame, self._stage.crop, self._stage.augmentation, rng, favored)
+            frame = paste_objects(frame, donor, self._ids(paste), paste, rng)
+        is_favored = balance is not None and rng.random() < balance.probability
+        return frame, self._ids(balance) if is_favored else []
 
     def _ids(self, part: Paste | Balance | None) -> list[int]:
         return [self.label_map.id_of(name) for name in part.classes] if part is not None else []
