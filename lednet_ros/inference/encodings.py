@@ -254,7 +254,7 @@ def decode_compressed(data: PixelData) -> Frame:
             reason='truncated')
     if pixels is None:
         raise FrameError(
-            f'compressed image of {len(raw)} bytes starts with "{raw[:8].hex(" ")}" and can not '
+            f'compressed image of {len(raw)} bytes starts with "{raw[:8].hex(" ")}" and cannot '
             'be decoded; it must be an intact JPEG, PNG or other format that OpenCV reads, of at '
             f"most {os.environ['OPENCV_IO_MAX_IMAGE_PIXELS']} pixels",
             reason='compressed')

@@ -292,7 +292,7 @@ class Segmenter:
             if not OPTIONS[name].run_time:
                 able = ', '.join(option.name for option in OPTIONS.values() if option.run_time)
                 raise ConfigurationError(
-                    f'{name} can not change any more; what can: {able}'
+                    f'{name} cannot change any more; what can: {able}'
                 )
         self._style = make_style(self.label_map, options)
         self.options = options

@@ -65,7 +65,7 @@ def _decode_with_cv_bridge(msg: Image) -> Frame:
         from cv_bridge import CvBridge
     except ImportError as error:
         raise FrameError(
-            f'encoding {msg.encoding!r} needs cv_bridge, which can not be imported ({error}); '
+            f'encoding {msg.encoding!r} needs cv_bridge, which cannot be imported ({error}); '
             f'allowed without it: {", ".join(SUPPORTED_ENCODINGS)}',
             reason='encoding') from error
     bridge = CvBridge()
@@ -77,7 +77,7 @@ def _decode_with_cv_bridge(msg: Image) -> Frame:
     except Exception as error:
         # The various cv_bridges raise CvBridgeError, KeyError, RuntimeError, cv2.error and more.
         raise FrameError(
-            f'encoding {msg.encoding!r} can not be converted to bgr8, not even by cv_bridge '
+            f'encoding {msg.encoding!r} cannot be converted to bgr8, not even by cv_bridge '
             f'({type(error).__name__}: {error}); allowed: {", ".join(SUPPORTED_ENCODINGS)}',
             reason='encoding') from error
     if pixels.dtype != np.uint8 or pixels.shape != (msg.height, msg.width, 3):

@@ -310,7 +310,7 @@ class SegmentationTask(Task):
                 frames = RecordedFrames(source, self._root, self.label_map, size)
                 if frames.problems and self._processes.leads:
                     print(
-                        f'{frames.path}: {len(frames.problems)} parts that can not be read are '
+                        f'{frames.path}: {len(frames.problems)} parts that cannot be read are '
                         f'left out, first: {frames.problems[0]}'
                     )
                 self._opened[source] = frames

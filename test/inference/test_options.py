@@ -148,7 +148,7 @@ def test_options_of_run_time_change_together_or_not_at_all(small_checkpoint: Pat
     before = segmenter.options
     with pytest.raises(LabelMapError, match='street'):
         segmenter.update(overlay_alpha=0.75, overlay_classes=('street',))
-    with pytest.raises(ConfigurationError, match='palette can not change any more; what can: '):
+    with pytest.raises(ConfigurationError, match='palette cannot change any more; what can: '):
         segmenter.update(overlay_alpha=0.75, palette='color_blind')
     assert segmenter.options is before
     assert segmenter.overlay_alpha == 0.25

@@ -136,7 +136,7 @@ def test_missing_cv_bridge_is_named(monkeypatch):
     error = refused(messages.decode_image, random_image('nv24', 2))
     assert error.reason == 'encoding'
     assert str(error).startswith(
-        "encoding 'nv24' needs cv_bridge, which can not be imported "
+        "encoding 'nv24' needs cv_bridge, which cannot be imported "
         '(numpy.core.multiarray failed to import); allowed without it: rgb8, ')
 
 

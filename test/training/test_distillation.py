@@ -312,7 +312,7 @@ def test_what_can_not_be_read_is_left_out(
         stages=[CONTENT['stages'][0] | {'epochs': 1}],
     )
     train(recipe, recording, tmp_path / 'run')
-    assert f'{recording}: 2 parts that can not be read are left out, first: ' in (
+    assert f'{recording}: 2 parts that cannot be read are left out, first: ' in (
         capsys.readouterr().out
     )
     for path in recording.iterdir():
