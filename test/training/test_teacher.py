@@ -105,8 +105,9 @@ def test_the_recipe_trains_a_checkpoint_that_no_node_runs(
 ) -> None:
     root = make_folder_dataset(tmp_path / 'camvid', {'train': 2, 'val': 1})
     small = ['epochs=1', 'batch_size=2', 'crop=[64, 96]']
-    settings = [f'stages.{stage}.{change}' for stage in (0, 1) for change in small]
-    recipe = load_recipe('camvid_teacher', ['input_size=[64, 96]', *settings])
+    settings = [f'stages.{stage}.{change}' for stage in range(4) for change in small]
+    few = [f'stages.3.train.1.{key}=2' for key in ('frames', 'per_epoch')]
+    recipe = load_recipe('camvid_teacher', ['input_size=[64, 96]', *settings, *few])
     metrics = train(recipe, root, tmp_path / 'out')
     assert metrics['val']['frames'] == 1
     checkpoint = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors')
