@@ -23,6 +23,7 @@ from lednet_ros.checkpoint import (
     shipped_checkpoints,
 )
 from lednet_ros.datasets import FolderDataset, SyntheticDataset
+from lednet_ros.evaluation.corruptions import CorruptedFrames, CORRUPTIONS
 from lednet_ros.evaluation.dataset import evaluate
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap
@@ -97,10 +98,21 @@ def test_accuracy_on_camvid_matches_the_metadata(
     assert measured.confusion.miou() == pytest.approx(content.metrics['val']['miou'], abs=0.001)
 
 
+@pytest.fixture(scope='module')
+def streets() -> SyntheticDataset:
+    return SyntheticDataset(12, (360, 480), 1 << 21, CAMVID, frames_per_street=2)
+
+
 @pytest.mark.slow
 def test_accuracy_on_unseen_streets(
-    content: Checkpoint, segmenter: Segmenter
+    content: Checkpoint, segmenter: Segmenter, streets: SyntheticDataset
 ) -> None:
-    streets = SyntheticDataset(12, (360, 480), 1 << 21, CAMVID, frames_per_street=2)
     stated = content.metrics['synthetic']['miou']
     assert evaluate(segmenter, streets).confusion.miou() >= stated - 0.1
+
+
+@pytest.mark.slow
+def test_noise_of_a_sensor_costs_little(segmenter: Segmenter, streets: SyntheticDataset) -> None:
+    noisy = CorruptedFrames(streets, CORRUPTIONS['noise'])
+    plain = evaluate(segmenter, streets).confusion.miou()
+    assert evaluate(segmenter, noisy).confusion.miou() >= plain - 0.1
