@@ -838,10 +838,12 @@ def test_merged_classes_and_their_masks(
 
     node._segmenter.run = spy
     camera = harness.publisher(Image, 'image')
-    sent = image_message(street(1.0), 'rgb8', STAMP)
+    # A person is near.
+    frame = street(6.0)
+    sent = image_message(frame, 'rgb8', STAMP)
     expected = Segmenter.from_checkpoint(
         checkpoint, device='cpu', classes=str(merged)
-    ).segment([street(1.0)])
+    ).segment([frame])
     labels = expected.labels[0]
     assert {7, 200, 255} <= set(np.unique(labels))
     outputs: dict[str, list[Image]] = {}
