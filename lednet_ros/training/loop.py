@@ -465,7 +465,7 @@ class _Run:
         counts: NDArray[np.float64],
     ) -> None:
         state = {
-            'recipe': self._fixed_options(),
+            'recipe': _fixed_options(self.recipe),
             'epoch': epoch,
             'rows': rows,
             'counts': counts.tolist() if optimizer is not None else None,
@@ -483,7 +483,9 @@ class _Run:
             state: dict[str, Any] = torch.load(
                 path, weights_only=True, map_location=self.processes.device
             )
-            before, now = state['recipe'], self._fixed_options()
+            now = _fixed_options(self.recipe)
+            # Options added since the run began had their defaults.
+            before = _fixed_options(Recipe.model_validate(state['recipe']))
             different = [key for key in before | now if before.get(key) != now.get(key)]
             if different:
                 raise CheckpointError(
@@ -499,9 +501,6 @@ class _Run:
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
             raise CheckpointError(f'{path}: not a readable training state: {error}') from error
         return state
-
-    def _fixed_options(self) -> dict[str, Any]:
-        return self.recipe.model_dump(mode='json', exclude=FREE_OPTIONS)
 
     def _report(self, rows: list[Row], found: dict[str, Validation]) -> None:
         details = {
@@ -524,3 +523,8 @@ class _Run:
             {n: v.frames for n, v in found.items() if v.frames},
             details,
         )
+
+
+def _fixed_options(recipe: Recipe) -> dict[str, Any]:
+    """Return what must not change when a run is resumed."""
+    return recipe.model_dump(mode='json', exclude=FREE_OPTIONS)

@@ -374,6 +374,20 @@ def test_an_earlier_run_is_replaced_only_on_request(tmp_path: Path) -> None:
     assert read_losses(tmp_path) == first
 
 
+def test_a_run_from_before_an_option_existed_is_resumed(tmp_path: Path) -> None:
+    train(make_recipe({'epochs': 1}), None, tmp_path / 'whole')
+    train(make_recipe({'epochs': 1}), None, tmp_path / 'older')
+    path = tmp_path / 'older' / 'state.pt'
+    state = torch.load(path, weights_only=True)
+    del state['recipe']['teacher'], state['recipe']['stages'][0]['augmentation']['noise']
+    torch.save(state, path)
+    train(make_recipe({'epochs': 1}), None, tmp_path / 'older', resume=True)
+    assert same_weights(tmp_path / 'whole', tmp_path / 'older')
+    noisy = make_recipe({'epochs': 1, 'augmentation': {'noise': 5}})
+    with pytest.raises(CheckpointError, match=r'another recipe \(differs in: stages\)'):
+        train(noisy, None, tmp_path / 'older', resume=True)
+
+
 def test_state_of_another_recipe_is_rejected(tmp_path: Path) -> None:
     train(make_recipe({'epochs': 1}), None, tmp_path)
     with pytest.raises(CheckpointError, match=r'another recipe \(differs in: seed, stages\)'):
