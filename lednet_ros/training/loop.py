@@ -238,7 +238,7 @@ class _Run:
                 first = last
             if not found:
                 self._prepare(next(s for s in reversed(self.recipe.stages) if s.epochs), None)
-                found = self._validate(self.recipe.epochs - 1)
+                found = self._validate(self.recipe.epochs - 1, 0.0)
             if self.log is not None:
                 self._report(self.log.rows, found)
         finally:
@@ -286,7 +286,7 @@ class _Run:
             }
             done = epoch + 1 - first
             if done % stage.validate_every == 0 or epoch + 1 == self.recipe.epochs:
-                found = self._validate(epoch)
+                found = self._validate(epoch, seconds)
                 for name, validation in found.items():
                     row[f'{name}_{validation.metric}'] = validation.metrics[validation.metric]
             if self.log is not None:
@@ -417,8 +417,8 @@ class _Run:
             f'  {files}'
         )
 
-    def _validate(self, epoch: int) -> dict[str, Validation]:
-        """Measure and save the weights."""
+    def _validate(self, epoch: int, seconds: float) -> dict[str, Validation]:
+        """Measure and save the weights, after so many seconds that are not logged yet."""
         model = self.task.model if self.average is None else self._averaged()
         found = self.task.validate(model)
         metrics = self._metrics(found)
@@ -429,7 +429,9 @@ class _Run:
                 'epochs': epoch + 1,
                 'hardware': self.hardware,
                 'threads': torch.get_num_threads(),
-                'seconds': round(sum(float(row['seconds'] or 0) for row in self.log.rows)),
+                'seconds': round(
+                    seconds + sum(float(row['seconds'] or 0) for row in self.log.rows)
+                ),
                 'lednet_ros': __version__,
                 'torch': torch.__version__,
                 'initial': self.task.started_from,

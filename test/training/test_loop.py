@@ -22,6 +22,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from typing import Any
 
 from lednet_ros.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
@@ -372,6 +373,17 @@ def test_an_earlier_run_is_replaced_only_on_request(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in before} == before
     train(make_recipe({'epochs': 1}), None, tmp_path, overwrite=True)
     assert read_losses(tmp_path) == first
+
+
+def test_seconds_are_those_of_all_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 100_000, 10))
+    monkeypatch.setattr(loop, 'time', SimpleNamespace(monotonic=lambda: float(next(clock))))
+    train(make_recipe({'epochs': 2}), None, tmp_path)
+    rows = read_history(tmp_path)
+    stated = load_checkpoint(tmp_path / 'checkpoint.safetensors').training['seconds']
+    assert stated == sum(float(row['seconds']) for row in rows) > 0
 
 
 def test_a_run_from_before_an_option_existed_is_resumed(tmp_path: Path) -> None:
