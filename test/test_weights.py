@@ -115,4 +115,5 @@ def test_accuracy_on_unseen_streets(
 def test_noise_of_a_sensor_costs_little(segmenter: Segmenter, streets: SyntheticDataset) -> None:
     noisy = CorruptedFrames(streets, CORRUPTIONS['noise'])
     plain = evaluate(segmenter, streets).confusion.miou()
-    assert evaluate(segmenter, noisy).confusion.miou() >= plain - 0.1
+    # 0.3 and more for weights that had seen none.
+    assert evaluate(segmenter, noisy).confusion.miou() >= plain - 0.05
