@@ -277,9 +277,13 @@ def test_crops_contain_a_pixel_of_a_favored_class(size: tuple[int, int]) -> None
     assert anywhere < 40 or size == (40, 40)
 
 
+def make_flat_frame(level: int) -> LabeledFrame:
+    pixels = np.full((64, 96, 3), level, np.uint8)
+    return LabeledFrame('flat', pixels, np.zeros((64, 96), np.uint8))
+
+
 def test_shade_varies_smoothly_within_its_limits() -> None:
-    labels = np.zeros((64, 96), np.uint8)
-    gray = LabeledFrame('gray', np.full((64, 96, 3), 100, np.uint8), labels)
+    gray = make_flat_frame(100)
     options = Augmentation(scale=(1, 1), shade=0.5, **NO_TINT)
     means = []
     for seed in SEEDS:
@@ -294,8 +298,7 @@ def test_shade_varies_smoothly_within_its_limits() -> None:
 
 
 def test_noise_is_independent_and_of_varying_strength() -> None:
-    labels = np.zeros((64, 96), np.uint8)
-    gray = LabeledFrame('gray', np.full((64, 96, 3), 100, np.uint8), labels)
+    gray = make_flat_frame(100)
     options = Augmentation(scale=(1, 1), noise=20, **NO_TINT)
     deviations = []
     for seed in SEEDS:
@@ -307,9 +310,8 @@ def test_noise_is_independent_and_of_varying_strength() -> None:
         assert np.abs(np.corrcoef(noise.T) - np.eye(3)).max() < 0.1
     assert max(deviations) < 20.5
     assert max(deviations) > 2 * min(deviations)
-    white = LabeledFrame('white', np.full((64, 96, 3), 255, np.uint8), labels)
     # Nothing wraps around.
-    assert cut(white, options, 0)[0].min() > 100
+    assert cut(make_flat_frame(255), options, 0)[0].min() > 100
 
 
 def test_objects_are_pasted_whole_and_in_place() -> None:
