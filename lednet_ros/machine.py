@@ -22,7 +22,9 @@ import platform
 
 SHARED_MEMORY = Path('/dev/shm')  # noqa: S108
 CPU_INFO = Path('/proc/cpuinfo')
-FEATURES = ('avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8')
+FEATURES = (
+    'avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8', 'bf16', 'i8mm'
+)
 PACKAGES = ('torch', 'numpy', 'numba', 'openvino', 'onnxruntime', 'tensorrt', 'triton')
 
 

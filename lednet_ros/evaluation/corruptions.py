@@ -38,6 +38,14 @@ JPEG_QUALITY = 15
 BLUR_WIDTHS = 320
 
 
+def compress(pixels: Pixels, quality: int) -> Pixels:
+    """Return RGB pixels (H, W, 3) uint8 as a JPEG of a quality from 1 to 100 keeps them."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    data = cv2.imencode('.jpg', cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)[1]
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+
+
 def _to_bytes(values: NDArray[Any]) -> Pixels:
     return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
@@ -78,10 +86,7 @@ def _blur(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _compression(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    data = cv2.imencode('.jpg', cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), quality)[1]
-    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+    return compress(pixels, JPEG_QUALITY)
 
 
 CORRUPTIONS: dict[str, Corruption] = {

@@ -13,7 +13,7 @@
 # limitations under the License.
 
 """
-Random scale, crop, flip, rotation, color and noise for training.
+Random scale, crop, flip, rotation, color and degradation for training.
 
 One affine warp scales, crops, flips and rotates; one table lookup does most of the color changes.
 This is faster than the same steps in albumentations (docs/training.md), and needs no further
@@ -24,6 +24,7 @@ from collections.abc import Sequence
 
 import cv2
 from lednet_ros.datasets import ClassifiedImage, LabeledFrame
+from lednet_ros.evaluation.corruptions import compress
 from lednet_ros.labels import UNLABELED
 from lednet_ros.training.recipe import Augmentation, Paste
 import numpy as np
@@ -44,7 +45,7 @@ def augment(
     favored: Sequence[int] = (),
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """
-    Scale, crop, flip, rotate and tint a frame, and add noise, at random.
+    Scale, crop, flip, rotate and tint a frame, and degrade it as cameras do, at random.
 
     Parameters
     ----------
@@ -98,7 +99,8 @@ def augment(
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=UNLABELED,
     )
-    return _tint(pixels, options, rng), np.asarray(labels, np.uint8)
+    pixels = _degrade(_tint(pixels, options, rng), options, rng)
+    return pixels, np.asarray(labels, np.uint8)
 
 
 def _offsets(room: float, length: int, position: float | None) -> tuple[float, float]:
@@ -196,7 +198,7 @@ def augment_image(
         (crop[1], crop[0]),
         interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
     )
-    return _tint(np.asarray(pixels, np.uint8), options, rng)
+    return _degrade(_tint(np.asarray(pixels, np.uint8), options, rng), options, rng)
 
 
 def center_crop(pixels: NDArray[np.uint8], crop: tuple[int, int]) -> NDArray[np.uint8]:
@@ -226,9 +228,22 @@ def _tint(
         gray = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         mixed = cv2.addWeighted(pixels, saturation, gray, 1 - saturation, 0)
         pixels = np.asarray(mixed, np.uint8)
-    if options.shade:
-        pixels = _shade(pixels, options.shade, rng)
-    return _add_noise(pixels, options.noise, rng) if options.noise else pixels
+    return _shade(pixels, options.shade, rng) if options.shade else pixels
+
+
+def _degrade(
+    pixels: NDArray[np.uint8], options: Augmentation, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Do what lens, sensor and transmission do, in this order."""
+    if options.blur and rng.random() < 0.5:
+        # Never 0, which OpenCV refuses.
+        blurred = cv2.GaussianBlur(pixels, (0, 0), options.blur * (1 - rng.random()))
+        pixels = np.asarray(blurred, np.uint8)
+    if options.noise:
+        pixels = _add_noise(pixels, options.noise, rng)
+    if options.jpeg_quality is not None and rng.random() < 0.5:
+        pixels = compress(pixels, int(rng.integers(options.jpeg_quality, 101)))
+    return pixels
 
 
 def _add_noise(

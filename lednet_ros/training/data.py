@@ -169,7 +169,7 @@ def open_frames(
     root
         Folder of sources that don't name one.
     size
-        Height and width of synthetic frames.
+        Height and width of synthetic frames whose source names none.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def open_frames(
 
     """
     if source.layout == 'synthetic':
-        return SyntheticDataset(source.frames, size, source.seed, label_map)
+        return SyntheticDataset(source.frames, source.size or size, source.seed, label_map)
     return open_labeled(
         source.layout,
         _root(source, root),

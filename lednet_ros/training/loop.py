@@ -38,6 +38,7 @@ from lednet_ros.machine import describe_processor
 from lednet_ros.training.classification import ClassificationTask
 from lednet_ros.training.data import Batch, batches, Crops, epoch_order, epoch_size
 from lednet_ros.training.distributed import join_processes, Processes, synchronize_batch_norm
+from lednet_ros.training.precision import choose_precision, has_bf16
 from lednet_ros.training.recipe import Optimizer, Recipe, Schedule, Stage
 from lednet_ros.training.run_log import HISTORY_NAME, Row, RunLog
 from lednet_ros.training.segmentation import SegmentationTask
@@ -56,8 +57,9 @@ STATE_NAME = 'state.pt'
 REPORT_NAME = 'report.html'
 # Number of batches from which BatchNorm statistics of averaged weights are estimated.
 STATISTICS_BATCHES = 40
-# Options that may differ between a run and its continuation: they don't change the result.
-FREE_OPTIONS = {'workers'}
+# Options that may differ between a run and its continuation: they change the result by rounding
+# at most.
+FREE_OPTIONS = {'precision', 'workers'}
 
 
 class TrainingError(RuntimeError):
@@ -183,6 +185,9 @@ class _Run:
         device = processes.device
         name = describe_processor() if device.type == 'cpu' else torch.cuda.get_device_name(device)
         self.hardware = f'{processes.count} x {name}'
+        self.precision = choose_precision(recipe.precision, device)
+        if processes.leads and not has_bf16(device):
+            print(f'precision: {self.precision}; {name} has no bf16 arithmetic')
         torch.manual_seed(recipe.seed)
         task = SegmentationTask if recipe.task == 'segmentation' else ClassificationTask
         self.task: Task = task(recipe, root, processes)
@@ -379,7 +384,7 @@ class _Run:
         device = self.processes.device
         images = batch.images.to(device, non_blocking=True)
         taught = self._teach(images)
-        with torch.autocast(device.type, torch.bfloat16, self.recipe.precision == 'bf16'):
+        with torch.autocast(device.type, torch.bfloat16, self.precision == 'bf16'):
             outputs = model(self._images(images))
         terms = self.task.losses(outputs, batch.targets.to(device, non_blocking=True), taught)
         counts = self.processes.sum(torch.stack([term.count.float() for term in terms]))
@@ -429,6 +434,7 @@ class _Run:
                 'epochs': epoch + 1,
                 'hardware': self.hardware,
                 'threads': torch.get_num_threads(),
+                'precision': self.precision,
                 'seconds': round(
                     seconds + sum(float(row['seconds'] or 0) for row in self.log.rows)
                 ),
@@ -452,10 +458,8 @@ class _Run:
         torch.manual_seed(self.recipe.seed)
         # Crops of the epoch after the last one, which training doesn't use.
         crops = itertools.islice(self._batches(self.recipe.epochs), STATISTICS_BATCHES)
-        with torch.autocast(
-            self.processes.device.type, torch.bfloat16, self.recipe.precision == 'bf16'
-        ):
-            device = self.processes.device
+        device = self.processes.device
+        with torch.autocast(device.type, torch.bfloat16, self.precision == 'bf16'):
             update_bn((self._images(batch.images.to(device)) for batch in crops), model)
         return model
 

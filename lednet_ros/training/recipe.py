@@ -72,8 +72,9 @@ class Source(_Part):
         For COCO: images whose objects have no more pixels are left out.
     include, exclude
         Use only, or leave out, frames whose names match a shell pattern such as `0001TP*`.
-    frames, seed
-        For synthetic streets: their number, and the seed of the random generator.
+    frames, seed, size
+        For synthetic streets: their number, the seed of the random generator, and their height and
+        width, where None means the recipe's `input_size`.
     per_epoch
         Frames per epoch, drawn at random each time; None uses all once.
     cache
@@ -90,6 +91,7 @@ class Source(_Part):
     exclude: str | None = None
     frames: Positive = 100
     seed: int = 0
+    size: Size | None = None
     per_epoch: Positive | None = None
     cache: bool = False
 
@@ -192,8 +194,12 @@ class Augmentation(_Part):
         Factor of each color's distance from gray.
     shade
         Largest relative change of brightness within a frame, smooth as by clouds and shadows.
+    blur
+        Largest standard deviation of Gaussian blur, in pixels of the crop, in half of all crops.
     noise
         Largest standard deviation of Gaussian noise, in gray levels.
+    jpeg_quality
+        Lowest quality of JPEG compression, in half of all crops; None compresses none.
 
     """
 
@@ -206,7 +212,9 @@ class Augmentation(_Part):
     gamma: Range = (0.8, 1.25)
     saturation: Range = (0.6, 1.4)
     shade: Annotated[float, Field(ge=0, le=1)] = 0.0
+    blur: Annotated[float, Field(ge=0, le=100)] = 0.0
     noise: Annotated[float, Field(ge=0, le=255)] = 0.0
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] | None = None
 
     @model_validator(mode='after')
     def _ranges_rise(self) -> 'Augmentation':
@@ -410,7 +418,8 @@ class Recipe(_Part):
     seed
         Seed of weights, order, augmentation and dropout.
     precision
-        Precision of the network's activations; weights are fp32.
+        Precision of the network's activations; weights are fp32. 'auto' is bf16 where the device
+        calculates in it, and fp32 elsewhere: emulated bf16 takes many times as long.
     channels_last, compile
         Memory layout; `torch.compile`. They change the speed, and results by rounding only.
     ema
@@ -440,7 +449,7 @@ class Recipe(_Part):
     initial: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     terms: str = ''
     seed: Annotated[int, Field(ge=0)] = 0
-    precision: Literal['fp32', 'bf16'] = 'bf16'
+    precision: Literal['auto', 'fp32', 'bf16'] = 'auto'
     channels_last: bool = True
     compile: bool = False  # noqa: A003
     ema: Annotated[float, Field(gt=0, lt=1)] | None = 0.999

@@ -314,6 +314,27 @@ def test_noise_is_independent_and_of_varying_strength() -> None:
     assert cut(make_flat_frame(255), options, 0)[0].min() > 100
 
 
+def test_blur_and_compression_change_half_of_the_crops() -> None:
+    stripes = make_flat_frame(100)
+    stripes.pixels[:, ::2] = 140
+    options = {'blur': 2.0, 'jpeg_quality': 15}
+    for name, value in options.items():
+        changed = []
+        for seed in range(40):
+            plain, labels = cut(stripes, Augmentation(scale=(1, 1), flip=0, **NO_TINT), seed)
+            pixels, same = cut(
+                stripes, Augmentation(scale=(1, 1), flip=0, **{name: value}, **NO_TINT), seed
+            )
+            assert np.array_equal(labels, same)
+            if not np.array_equal(pixels, plain):
+                changed.append(pixels.std() / plain.std())
+                assert pixels.mean() == pytest.approx(plain.mean(), abs=5)
+        assert 10 < len(changed) < 30, name
+        if name == 'blur':
+            assert max(changed) <= 1
+            assert min(changed) < 0.1
+
+
 def test_objects_are_pasted_whole_and_in_place() -> None:
     labels = np.zeros((60, 80), np.uint8)
     ground = LabeledFrame('ground', np.full((60, 80, 3), 7, np.uint8), labels.copy())

@@ -62,6 +62,8 @@ def test_every_layout_opens(
     assert len(open_frames(coarse, cityscapes, LabelMap.load('cityscapes'), SIZE)) == 2
     streets = open_frames(source('synthetic', frames=2), None, CAMVID, SIZE)
     assert streets[1].pixels.shape == (*SIZE, 3)
+    small = open_frames(source('synthetic', frames=2, size=(72, 96)), None, CAMVID, SIZE)
+    assert small[0].labels.shape == (72, 96)
     images = make_image_folder(tmp_path / 'images')
     assert len(open_images(source('image_folder', split='val'), images)) == 6
 

@@ -392,12 +392,29 @@ def test_a_run_from_before_an_option_existed_is_resumed(tmp_path: Path) -> None:
     path = tmp_path / 'older' / 'state.pt'
     state = torch.load(path, weights_only=True)
     del state['recipe']['teacher'], state['recipe']['stages'][0]['augmentation']['noise']
+    # The default of that time.
+    state['recipe']['precision'] = 'bf16'
     torch.save(state, path)
     train(make_recipe({'epochs': 1}), None, tmp_path / 'older', resume=True)
     assert same_weights(tmp_path / 'whole', tmp_path / 'older')
     noisy = make_recipe({'epochs': 1, 'augmentation': {'noise': 5}})
     with pytest.raises(CheckpointError, match=r'another recipe \(differs in: stages\)'):
         train(noisy, None, tmp_path / 'older', resume=True)
+
+
+@pytest.mark.parametrize(('features', 'precision'), [(['avx2'], 'fp32'), (['bf16'], 'bf16')])
+def test_a_run_states_the_precision_that_the_machine_gave_it(
+    features: list[str],
+    precision: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr('lednet_ros.training.precision.processor_features', lambda: features)
+    train(make_recipe({'epochs': 1}), None, tmp_path)
+    training = load_checkpoint(tmp_path / 'checkpoint.safetensors').training
+    assert (training['precision'], training['recipe']['precision']) == (precision, 'auto')
+    assert ('no bf16 arithmetic' in capsys.readouterr().out) == (precision == 'fp32')
 
 
 def test_state_of_another_recipe_is_rejected(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_settings_change_entries(path: Path) -> None:
         ('stages.0.loss.ohem=1.5', r'ohem is 1\.5: .* less than or equal to 1'),
         ('stages.0.augmentation.scale=[2, 1]', r'scale is \[2\.0, 1\.0\]; the first must not'),
         ('stages.0.batch_size=1', r'batch_size is 1'),
-        ('precision=fp16', r"precision is 'fp16': .* 'fp32' or 'bf16'"),
+        ('precision=fp16', r"precision is 'fp16': .* 'auto', 'fp32' or 'bf16'"),
         ('stages=[]', r'stages is \[\]'),
         ('train=[]', r'train is \[\]'),
     ],
