@@ -25,6 +25,7 @@ CPU_INFO = Path('/proc/cpuinfo')
 FEATURES = (
     'avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8', 'bf16', 'i8mm'
 )
+BF16_FEATURES = {'avx512_bf16', 'amx_bf16', 'bf16'}
 PACKAGES = ('torch', 'numpy', 'numba', 'openvino', 'onnxruntime', 'tensorrt', 'triton')
 
 
@@ -40,6 +41,11 @@ def processor_features() -> list[str]:
     """List the vector and matrix extensions of the processor that networks use."""
     flags = _cpu_info().split()
     return [name for name in FEATURES if name in flags]
+
+
+def processor_has_bf16() -> bool:
+    """Return whether the processor calculates in bf16; PyTorch emulates it, slowly, on others."""
+    return not BF16_FEATURES.isdisjoint(processor_features())
 
 
 def package_versions() -> dict[str, str]:

@@ -30,6 +30,7 @@ from types import NoneType
 from typing import Any, get_args
 
 from lednet_ros.limits import MAX_SIZE, MIN_SIZE
+from lednet_ros.machine import processor_has_bf16
 
 DEVICES = ('auto', 'cpu', 'cuda', 'cuda:N')
 PALETTES = ('label_map', 'color_blind')
@@ -383,6 +384,10 @@ class SegmenterOptions:
                 f"precision is '{self.precision}'; allowed with backend '{backends[0]}': "
                 f'auto, {names}'
             )
+        if kind == 'cpu' and self.precision == 'bf16' and not _cpu_has_bf16(backends[0]):
+            logger.warning(
+                "precision is 'bf16', which this processor does not have; 'fp32' is faster"
+            )
         return found
 
 
@@ -490,9 +495,15 @@ def _precisions(name: str, backend: str, kind: str) -> list[str]:
     if name != 'auto':
         return [name] if name in BACKENDS[backend].precisions else []
     names = list(BACKENDS[backend].auto[kind])
-    if backend == 'openvino':
-        from lednet_ros.inference.backends.openvino import cpu_has_bf16
-
-        if not cpu_has_bf16():
-            names.remove('bf16')
+    if kind == 'cpu' and not _cpu_has_bf16(backend):
+        names.remove('bf16')
     return names
+
+
+def _cpu_has_bf16(backend: str) -> bool:
+    """Return whether a backend calculates in bf16 on this CPU, rather than emulating it."""
+    if backend != 'openvino':
+        return processor_has_bf16()
+    from lednet_ros.inference.backends.openvino import cpu_has_bf16
+
+    return cpu_has_bf16()

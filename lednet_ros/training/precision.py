@@ -16,17 +16,15 @@
 
 from typing import Literal
 
-from lednet_ros.machine import processor_features
+from lednet_ros.machine import processor_has_bf16
 import torch
-
-CPU_FEATURES = {'avx512_bf16', 'amx_bf16', 'bf16'}
 
 
 def has_bf16(device: torch.device) -> bool:
     """Return whether a device calculates in bf16, rather than emulating it."""
     if device.type == 'cuda':
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return not CPU_FEATURES.isdisjoint(processor_features())
+    return processor_has_bf16()
 
 
 def choose_precision(

@@ -139,6 +139,27 @@ def test_nothing_is_left_to_choose_after_resolving() -> None:
     assert options.resolve() == options
 
 
+@pytest.mark.parametrize('has_bf16', [False, True])
+def test_bf16_is_tried_where_the_processor_has_it(
+    has_bf16: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip('openvino')
+    for module in ('options.processor_has_bf16', 'backends.openvino.cpu_has_bf16'):
+        monkeypatch.setattr(f'lednet_ros.inference.{module}', lambda: has_bf16)
+    options = SegmenterOptions(device='cpu')
+    found = {(each.backend, each.precision) for each in options.candidates()}
+    others = {('openvino', 'fp32'), ('openvino', 'int8'), ('torch_eager', 'fp32')}
+    low = {('openvino', 'bf16'), ('torch_eager', 'bf16')}
+    assert found == (others | low if has_bf16 else others)
+    assert not caplog.text
+    # What is set by hand is taken, with a word.
+    for backend in ('openvino', 'torch_eager'):
+        caplog.clear()
+        chosen = replace(options, backend=backend, precision='bf16').resolve()
+        assert chosen.precision == 'bf16'
+        assert ("'fp32' is faster" in caplog.text) != has_bf16
+
+
 def test_options_of_run_time_change_together_or_not_at_all(small_checkpoint: Path) -> None:
     segmenter = Segmenter.from_checkpoint(
         small_checkpoint, SegmenterOptions(device='cpu'), backend='torch_eager'

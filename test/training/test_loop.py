@@ -402,15 +402,15 @@ def test_a_run_from_before_an_option_existed_is_resumed(tmp_path: Path) -> None:
         train(noisy, None, tmp_path / 'older', resume=True)
 
 
-@pytest.mark.parametrize(('features', 'precision'), [(['avx2'], 'fp32'), (['bf16'], 'bf16')])
+@pytest.mark.parametrize(('bf16', 'precision'), [(False, 'fp32'), (True, 'bf16')])
 def test_a_run_states_the_precision_that_the_machine_gave_it(
-    features: list[str],
+    bf16: bool,
     precision: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr('lednet_ros.training.precision.processor_features', lambda: features)
+    monkeypatch.setattr('lednet_ros.training.precision.processor_has_bf16', lambda: bf16)
     train(make_recipe({'epochs': 1}), None, tmp_path)
     training = load_checkpoint(tmp_path / 'checkpoint.safetensors').training
     assert (training['precision'], training['recipe']['precision']) == (precision, 'auto')
