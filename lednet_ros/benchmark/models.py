@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from lednet_ros.benchmark.measure import make_report, summarize, time_interleaved
-from lednet_ros.benchmark.workload import draw_frames, FRAMES
+from lednet_ros.benchmark.workload import draw_frames, EMULATED, FRAMES
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint, shipped_checkpoints
 from lednet_ros.datasets import open_labeled
 from lednet_ros.evaluation.dataset import evaluate
 from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.inference.encodings import Frame
-from lednet_ros.inference.options import BACKENDS
+from lednet_ros.inference.options import BACKENDS, is_emulated
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap
 from lednet_ros.models import build_network, NETWORKS
@@ -90,6 +90,7 @@ def run_models(
         )
     if threads:
         torch.set_num_threads(threads)
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
     frames = [Frame(pixels, 'bgr') for pixels in draw_frames(frame_size, FRAMES)]
     missing: dict[str, str] = {}
     if data is None:
@@ -114,8 +115,8 @@ def run_models(
         for backend in backends:
             for precision in BACKENDS[backend].precisions:
                 way = f'{backend} {precision}'
-                if way == 'torch_eager fp16' and not torch.cuda.is_available():
-                    missing[way] = 'emulated without a GPU, seconds per frame'
+                if is_emulated(backend, precision, device):
+                    missing[way] = EMULATED
                     continue
                 try:
                     segmenter = Segmenter(

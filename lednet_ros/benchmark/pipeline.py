@@ -28,10 +28,11 @@ from lednet_ros.benchmark.baselines import (
     resize_nearest,
 )
 from lednet_ros.benchmark.measure import compare, make_report, time_interleaved
-from lednet_ros.benchmark.workload import draw_frames, FRAMES, make_checkpoint
+from lednet_ros.benchmark.workload import draw_frames, EMULATED, FRAMES, make_checkpoint
 from lednet_ros.checkpoint import Checkpoint
 from lednet_ros.inference.backends.base import ConfigurationError, Style
 from lednet_ros.inference.encodings import Frame
+from lednet_ros.inference.options import is_emulated
 from lednet_ros.inference.postprocess import blend, classify_on_host
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.models import load_network
@@ -74,6 +75,8 @@ class Configuration:
         Precision of its arithmetic.
     label_size
         Size at which its labels are found: 'frame' or 'input' (of the network).
+    is_emulated
+        Whether this machine doesn't have that precision, which is then not measured.
 
     """
 
@@ -81,6 +84,7 @@ class Configuration:
     make: Callable[[], Pipeline]
     precision: str = 'fp32'
     label_size: str = 'frame'
+    is_emulated: bool = False
 
 
 class EagerStep(EagerModule):
@@ -153,6 +157,9 @@ def run_pipeline(
     not_measured: dict[str, str] = {}
     judge = _Judge(content, frames)
     for one in tqdm(configurations, 'prepare', leave=False, unit='configuration'):
+        if one.is_emulated:
+            not_measured[one.name] = EMULATED
+            continue
         try:
             pipeline = one.make()
             agreement = judge.agreement(pipeline, one)
@@ -220,7 +227,8 @@ def list_configurations(checkpoint: Checkpoint, device: str, threads: int) -> li
         def make() -> Pipeline:
             return partial(_segment, Segmenter(checkpoint, device=device, **options))
 
-        return Configuration(f'{backend} {precision}', make, precision)
+        emulated = is_emulated(backend, precision, device)
+        return Configuration(f'{backend} {precision}', make, precision, is_emulated=emulated)
 
     eager = partial(EagerModule, checkpoint, device)
     found = [

@@ -26,6 +26,8 @@ import torch
 
 # Number of frames, which are used one after the other.
 FRAMES = 4
+# Why a precision was not measured.
+EMULATED = 'emulated on this machine, so slower than fp32'
 # Factor of the copied logits: a copy never wins where its original is above zero.
 COPY_SCALE = 0.9
 

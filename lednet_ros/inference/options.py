@@ -384,11 +384,35 @@ class SegmenterOptions:
                 f"precision is '{self.precision}'; allowed with backend '{backends[0]}': "
                 f'auto, {names}'
             )
-        if kind == 'cpu' and self.precision == 'bf16' and not _cpu_has_bf16(backends[0]):
+        if is_emulated(backends[0], self.precision, kind):
             logger.warning(
-                "precision is 'bf16', which this processor does not have; 'fp32' is faster"
+                "precision is '%s', which this processor does not have; 'fp32' is faster",
+                self.precision,
             )
         return found
+
+
+def is_emulated(backend: str, precision: str, kind: str) -> bool:
+    """
+    Return whether fp32 is faster than a precision because this machine does not have the latter.
+
+    Parameters
+    ----------
+    backend, precision
+        The backend and one of its precisions.
+    kind
+        'cpu' or 'cuda'.
+
+    """
+    if kind != 'cpu' or precision not in ('bf16', 'fp16'):
+        return False
+    if backend == 'openvino':
+        if _missing_packages(backend):
+            return False
+        from lednet_ros.inference.backends.openvino import cpu_has_bf16
+
+        return not cpu_has_bf16()
+    return precision == 'fp16' or not processor_has_bf16()
 
 
 def _plain_type(annotation: Any) -> Any:
@@ -494,16 +518,5 @@ def _precisions(name: str, backend: str, kind: str) -> list[str]:
     """List what a precision can be with a backend."""
     if name != 'auto':
         return [name] if name in BACKENDS[backend].precisions else []
-    names = list(BACKENDS[backend].auto[kind])
-    if kind == 'cpu' and not _cpu_has_bf16(backend):
-        names.remove('bf16')
-    return names
-
-
-def _cpu_has_bf16(backend: str) -> bool:
-    """Return whether a backend calculates in bf16 on this CPU, rather than emulating it."""
-    if backend != 'openvino':
-        return processor_has_bf16()
-    from lednet_ros.inference.backends.openvino import cpu_has_bf16
-
-    return cpu_has_bf16()
+    names = BACKENDS[backend].auto[kind]
+    return [name for name in names if not is_emulated(backend, name, kind)]
