@@ -22,9 +22,12 @@ import platform
 
 SHARED_MEMORY = Path('/dev/shm')  # noqa: S108
 CPU_INFO = Path('/proc/cpuinfo')
+X86 = ('x86_64', 'AMD64')
 FEATURES = (
-    'avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8', 'bf16', 'i8mm'
+    'avx2', 'avx_vnni', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8', 'bf16',
+    'i8mm',
 )
+INT8_FEATURES = {'avx_vnni', 'avx512_vnni', 'amx_int8'}
 BF16_FEATURES = {'avx512_bf16', 'amx_bf16', 'bf16'}
 PACKAGES = ('torch', 'numpy', 'numba', 'openvino', 'onnxruntime', 'tensorrt', 'triton')
 
@@ -46,6 +49,11 @@ def processor_features() -> list[str]:
 def processor_has_bf16() -> bool:
     """Return whether the processor calculates in bf16; PyTorch emulates it, slowly, on others."""
     return not BF16_FEATURES.isdisjoint(processor_features())
+
+
+def int8_sums_saturate() -> bool:
+    """Return whether the processor adds int8 products in 16 bits, which two of them exceed."""
+    return platform.machine() in X86 and INT8_FEATURES.isdisjoint(processor_features())
 
 
 def package_versions() -> dict[str, str]:

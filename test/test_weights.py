@@ -101,6 +101,14 @@ def test_accuracy_on_camvid_matches_the_metadata(
     assert measured.confusion.miou() == pytest.approx(content.metrics['val']['miou'], abs=0.001)
 
 
+@pytest.mark.slow
+def test_int8_costs_no_accuracy(content: Checkpoint, camvid: Path) -> None:
+    pytest.importorskip('openvino')
+    quantized = Segmenter(content, device='cpu', backend='openvino', precision='int8')
+    measured = evaluate(quantized, FolderDataset(camvid, 'val', CAMVID))
+    assert measured.confusion.miou() >= content.metrics['val']['miou'] - 0.003
+
+
 @pytest.fixture(scope='module')
 def streets() -> SyntheticDataset:
     return SyntheticDataset(12, (360, 480), 1 << 21, CAMVID, frames_per_street=2)

@@ -30,7 +30,7 @@ from types import NoneType
 from typing import Any, get_args
 
 from lednet_ros.limits import MAX_SIZE, MIN_SIZE
-from lednet_ros.machine import processor_has_bf16
+from lednet_ros.machine import processor_has_bf16, X86
 
 DEVICES = ('auto', 'cpu', 'cuda', 'cuda:N')
 PALETTES = ('label_map', 'color_blind')
@@ -367,7 +367,7 @@ class SegmenterOptions:
         if self.backend == 'auto':
             backends = [name for name, spec in BACKENDS.items() if kind in spec.auto]
             backends = [name for name in backends if not _missing_packages(name)]
-            if platform.machine() not in ('x86_64', 'AMD64'):
+            if platform.machine() not in X86:
                 # OpenVINO is at home on x86.
                 backends.sort(key=lambda name: name == 'openvino')
         else:

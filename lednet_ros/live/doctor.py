@@ -204,7 +204,7 @@ def _check_backends() -> Lines:
     from lednet_ros.inference.options import SegmenterOptions
 
     if find_spec('openvino') is None:
-        is_slow = platform.machine() in ('x86_64', 'AMD64')
+        is_slow = platform.machine() in machine.X86
         yield _judge('OpenVINO', 'not installed', is_slow, 'pip install openvino')
     else:
         from lednet_ros.inference.backends.openvino import cpu_capabilities

@@ -41,6 +41,7 @@ from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.options import SegmenterOptions
 from lednet_ros.inference.postprocess import classify_on_host
 from lednet_ros.inference.preprocess import resize_on_host
+from lednet_ros.machine import int8_sums_saturate
 from lednet_ros.models import SegmentationNetwork
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +95,7 @@ class _Request:
         return np.asarray(self._request.get_output_tensor().data)
 
 
-def quantize(model: openvino.Model, ranges: Ranges) -> None:
+def quantize(model: openvino.Model, ranges: Ranges, weight_bits: int = 8) -> None:
     """
     Put quantization to 8 bits around the convolutions of a model, in place.
 
@@ -107,6 +108,8 @@ def quantize(model: openvino.Model, ranges: Ranges) -> None:
         A fused network, whose operations are named after its modules.
     ranges
         Of the inputs of the network's convolutions.
+    weight_bits
+        8, or 7 for processors that add two products in 16 bits: 255 * 127 * 2 would not fit.
 
     """
     for operation in model.get_ordered_ops():
@@ -129,7 +132,8 @@ def quantize(model: openvino.Model, ranges: Ranges) -> None:
         channels = 1 if kind == 'Convolution' else 2
         values = np.abs(constant.data).astype(np.float32)
         largest = values.max(axis=tuple(range(channels, values.ndim)), keepdims=True)
-        largest = np.maximum(largest, SMALLEST_RANGE)
+        # With 7 bits the largest weight is in the middle of the range.
+        largest = np.maximum(largest, SMALLEST_RANGE) * 2 ** (8 - weight_bits)
         quantized = opset13.fake_quantize(weights, -largest, largest, -largest, largest, 255)
         operation.input(1).replace_source_output(quantized.output(0))
     model.validate_nodes_and_infer_types()
@@ -175,6 +179,7 @@ class OpenVINOBackend:
         }
         self._calibration = Calibration(checkpoint, options) if precision == 'int8' else None
         self._classes = f'{checkpoint.label_map.num_classes} {network.merge}'
+        self._weight_bits = 7 if int8_sums_saturate() else 8
         self._network = fuse_checkpoint(network, checkpoint)
         self._weights = digest_weights(self._network.state_dict())
         self._fingerprint = self._describe()
@@ -225,7 +230,8 @@ class OpenVINOBackend:
             pass
         model = self._convert(shape)
         if self._calibration is not None:
-            quantize(model, self._calibration.find_ranges(self._network))
+            ranges = self._calibration.find_ranges(self._network)
+            quantize(model, ranges, self._weight_bits)
         compiled = self._core.compile_model(model, 'CPU', self._options)
         stream = io.BytesIO()
         compiled.export_model(stream)
@@ -257,6 +263,7 @@ class OpenVINOBackend:
         parts = (
             self._weights, self._classes,
             '' if self._calibration is None else self._calibration.describe(), self._options,
-            processor, capabilities, openvino.__version__, torch.__version__, __version__,
+            processor, capabilities, self._weight_bits,
+            openvino.__version__, torch.__version__, __version__,
         )
         return ' '.join(map(str, parts))

@@ -29,6 +29,7 @@ from lednet_ros.inference.backends.base import ConfigurationError
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.segmenter import Segmenter
 from lednet_ros.labels import LabelMap
+from lednet_ros.machine import int8_sums_saturate
 from lednet_ros.synthetic import StreetScene
 import numpy as np
 import pytest
@@ -262,6 +263,41 @@ def test_int8_labels_are_close_to_fp32(shipped: Checkpoint) -> None:
         labels = exact.segment(frame).labels[0].copy()
         assert len(np.unique(labels)) > 4
         assert (quantized.segment(frame).labels[0] == labels).mean() > 0.97
+
+
+def multiply(weight_bits: int) -> float:
+    """Return the relative error of a convolution of the largest int8 values."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(64, 64, 3, bias=False)).eval()
+    torch.nn.init.ones_(network[0].weight)
+    ones = torch.ones(1, 64, 32, 32)
+    exact = network(ones).detach().numpy()
+    model = openvino.convert_model(network, example_input=ones, input=[tuple(ones.shape)])
+    openvino_backend.quantize(model, {'0': (0.0, 1.0)}, weight_bits)
+    result = openvino.compile_model(model, 'CPU')(ones.numpy())[0]
+    return float(np.abs(result - exact).max() / exact.max())
+
+
+def test_int8_products_do_not_saturate() -> None:
+    assert multiply(7) < 0.03
+    if int8_sums_saturate():
+        assert multiply(8) > 0.3
+    else:
+        assert multiply(8) < 0.03
+
+
+@pytest.mark.parametrize(('saturate', 'bits'), [(False, 8), (True, 7)])
+def test_weights_have_seven_bits_where_products_would_saturate(
+    saturate: bool, bits: int, shipped: Checkpoint, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_backend, 'int8_sums_saturate', lambda: saturate)
+    used = []
+
+    def quantize(model: object, ranges: object, weight_bits: int) -> None:
+        used.append(weight_bits)
+
+    monkeypatch.setattr(openvino_backend, 'quantize', quantize)
+    build(shipped, precision='int8').segment(streets(1)[0])
+    assert used == [bits]
 
 
 @pytest.mark.slow
