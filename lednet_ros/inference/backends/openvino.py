@@ -41,7 +41,7 @@ from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.options import SegmenterOptions
 from lednet_ros.inference.postprocess import classify_on_host
 from lednet_ros.inference.preprocess import resize_on_host
-from lednet_ros.machine import int8_sums_saturate
+from lednet_ros.machine import int8_sums_saturate, processor_has_bf16
 from lednet_ros.models import SegmentationNetwork
 import numpy as np
 from numpy.typing import NDArray
@@ -77,8 +77,8 @@ def cpu_capabilities() -> list[str]:
 
 
 def cpu_has_bf16() -> bool:
-    """Return whether the CPU has bf16 instructions."""
-    return 'BF16' in cpu_capabilities()
+    """Return whether the CPU has bf16 instructions, and OpenVINO uses them."""
+    return processor_has_bf16() and 'BF16' in cpu_capabilities()
 
 
 class _Request:
