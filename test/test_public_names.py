@@ -32,7 +32,7 @@ LIGHT = {
     'import lednet_ros': '()',
     'import lednet_ros; dir(lednet_ros)': '()',
     'from lednet_ros.cli.main import build_parser; build_parser().format_help()': (
-        "('cli', 'inference', 'limits')"
+        "('cli', 'inference', 'limits', 'machine')"
     ),
 }
 
