@@ -16,12 +16,15 @@
 
 import contextlib
 from importlib.metadata import PackageNotFoundError, version
+import math
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 import platform
 
 SHARED_MEMORY = Path('/dev/shm')  # noqa: S108
 CPU_INFO = Path('/proc/cpuinfo')
+OWN_CGROUPS = Path('/proc/self/cgroup')
+CGROUPS = Path('/sys/fs/cgroup')
 X86 = ('x86_64', 'AMD64')
 FEATURES = (
     'avx2', 'avx_vnni', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8', 'bf16',
@@ -44,6 +47,27 @@ def processor_features() -> list[str]:
     """List the vector and matrix extensions of the processor that networks use."""
     flags = _cpu_info().split()
     return [name for name in FEATURES if name in flags]
+
+
+def available_cores() -> int:
+    """Return the number of cores on which this process may run."""
+    return len(os.sched_getaffinity(0))
+
+
+def usable_cores() -> int:
+    """
+    Return the number of cores that this process can keep busy.
+
+    A quota on CPU time, as of `docker run --cpus`, is rounded down. Libraries see all cores in
+    spite of it; the kernel then stops their threads for most of each period.
+    """
+    return max(math.floor(min(_cpu_quota(), available_cores())), 1)
+
+
+def threads_of_quota() -> int:
+    """Return `usable_cores` where a quota makes them fewer than the available ones; else 0."""
+    cores = usable_cores()
+    return cores if cores < available_cores() else 0
 
 
 def processor_has_bf16() -> bool:
@@ -74,6 +98,33 @@ def other_users_of_fast_dds() -> list[int]:
         with contextlib.suppress(OSError):
             users.add(path.stat().st_uid)
     return sorted(users - {os.geteuid()})
+
+
+def _cpu_quota() -> float:
+    """Return the cores that the strictest of the process's control groups allows, or infinity."""
+    quotas = [math.inf]
+    text = OWN_CGROUPS.read_text(encoding='utf-8') if OWN_CGROUPS.is_file() else ''
+    for line in text.splitlines():
+        _, controllers, path = line.split(':', 2)
+        if not controllers:  # version 2
+            root = CGROUPS
+        elif 'cpu' in controllers.split(','):
+            root = CGROUPS / 'cpu'
+        else:
+            continue
+        # In a container, the path may be the host's, and the root what the container was given.
+        group = PurePosixPath(path.lstrip('/'))
+        quotas += [_quota_of(root / one) for one in (group, *group.parents)]
+    return min(quotas)
+
+
+def _quota_of(group: Path) -> float:
+    for names in (('cpu.max',), ('cpu.cfs_quota_us', 'cpu.cfs_period_us')):
+        with contextlib.suppress(OSError, ValueError):
+            text = ' '.join((group / name).read_text(encoding='utf-8') for name in names)
+            quota, period = text.split()
+            return math.inf if quota in ('max', '-1') else int(quota) / int(period)
+    return math.inf
 
 
 def _cpu_info() -> str:

@@ -14,10 +14,14 @@
 
 """Tests of what the package knows of the machine."""
 
+from collections.abc import Iterator
+import os
 from pathlib import Path
+import subprocess
+import sys
 
 from lednet_ros import machine
-from lednet_ros.machine import int8_sums_saturate
+from lednet_ros.machine import available_cores, int8_sums_saturate, usable_cores
 import pytest
 
 
@@ -42,3 +46,111 @@ def test_int8_sums_saturate_on_x86_without_instructions_for_them(
     monkeypatch.setattr(machine, 'CPU_INFO', path)
     monkeypatch.setattr('platform.machine', lambda: kind)
     assert int8_sums_saturate() is saturate
+
+
+@pytest.mark.parametrize(
+    ('own', 'files', 'cores'),
+    [
+        # Version 2, in a container that sees its own group alone.
+        ('0::/', {'cpu.max': '200000 100000'}, 2),
+        ('0::/', {'cpu.max': 'max 100000'}, 8),
+        # Rounded down, but never to nothing.
+        ('0::/', {'cpu.max': '290000 100000'}, 2),
+        ('0::/', {'cpu.max': '50000 100000'}, 1),
+        ('0::/', {'cpu.max': '6400000 100000'}, 8),
+        # A service; the strictest of its groups counts.
+        (
+            '0::/robot.slice/camera.service',
+            {
+                'robot.slice/cpu.max': '300000 100000',
+                'robot.slice/camera.service/cpu.max': 'max 100000',
+            },
+            3,
+        ),
+        # Version 1, whose path is the host's and isn't mounted.
+        (
+            '3:cpuset:/\n2:cpu,cpuacct:/docker/0123\n1:name=systemd:/docker/0123',
+            {'cpu/cpu.cfs_quota_us': '400000', 'cpu/cpu.cfs_period_us': '100000'},
+            4,
+        ),
+        (
+            '1:cpu:/',
+            {'cpu/cpu.cfs_quota_us': '-1', 'cpu/cpu.cfs_period_us': '100000'},
+            8,
+        ),
+        # Not the processor's.
+        ('4:cpuset:/', {'cpu/cpu.cfs_quota_us': '100000', 'cpu/cpu.cfs_period_us': '100000'}, 8),
+        ('0::/', {'cpu.max': 'damaged'}, 8),
+        ('0::/../../other', {'cpu.max': '200000 100000'}, 2),
+        ('', {}, 8),
+    ],
+)
+def test_quota_of_a_container_limits_the_cores(
+    own: str, files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, 'CGROUPS', tmp_path)
+    monkeypatch.setattr(machine, 'OWN_CGROUPS', tmp_path / 'own')
+    monkeypatch.setattr(machine, 'available_cores', lambda: 8)
+    (tmp_path / 'own').write_text(own, encoding='utf-8')
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text + '\n', encoding='utf-8')
+    assert usable_cores() == cores
+    assert machine.threads_of_quota() == (cores if cores < 8 else 0)
+
+
+def test_machine_without_control_groups_has_no_quota(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, 'OWN_CGROUPS', tmp_path / 'missing')
+    assert usable_cores() == available_cores()
+
+
+@pytest.fixture
+def one_core_group() -> Iterator[Path]:
+    """Make a control group that may keep one core busy."""
+    version_2 = (machine.CGROUPS / 'cgroup.controllers').is_file()
+    group = machine.CGROUPS / ('' if version_2 else 'cpu') / f'lednet_ros_test_{os.getpid()}'
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f'no control group can be made here: {error}')
+    try:
+        try:
+            if version_2:
+                (group / 'cpu.max').write_text('100000 100000', encoding='utf-8')
+            else:
+                (group / 'cpu.cfs_quota_us').write_text('100000', encoding='utf-8')
+        except OSError as error:
+            pytest.skip(f'no quota can be set here: {error}')
+        yield group
+    finally:
+        group.rmdir()
+
+
+SEGMENT = """
+import os, sys
+from pathlib import Path
+(Path(sys.argv[1]) / 'cgroup.procs').write_text(str(os.getpid()))
+from lednet_ros.inference.segmenter import Segmenter
+import torch
+torch.set_num_threads(2)
+options = Segmenter.from_checkpoint('lednet', device='cpu', backend='torch_eager').options
+print(torch.get_num_threads(), options.num_threads)
+options = Segmenter.from_checkpoint(
+    'lednet', device='cpu', backend='torch_eager', num_threads=2
+).options
+print(torch.get_num_threads(), options.num_threads)
+"""
+
+
+@pytest.mark.skipif(available_cores() < 2, reason='a quota of one core would change nothing')
+def test_segmenter_takes_no_more_threads_than_a_quota_allows(one_core_group: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, '-c', SEGMENT, str(one_core_group)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.split() == ['1', '1', '2', '2'], done.stderr

@@ -15,14 +15,18 @@
 """Interleaved timing, and the description of the machine that goes with every result."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-import os
 import platform
 import time
 from typing import Any, TypeVar
 
 import cv2
 from lednet_ros import __version__
-from lednet_ros.machine import describe_processor, package_versions, processor_features
+from lednet_ros.machine import (
+    describe_processor,
+    package_versions,
+    processor_features,
+    usable_cores,
+)
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -89,7 +93,7 @@ def describe_machine() -> dict[str, Any]:
     }
     return {
         'processor': describe_processor(),
-        'cores': len(os.sched_getaffinity(0)),
+        'cores': usable_cores(),
         'features': processor_features(),
         'gpu': torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         'threads': torch.get_num_threads(),

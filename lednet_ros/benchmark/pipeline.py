@@ -35,6 +35,7 @@ from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.options import is_emulated
 from lednet_ros.inference.postprocess import blend, classify_on_host
 from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.machine import usable_cores
 from lednet_ros.models import load_network
 import numpy as np
 from numpy.typing import NDArray
@@ -146,9 +147,8 @@ def run_pipeline(
     """
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    if threads:
-        torch.set_num_threads(threads)
-    threads = torch.get_num_threads()
+    threads = threads or min(torch.get_num_threads(), usable_cores())
+    torch.set_num_threads(threads)
     content = make_checkpoint(checkpoint, classes, input_size)
     frames = draw_frames(frame_size, FRAMES)
     configurations = list_configurations(content, device, threads)

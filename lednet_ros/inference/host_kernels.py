@@ -24,11 +24,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 import functools
 import itertools
-import os
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lednet_ros.labels import UNLABELED
+from lednet_ros.machine import usable_cores
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ MIN_ROWS = 128
 
 @functools.cache
 def _threads() -> tuple[int, ThreadPoolExecutor]:
-    count = min(len(os.sched_getaffinity(0)), MAX_THREADS)
+    count = min(usable_cores(), MAX_THREADS)
     return count, ThreadPoolExecutor(max_workers=count, thread_name_prefix='rows')
 
 

@@ -30,7 +30,7 @@ from types import NoneType
 from typing import Any, get_args
 
 from lednet_ros.limits import MAX_SIZE, MIN_SIZE
-from lednet_ros.machine import processor_has_bf16, X86
+from lednet_ros.machine import processor_has_bf16, threads_of_quota, X86
 
 DEVICES = ('auto', 'cpu', 'cuda', 'cuda:N')
 PALETTES = ('label_map', 'color_blind')
@@ -257,7 +257,7 @@ class SegmenterOptions:
     )
     num_threads: int = _option(
         0,
-        'CPU threads of the network; 0 leaves it to the backend',
+        'CPU threads of the network; 0 leaves it to the backend, within the quota of a container',
         minimum=0,
         maximum=256,
         flag='--threads',
@@ -373,8 +373,12 @@ class SegmenterOptions:
         else:
             _check_backend(self.backend, device)
             backends = [self.backend]
+        # Backends see the cores of the machine.
+        threads = self.num_threads or threads_of_quota()
         found = [
-            replace(self, device=device, backend=backend, precision=precision)
+            replace(
+                self, device=device, backend=backend, precision=precision, num_threads=threads
+            )
             for backend in backends
             for precision in _precisions(self.precision, backend, kind)
         ]

@@ -145,8 +145,6 @@ class Segmenter:
         # What the backend fills for each place in the batch; with a crop, the results around that.
         self._outputs: list[Callable[[tuple[int, int]], Outputs]] = []
         self._wholes: list[Callable[[tuple[int, int]], Outputs]] = []
-        if options.num_threads:
-            torch.set_num_threads(options.num_threads)
         self._factory = backend if callable(backend) else None
         if self._factory is None:
             self._choose(options)
@@ -183,6 +181,8 @@ class Segmenter:
         self.options = options
         self.backend = options.backend
         self.device = torch.device(options.device)
+        if options.num_threads:
+            torch.set_num_threads(options.num_threads)
         self._outputs, self._wholes = [], []
         self._backend = self._make_backend()
 

@@ -44,7 +44,12 @@ from lednet_ros.inference.backends.compiled import compiled_path, digest_weights
 from lednet_ros.inference.encodings import Frame
 from lednet_ros.inference.options import ConfigurationError, SegmenterOptions
 from lednet_ros.labels import choose_classes
-from lednet_ros.machine import describe_processor, package_versions, processor_features
+from lednet_ros.machine import (
+    describe_processor,
+    package_versions,
+    processor_features,
+    usable_cores,
+)
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -424,7 +429,7 @@ class _Tuning:
 
 def _describe_device(device: str) -> str:
     if device == 'cpu':
-        return f'{describe_processor()} {processor_features()} {len(os.sched_getaffinity(0))}'
+        return f'{describe_processor()} {processor_features()} {usable_cores()}'
     found = torch.cuda.get_device_properties(torch.device(device))
     driver = Path('/proc/driver/nvidia/version')
     version = driver.read_text(encoding='utf-8') if driver.is_file() else ''

@@ -167,7 +167,7 @@ def run_node(
     seconds
         Length of each measurement.
     threads
-        CPU threads of the network; 0 leaves it to the backend.
+        CPU threads of the network; 0 leaves it to the backend, within the quota of a container.
 
     Returns
     -------

@@ -34,11 +34,11 @@ from lednet_ros.checkpoint import CheckpointError
 from lednet_ros.evaluation.report import frame_picture, write_report
 from lednet_ros.files import atomic_path, claim_files
 from lednet_ros.inference.preprocess import normalize
-from lednet_ros.machine import describe_processor
+from lednet_ros.machine import describe_processor, usable_cores
 from lednet_ros.training.classification import ClassificationTask
 from lednet_ros.training.data import Batch, batches, Crops, epoch_order, epoch_size
 from lednet_ros.training.distributed import join_processes, Processes, synchronize_batch_norm
-from lednet_ros.training.precision import choose_precision, has_bf16
+from lednet_ros.training.precision import has_bf16
 from lednet_ros.training.recipe import Optimizer, Recipe, Schedule, Stage
 from lednet_ros.training.run_log import HISTORY_NAME, Row, RunLog
 from lednet_ros.training.segmentation import SegmentationTask
@@ -182,15 +182,16 @@ class _Run:
         self.recipe = recipe
         self.output = output
         self.processes = processes
+        # PyTorch sees the cores of the machine, not what a container may use of them.
+        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
         device = processes.device
         name = describe_processor() if device.type == 'cpu' else torch.cuda.get_device_name(device)
         self.hardware = f'{processes.count} x {name}'
-        self.precision = choose_precision(recipe.precision, device)
-        if processes.leads and not has_bf16(device):
-            print(f'precision: {self.precision}; {name} has no bf16 arithmetic')
         torch.manual_seed(recipe.seed)
         task = SegmentationTask if recipe.task == 'segmentation' else ClassificationTask
         self.task: Task = task(recipe, root, processes)
+        if processes.leads and not has_bf16(device):
+            print(f'precision: {self.task.precision}; {name} has no bf16 arithmetic')
         if self.task.reinitialized and processes.leads:
             sources, names = ', '.join(recipe.initials), ', '.join(self.task.reinitialized)
             print(
@@ -384,7 +385,7 @@ class _Run:
         device = self.processes.device
         images = batch.images.to(device, non_blocking=True)
         taught = self._teach(images)
-        with torch.autocast(device.type, torch.bfloat16, self.precision == 'bf16'):
+        with torch.autocast(device.type, torch.bfloat16, self.task.precision == 'bf16'):
             outputs = model(self._images(images))
         terms = self.task.losses(outputs, batch.targets.to(device, non_blocking=True), taught)
         counts = self.processes.sum(torch.stack([term.count.float() for term in terms]))
@@ -434,7 +435,7 @@ class _Run:
                 'epochs': epoch + 1,
                 'hardware': self.hardware,
                 'threads': torch.get_num_threads(),
-                'precision': self.precision,
+                'precision': self.task.precision,
                 'seconds': round(
                     seconds + sum(float(row['seconds'] or 0) for row in self.log.rows)
                 ),
@@ -459,7 +460,7 @@ class _Run:
         # Crops of the epoch after the last one, which training doesn't use.
         crops = itertools.islice(self._batches(self.recipe.epochs), STATISTICS_BATCHES)
         device = self.processes.device
-        with torch.autocast(device.type, torch.bfloat16, self.precision == 'bf16'):
+        with torch.autocast(device.type, torch.bfloat16, self.task.precision == 'bf16'):
             update_bn((self._images(batch.images.to(device)) for batch in crops), model)
         return model
 

@@ -40,7 +40,6 @@ from lednet_ros.training.data import (
 from lednet_ros.training.distillation import TeacherNetwork
 from lednet_ros.training.distributed import Processes
 from lednet_ros.training.losses import class_weights, cross_entropy, dice, lovasz_softmax, Term
-from lednet_ros.training.precision import choose_precision
 from lednet_ros.training.recipe import Balance, Paste, Recipe, Source, Stage, Unlabeled
 from lednet_ros.training.task import half_precision, Task, Validation
 from lednet_ros.training.teacher import TRAINABLE
@@ -148,7 +147,7 @@ class SegmentationTask(Task):
                 recipe.initials,
                 self.label_map,
                 processes.device,
-                choose_precision(recipe.precision, processes.device) == 'bf16',
+                self.precision == 'bf16',
             )
             self.teacher = self._teacher.description
         self._opened: dict[Source | Unlabeled, Dataset] = {}

@@ -27,6 +27,7 @@ from lednet_ros.models import build_network, SegmentationNetwork
 from lednet_ros.training.data import Example
 from lednet_ros.training.distributed import Processes
 from lednet_ros.training.losses import Term
+from lednet_ros.training.precision import choose_precision
 from lednet_ros.training.recipe import Recipe, Stage
 from lednet_ros.training.start import start_from
 from lednet_ros.training.teacher import TRAINABLE
@@ -106,6 +107,7 @@ class Task(ABC):
         self._root = root
         self._processes = processes
         self._stage = recipe.stages[0]
+        self.precision = choose_precision(recipe.precision, processes.device)
         self.started_from: dict[str, Any] | None = None
         self.reinitialized: list[str] = []
         self.teacher: dict[str, Any] | None = None
