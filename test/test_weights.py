@@ -25,7 +25,9 @@ from lednet_ros.checkpoint import (
 from lednet_ros.datasets import FolderDataset, SyntheticDataset
 from lednet_ros.evaluation.corruptions import CorruptedFrames, CORRUPTIONS
 from lednet_ros.evaluation.dataset import evaluate
+from lednet_ros.inference.options import SegmenterOptions
 from lednet_ros.inference.segmenter import Segmenter
+from lednet_ros.inference.tuning import tune
 from lednet_ros.labels import LabelMap
 from lednet_ros.models import build_network
 from lednet_ros.training.recipe import load_recipe, Recipe
@@ -107,6 +109,12 @@ def test_int8_costs_no_accuracy(content: Checkpoint, camvid: Path) -> None:
     quantized = Segmenter(content, device='cpu', backend='openvino', precision='int8')
     measured = evaluate(quantized, FolderDataset(camvid, 'val', CAMVID))
     assert measured.confusion.miou() >= content.metrics['val']['miou'] - 0.003
+
+
+@pytest.mark.slow
+def test_no_precision_is_refused(content: Checkpoint) -> None:
+    verdict = tune(content, SegmenterOptions(device='cpu'))
+    assert {row.name: row.failure for row in verdict.rows if row.failure} == {}
 
 
 @pytest.fixture(scope='module')
