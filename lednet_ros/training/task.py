@@ -82,6 +82,8 @@ class Task(ABC):
         The module to train; it maps images (N, 3, H, W) to a tuple of tensors.
     mean, std
         Normalization (red, green, blue) of images in 0..1.
+    precision
+        'fp32' or 'bf16', of the device where the recipe leaves it to that.
     started_from
         Metadata on the training of the weights to start from; None without such weights.
     reinitialized
