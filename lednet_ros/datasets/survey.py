@@ -18,12 +18,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-import os
 from typing import TypeVar
 
 from lednet_ros.datasets.frames import Dataset, DatasetError
 from lednet_ros.datasets.image_folder import ImageFolder
 from lednet_ros.labels import UNLABELED
+from lednet_ros.machine import usable_cores
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -123,7 +123,7 @@ def _read_all(
             return error
 
     # OpenCV decodes without holding the GIL.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         results = pool.map(attempt, range(count))
         yield from tqdm(results, desc='check', total=count, unit=unit, leave=False)
 

@@ -106,9 +106,9 @@ def _judge(check: str, finding: str, trouble: object, remedy: str, status: str =
 def _check_package() -> Lines:
     yield Line('lednet_ros', GOOD, f'{__version__} in {share_directory()}')
     yield Line('Python', GOOD, f'{platform.python_version()} on {platform.platform()}')
-    cores, load = machine.available_cores(), os.getloadavg()[0]
+    cores, usable, load = machine.available_cores(), machine.usable_cores(), os.getloadavg()[0]
     features = ', '.join(machine.processor_features())
-    quota = f' ({machine.usable_cores()} by quota)' if machine.threads_of_quota() else ''
+    quota = f' ({usable} by quota)' if usable < cores else ''
     text = f'{machine.describe_processor()}, {cores} cores{quota}, {features}; load {load:.1f}'
     yield _judge('processor', text, load > 2 * cores, 'stop other programs; frames wait')
     versions = machine.package_versions()
