@@ -20,6 +20,7 @@ from lednet_ros.training.losses import (
     cross_entropy,
     dice,
     lovasz_softmax,
+    NEGLIGIBLE_ERROR,
 )
 import numpy as np
 import pytest
@@ -154,6 +155,29 @@ def test_lovasz_is_the_jaccard_loss_of_certain_predictions(labels: Tensor) -> No
         truth, found = (labels == index) & labeled, (predicted == index) & labeled
         jaccard.append(1 - float((truth & found).sum() / (truth | found).sum()))
     assert lovasz_softmax(scores, labels).item() == pytest.approx(np.mean(jaccard), abs=1e-5)
+
+
+def test_lovasz_of_all_errors_differs_by_less_than_the_negligible_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, CLASSES, (2, 30, 40), generator=generator)
+    target = torch.nn.functional.one_hot(labels, CLASSES).permute(0, 3, 1, 2).double()
+    # Like those of a trained network: mostly certain, often right.
+    scores = 10 * (target + torch.randn(target.shape, generator=generator).double())
+    scores.requires_grad_()
+    losses = []
+    errors = (target - scores.softmax(1)).abs().transpose(0, 1).flatten(1)
+    assert (errors < NEGLIGIBLE_ERROR).double().mean() > 0.3
+    for error, member in zip(errors, target.transpose(0, 1).flatten(1), strict=True):
+        error, order = error.sort(descending=True)
+        found = member[order].cumsum(0)
+        jaccard = 1 - (member.sum() - found) / (member.sum() + (1 - member[order]).cumsum(0))
+        losses.append((error * torch.diff(jaccard, prepend=jaccard.new_zeros(1))).sum())
+    expected = torch.stack(losses).mean()
+    (gradient,) = torch.autograd.grad(expected, scores)
+    loss = lovasz_softmax(scores.float(), labels)
+    assert 0 < expected.item() - loss.item() < NEGLIGIBLE_ERROR
+    (ours,) = torch.autograd.grad(loss, scores)
+    assert (ours - gradient).norm() < 1e-3 * gradient.norm()
 
 
 @pytest.mark.parametrize('loss', [dice, lovasz_softmax])
