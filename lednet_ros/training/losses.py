@@ -185,9 +185,10 @@ def lovasz_softmax(scores: Tensor, labels: Tensor) -> Tensor:
             continue
         total = member.sum()
         errors = (member - probability[:, index]).abs()
-        counts = errors > NEGLIGIBLE_ERROR
-        errors, order = errors[counts].sort(descending=True)
-        member = member[counts][order]
+        # Not `>`: errors that are not numbers must reach the result.
+        kept = (~(errors <= NEGLIGIBLE_ERROR)).nonzero()[:, 0]
+        errors, order = errors[kept].sort(descending=True)
+        member = member[kept[order]]
         intersection = total - member.cumsum(0)
         union = total + (1 - member).cumsum(0)
         jaccard = 1 - intersection / union

@@ -14,6 +14,8 @@
 
 """Tests of the losses, against plain loops over pixels."""
 
+from typing import Any
+
 from lednet_ros.training.losses import (
     at_boundary,
     class_weights,
@@ -178,6 +180,17 @@ def test_lovasz_of_all_errors_differs_by_less_than_the_negligible_one() -> None:
     assert 0 < expected.item() - loss.item() < NEGLIGIBLE_ERROR
     (ours,) = torch.autograd.grad(loss, scores)
     assert (ours - gradient).norm() < 1e-3 * gradient.norm()
+
+
+@pytest.mark.parametrize(
+    'loss', [lambda *arguments: cross_entropy(*arguments)[0], dice, lovasz_softmax]
+)
+def test_a_score_that_is_not_a_number_reaches_the_loss(
+    loss: Any, scores: Tensor, labels: Tensor
+) -> None:
+    scores[:, :, 2, 3] = torch.nan
+    assert (labels[:, 2, 3] != 255).any()
+    assert loss(scores, labels).isnan()
 
 
 @pytest.mark.parametrize('loss', [dice, lovasz_softmax])
