@@ -188,7 +188,9 @@ def test_an_output_that_can_not_be_written_is_known_before_the_work(
     assert complaint in capsys.readouterr().err
 
 
+# The tests may run under nohup, whose children ignore signals.
 SLOW = """
+import signal
 import sys
 from lednet_ros.cli.main import main
 from lednet_ros.recordings import outputs, segment
@@ -198,6 +200,8 @@ def write(self, frame, before=segment.{sink}.write):
     print('written', flush=True)
 
 segment.{sink}.write = write
+signal.signal(signal.SIGINT, {handler})
+signal.signal(signal.SIGHUP, {handler})
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -217,8 +221,9 @@ def test_a_signal_leaves_whole_results_and_no_parts(
     entries = [Entry('/camera', 10**8 * k, k, pixels, 'bgr8') for k in range(1000)]
     write_bag(work / source, entries)
     sink = {'labels': 'ImageSink', 'video': 'VideoSink', 'bag': 'BagSink'}[kind]
-    command = [sys.executable, '-c', SLOW.format(sink=sink), 'segment', source, *CHECKPOINT,
-               '--as', kind, '-o', output]
+    script = SLOW.format(sink=sink, handler='signal.SIG_DFL')
+    command = [sys.executable, '-c', script, 'segment', source, *CHECKPOINT, '--as', kind,
+               '-o', output]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -239,8 +244,25 @@ def test_a_signal_leaves_whole_results_and_no_parts(
     assert main(again) == 0
 
 
+def test_signals_that_nohup_ignores_end_nothing(work: Path) -> None:
+    entries = [Entry('/camera', 10**8 * k, k, picture(), 'bgr8') for k in range(20)]
+    write_bag(work / 'few', entries)
+    script = SLOW.format(sink='ImageSink', handler='signal.SIG_IGN')
+    command = [sys.executable, '-c', script, 'segment', 'few', *CHECKPOINT, '--as', 'labels',
+               '-o', 'out']
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == 'written\n'
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert len(list((work / 'out').glob('*.png'))) == 20
+
+
 def test_a_full_disk_leaves_nothing(work: Path) -> None:
     limit = 'import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000))\n'
+    script = limit + SLOW.format(sink='BagSink', handler='signal.SIG_DFL')
     for kind, output in (('video', 'out.mp4'), ('bag', 'out')):
         entries = [
             Entry('/camera', 10**8 * k, k, np.random.default_rng(k).integers(
@@ -249,8 +271,8 @@ def test_a_full_disk_leaves_nothing(work: Path) -> None:
         ]
         write_bag(work / f'many_{kind}', entries)
         done = subprocess.run(
-            [sys.executable, '-c', limit + SLOW.format(sink='BagSink'), 'segment', f'many_{kind}',
-             *CHECKPOINT, '--as', kind, '-o', output],
+            [sys.executable, '-c', script, 'segment', f'many_{kind}', *CHECKPOINT, '--as', kind,
+             '-o', output],
             capture_output=True, text=True, check=False,
         )
         assert done.returncode == 1
