@@ -68,12 +68,14 @@ class ClassificationTask(Task):
 
     def __init__(self, recipe: Recipe, root: Path | None, processes: Processes) -> None:
         super().__init__(recipe, root, processes)
-        self._training = [open_images(source, root) for source in recipe.train]
+        # Opened now, so that a missing folder is reported before training.
+        self._opened = {source: open_images(source, root) for source in recipe.labeled_sources}
         self._validation = {
             name: open_images(source, root) for name, source in recipe.validation.items()
         }
-        self.classes = self._training[0].classes
-        for folder in (*self._training, *self._validation.values()):
+        folders = [*self._opened.values(), *self._validation.values()]
+        self.classes = folders[0].classes
+        for folder in folders:
             if folder.classes != self.classes:
                 raise DatasetError(
                     f'{folder.source(0)}: its data set has {len(folder.classes)} classes, the '
@@ -87,9 +89,7 @@ class ClassificationTask(Task):
     def prepare(self, stage: Stage, counts: NDArray[np.float64] | None) -> NDArray[np.float64]:
         """Open a stage's images; counts are zeros, because no class is weighted."""
         self._stage = stage
-        self._training = [
-            open_images(source, self._root) for source in stage.train or self._recipe.train
-        ]
+        self._training = [self._opened[source] for source in stage.train or self._recipe.train]
         return np.zeros(len(self.classes))
 
     def read(self, number: int, index: int, rng: np.random.Generator) -> Example:

@@ -224,10 +224,16 @@ class _Run:
         state: dict[str, Any] = {'epoch': 0, 'rows': [], 'counts': None, 'optimizer': None}
         if resume and (self.output / STATE_NAME).is_file():
             state = self._load_state()
-        elif self.processes.leads:
-            with atomic_path(self.output / 'recipe.yaml') as temporary:
-                text = yaml.safe_dump(self.recipe.model_dump(mode='json'), sort_keys=False)
-                temporary.write_text(text, encoding='utf-8')
+        else:
+            # What a later stage lacks is said now, not after hours.
+            for stage in self.recipe.stages:
+                if stage.epochs:
+                    self._prepare(stage, None)
+                    self._count_steps()
+            if self.processes.leads:
+                with atomic_path(self.output / 'recipe.yaml') as temporary:
+                    text = yaml.safe_dump(self.recipe.model_dump(mode='json'), sort_keys=False)
+                    temporary.write_text(text, encoding='utf-8')
         self.log = RunLog(self.output, state['rows']) if self.processes.leads else None
         found: dict[str, Validation] = {}
         self.before: dict[str, Any] = state.get('before', {})
@@ -262,12 +268,7 @@ class _Run:
     ) -> dict[str, Validation]:
         """Run the epochs of a stage that are left; return the last validation."""
         counts = self._prepare(stage, state['counts'])
-        steps = epoch_size(self.task.lengths(), self.sources) // stage.batch_size
-        if not steps:
-            raise ValueError(
-                f'batch_size is {stage.batch_size}; an epoch of this stage has only '
-                f'{epoch_size(self.task.lengths(), self.sources)} frames'
-            )
+        steps = self._count_steps()
         optimizer = build_optimizer(self.task.model, stage.optimizer)
         self.rates = [group['lr'] for group in optimizer.param_groups]
         if state['optimizer'] is not None:
@@ -306,6 +307,18 @@ class _Run:
         self.stage = stage
         self.sources = self.recipe.sources(stage)
         return self.task.prepare(stage, None if counts is None else np.asarray(counts))
+
+    def _count_steps(self) -> int:
+        """Count the steps of an epoch of the prepared stage; raise ValueError without one."""
+        frames = epoch_size(self.task.lengths(), self.sources)
+        steps = frames // self.stage.batch_size
+        if not steps:
+            number = self.recipe.stages.index(self.stage)
+            raise ValueError(
+                f'stages.{number}.batch_size is {self.stage.batch_size}; an epoch of this stage '
+                f'has only {frames} frames'
+            )
+        return steps
 
     def _run_epoch(
         self,

@@ -487,6 +487,12 @@ class Recipe(_Part):
         return (*(stage.train or self.train), *self.unlabeled)
 
     @property
+    def labeled_sources(self) -> tuple[Source, ...]:
+        """Return the labeled sources of all stages that have epochs, each once."""
+        trained = [stage for stage in self.stages if stage.epochs]
+        return tuple(dict.fromkeys(one for s in trained for one in s.train or self.train))
+
+    @property
     def epochs(self) -> int:
         """Return the number of epochs of all stages."""
         return sum(stage.epochs for stage in self.stages)

@@ -15,13 +15,22 @@
 """The task of segmentation: network, frames, losses and validation of a recipe."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 import heapq
 import itertools
+import os
 from pathlib import Path
 from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint, save_checkpoint
-from lednet_ros.datasets import Dataset, DatasetError, LabeledFrame, list_problems, survey
+from lednet_ros.datasets import (
+    Dataset,
+    DatasetError,
+    LabeledFrame,
+    list_problems,
+    Survey,
+    survey,
+)
 from lednet_ros.evaluation.consistency import Calibration, FlipCounter, Flips
 from lednet_ros.evaluation.metrics import ConfusionMatrix
 from lednet_ros.evaluation.report import FrameResult
@@ -151,9 +160,22 @@ class SegmentationTask(Task):
             )
             self.teacher = self._teacher.description
         self._opened: dict[Source | Unlabeled, Dataset] = {}
+        self._surveys: dict[Source, Survey] = {}
+        self._weights: Tensor | None = None
         # Opened now, so that a missing folder is reported before training.
         self._validation = {name: self._open(s) for name, s in recipe.validation.items()}
-        self._weights: Tensor | None = None
+        trained_on: set[tuple[str, str]] = set()
+        for source in recipe.labeled_sources:
+            trained_on |= _origins(self._open(source))
+        self._trained_on = {
+            name: len(trained_on & _origins(dataset)) for name, dataset in self._validation.items()
+        }
+        for name, count in self._trained_on.items():
+            if count and processes.leads:
+                print(
+                    f'validation.{name}: {count} of {len(self._validation[name])} frames are '
+                    'trained on; their accuracy is not that on other frames'
+                )
 
     def prepare(self, stage: Stage, counts: NDArray[np.float64] | None) -> NDArray[np.float64]:
         """Open a stage's frames, count their pixels and set up the losses."""
@@ -322,18 +344,24 @@ class SegmentationTask(Task):
     def _count(self, sources: Sequence[Source | Unlabeled]) -> NDArray[np.float64]:
         counts = np.zeros(self.label_map.num_classes)
         problems = []
-        for source, dataset in zip(sources, self._training, strict=True):
+        for source in sources:
             if isinstance(source, Unlabeled):
                 continue
-            found = survey(dataset)
+            found = self._survey(source)
             problems += found.problems
-            counts += found.pixels * ((source.per_epoch or len(dataset)) / len(dataset))
+            counts += found.pixels * ((source.per_epoch or found.frames) / found.frames)
         # Damaged files are reported before training, too.
-        for dataset in self._validation.values():
-            problems += survey(dataset).problems
+        for source in self._recipe.validation.values():
+            problems += self._survey(source).problems
         if problems:
             raise DatasetError(list_problems(problems))
         return counts
+
+    def _survey(self, source: Source) -> Survey:
+        """Read all frames of a source, once."""
+        if source not in self._surveys:
+            self._surveys[source] = survey(self._open(source))
+        return self._surveys[source]
 
     def _checkpoint(
         self, model: nn.Module, training: dict[str, Any], metrics: dict[str, Any]
@@ -393,6 +421,7 @@ class SegmentationTask(Task):
             'calibration_error': calibration.error(),
             'iou': dict(zip(self.label_map.names, iou, strict=True)),
             'frames': len(dataset),
+            'frames_trained_on': self._trained_on[name],
         }
         return Validation(metrics, confusion, results)
 
@@ -406,6 +435,13 @@ def _batches(datasets: Sequence[Dataset]) -> Iterator[Tensor]:
     for start in range(0, count, ADAPTATION_BATCH):
         batch = [chosen[(start + i) % count] for i in range(ADAPTATION_BATCH)]
         yield torch.from_numpy(np.stack([dataset[index].pixels for dataset, index in batch]))
+
+
+def _origins(dataset: Dataset) -> set[tuple[str, str]]:
+    """Return folder and name of each frame, the same ones for all ways to write a path."""
+    folder = lru_cache(os.path.realpath)
+    sources = (os.path.split(dataset.source(index)) for index in range(len(dataset)))
+    return {(folder(head), name) for head, name in sources}
 
 
 def _at_stride(labels: Tensor, scores: Tensor) -> Tensor:

@@ -502,6 +502,60 @@ def test_damaged_frames_are_reported_before_training(
     assert not (tmp_path / 'out' / 'state.pt').exists()
 
 
+@pytest.mark.parametrize(('stage', 'message'), [
+    ({'train': [{'layout': 'folder', 'split': 'none'}]}, 'none/images'),
+    ({'train': [{'layout': 'folder', 'split': 'damaged'}]}, '1 problem'),
+    ({'train': [{'layout': 'folder', 'split': 'few'}]}, r'stages\.1\.batch_size is 2; .* only 1'),
+    ({'epochs': 0, 'train': [{'layout': 'folder', 'split': 'none'}]}, None),
+])
+def test_what_a_later_stage_lacks_is_reported_before_training(
+    stage: dict[str, Any], message: str | None, tmp_path: Path,
+    make_folder_dataset: Callable[..., Path],
+) -> None:
+    root = make_folder_dataset(tmp_path / 'data', {'train': 4, 'damaged': 4, 'few': 1})
+    labels = sorted((root / 'damaged' / 'labels').iterdir())[0]
+    labels.write_bytes(labels.read_bytes()[:20])
+    out = tmp_path / 'out'
+    recipe = make_recipe(train=[{'layout': 'folder'}], stages=[STAGE, STAGE | stage])
+    if message is None:
+        train(recipe, root, out)
+        return
+    with pytest.raises((DatasetError, ValueError), match=message):
+        train(recipe, root, out)
+    # A mended recipe starts without --overwrite.
+    assert not list(out.glob('*'))
+
+
+def test_validation_on_frames_of_the_training_is_stated(
+    tmp_path: Path, make_folder_dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = make_folder_dataset(tmp_path / 'data', {'train': 4, 'val': 3})
+    val = {'layout': 'folder', 'split': 'val'}
+    first = sorted((root / 'val' / 'images').iterdir())[0].stem
+    monkeypatch.chdir(tmp_path)
+    recipe = make_recipe(
+        train=[{'layout': 'folder'}],
+        validation={
+            'val': val,
+            'relative': val | {'root': 'data', 'include': first},
+            'others': val | {'exclude': first},
+            'streets': STREETS,
+        },
+        stages=[STAGE, STAGE | {'train': [{'layout': 'folder'}, val | {'include': first}]}],
+    )
+    metrics = train(recipe, root, tmp_path / 'out')
+    assert {name: found['frames_trained_on'] for name, found in metrics.items()} == {
+        'val': 1, 'relative': 1, 'others': 0, 'streets': 0,
+    }
+    printed = capsys.readouterr().out
+    assert 'validation.val: 1 of 3 frames are trained on' in printed
+    assert 'validation.relative: 1 of 1 frames are trained on' in printed
+    assert printed.count('trained on') == 2
+    saved = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors').metrics
+    assert saved['val']['frames_trained_on'] == 1
+
+
 def test_sources_without_a_folder_are_reported(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"layout 'folder' .* give --data"):
         train(make_recipe(train=[{'layout': 'folder'}]), None, tmp_path)
@@ -610,6 +664,25 @@ def test_encoder_is_pretrained_and_used(
     train(make_recipe({'epochs': 1}, initial=str(encoder)), None, tmp_path / 'out')
     loaded = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors')
     assert loaded.training['initial']['recipe']['task'] == 'classification'
+
+
+def test_other_classes_of_a_later_stage_are_reported_before_training(
+    tmp_path: Path, make_image_folder: Callable[..., Path]
+) -> None:
+    root = make_image_folder(tmp_path / 'images')
+    other = make_image_folder(tmp_path / 'other')
+    folder = sorted(path for path in (other / 'train').iterdir())[0]
+    folder.rename(folder.with_name('another'))
+    stage = STAGE | {'train': [{'layout': 'image_folder', 'root': str(other)}]}
+    recipe = make_recipe(
+        task='classification',
+        input_size=[64, 64],
+        train=[{'layout': 'image_folder'}],
+        validation={'val': {'layout': 'image_folder', 'split': 'val'}},
+        stages=[STAGE, stage],
+    )
+    with pytest.raises(DatasetError, match='must have the same folders'):
+        train(recipe, root, tmp_path / 'out')
 
 
 @pytest.mark.gpu
