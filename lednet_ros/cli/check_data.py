@@ -60,9 +60,11 @@ def run(options: argparse.Namespace) -> int:
     if layout == 'auto':
         layout = datasets.guess_layout(options.data)
     reports: dict[str, dict[str, Any]] = {}
+    digests: dict[str, set[bytes]] = {}
     for split in options.split or datasets.find_splits(options.data, layout, annotations):
         if layout == 'image_folder':
             images = datasets.survey_images(datasets.ImageFolder(options.data, split))
+            digests[split] = images.digests
             reports[split] = {
                 'images': images.images,
                 'classes': dict(sorted(images.per_class.items())),
@@ -73,7 +75,12 @@ def run(options: argparse.Namespace) -> int:
         frames = datasets.open_labeled(
             layout, options.data, split, label_map, annotations, partial=True
         )
-        reports[split] = _describe_frames(datasets.survey(frames), label_map)
+        found = datasets.survey(frames)
+        digests[split] = found.digests
+        reports[split] = _describe_frames(found, label_map)
+    for split, report in reports.items():
+        shared = {other: len(digests[split] & digests[other]) for other in reports}
+        report['also_in'] = {other: n for other, n in shared.items() if n and other != split}
     write_results(options, reports, lambda: _print(reports))
     return int(any(report['problems'] for report in reports.values()))
 
@@ -116,4 +123,6 @@ def _print(reports: Mapping[str, dict[str, Any]]) -> None:
                 for name, found in classes.items()
             ]
             rows.append({'class': 'unlabeled', 'pixels %': 100 * report['unlabeled']})
-        print_rows(console, rows, title, list_problems(report['problems']))
+        notes = [f'images that are also in {o}: {n}' for o, n in report['also_in'].items()]
+        notes.append(list_problems(report['problems']))
+        print_rows(console, rows, title, '\n'.join(notes))

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TypeVar
 
 from lednet_ros.datasets.frames import Dataset, DatasetError
@@ -52,6 +53,8 @@ class Survey:
         Frames by height and width.
     problems
         One line each, with the file.
+    digests
+        Of the pixels of all frames that can be read: equal ones belong to equal images.
 
     """
 
@@ -61,6 +64,7 @@ class Survey:
     present: NDArray[np.int64]
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    digests: set[bytes] = field(default_factory=set)
 
 
 @dataclass
@@ -76,12 +80,15 @@ class ImageSurvey:
         Images by class name.
     problems
         One line each, with the file.
+    digests
+        As in `Survey`.
 
     """
 
     images: int
     per_class: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    digests: set[bytes] = field(default_factory=set)
 
 
 def survey(dataset: Dataset) -> Survey:
@@ -92,6 +99,7 @@ def survey(dataset: Dataset) -> Survey:
         if isinstance(frame, DatasetError):
             found.problems.append(str(frame))
             continue
+        found.digests.add(_digest(frame.pixels))
         counts = np.bincount(frame.labels.ravel(), minlength=256)
         found.pixels += counts[:classes]
         found.present += counts[:classes] > 0
@@ -109,7 +117,13 @@ def survey_images(folder: ImageFolder) -> ImageSurvey:
     for image in _read_all(folder.__getitem__, len(folder), 'image'):
         if isinstance(image, DatasetError):
             found.problems.append(str(image))
+        else:
+            found.digests.add(_digest(image.pixels))
     return found
+
+
+def _digest(pixels: NDArray[np.uint8]) -> bytes:
+    return blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()
 
 
 def _read_all(

@@ -17,6 +17,7 @@
 from collections.abc import Callable
 import json
 from pathlib import Path
+import shutil
 from typing import Any
 
 from lednet_ros.cli.main import main
@@ -72,6 +73,29 @@ def test_problems_are_printed_and_exit_with_1(
     assert 'none is readable' in text
 
 
+@pytest.mark.parametrize('layout', ['folder', 'image_folder'])
+def test_images_in_several_splits_are_counted(
+    layout: str, tmp_path: Path, make_folder_dataset: MakeDataset, make_image_folder: MakeDataset,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if layout == 'folder':
+        root = make_folder_dataset(tmp_path, {'train': 3, 'val': 2})
+        images, labels = (sorted((root / 'train' / kind).iterdir()) for kind in (
+            'images', 'labels'))
+        # Under another name, as from another download.
+        shutil.copy(images[0], root / 'val' / 'images' / 'copy.png')
+        shutil.copy(labels[0], root / 'val' / 'labels' / 'copy.png')
+    else:
+        root = make_image_folder(tmp_path)
+        image = next((root / 'train' / 'n01').iterdir())
+        shutil.copy(image, root / 'val' / 'n01' / 'copy.JPEG')
+    reports = check(capsys, root)
+    assert reports['train']['also_in'] == {'val': 1}
+    assert reports['val']['also_in'] == {'train': 1}
+    assert main(['check-data', str(root)]) == 0
+    assert 'images that are also in train: 1' in capsys.readouterr().out
+
+
 def test_cityscapes_with_its_label_map(
     tmp_path: Path, make_cityscapes: MakeDataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,7 +115,7 @@ def test_classified_images(
     (root / 'train' / 'n02' / 'n02_0.JPEG').unlink()
     reports = check(capsys, root)
     assert reports['train'] == {
-        'images': 11, 'classes': {'n01': 4, 'n02': 3, 'n03': 4}, 'problems': []
+        'images': 11, 'classes': {'n01': 4, 'n02': 3, 'n03': 4}, 'problems': [], 'also_in': {}
     }
     assert main(['check-data', str(root), '--split', 'train']) == 0
     text = capsys.readouterr().out
