@@ -15,7 +15,7 @@
 """Label maps: the names, ids, colors and categories of the classes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 import itertools
 from pathlib import Path
@@ -30,6 +30,11 @@ UNLABELED = 255
 """The id of pixels without a class, in every label image of this package."""
 LEFT_OUT = 254
 """In ground truth, the id of pixels whose class a `MergedLabelMap` leaves out."""
+
+Color = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+
+BLACK = (0, 0, 0)
 
 # Okabe and Ito's colors and a gray; each further one is the farthest from all before it, as seen
 # with normal vision, protanopia and deuteranopia.
@@ -60,13 +65,16 @@ class Label:
         Group of classes, for category IoU.
     source_ids
         Values of the class in the data set's label files.
+    source_colors
+        Its colors in label files that have colors instead.
 
     """
 
     name: str
-    color: tuple[int, int, int]
+    color: Color
     category: str
     source_ids: tuple[int, ...]
+    source_colors: tuple[Color, ...] = ()
 
     @property
     def web_color(self) -> str:
@@ -85,11 +93,15 @@ class LabelMap:
         Name of the map.
     labels
         The classes. The id of a class is its index in this tuple, except in a `MergedLabelMap`.
+    unlabeled_ids, unlabeled_colors
+        Values, besides 255, and colors in label files of pixels that are ignored.
 
     """
 
     name: str
     labels: tuple[Label, ...]
+    unlabeled_ids: tuple[int, ...] = field(default=(), kw_only=True)
+    unlabeled_colors: tuple[Color, ...] = field(default=(BLACK,), kw_only=True)
 
     @property
     def num_classes(self) -> int:
@@ -155,6 +167,60 @@ class LabelMap:
             table[list(label.source_ids)] = index
         return table
 
+    @cached_property
+    def from_color(self) -> NDArray[np.int16]:
+        """
+        Return the class id by color, (2^24,) int16: `red << 16 | green << 8 | blue`.
+
+        -1 is a color that label files must not have.
+
+        Raises
+        ------
+        LabelMapError
+            Two classes have a color in common.
+
+        """
+        colors = [color for label in self.labels for color in label.source_colors]
+        _check_unique(self.name, 'color', colors)
+        table = np.full(1 << 24, -1, np.int16)
+        # A class may be black, too.
+        for color in self.unlabeled_colors:
+            table[_pack(*color)] = UNLABELED
+        for index, label in enumerate(self.labels):
+            for color in label.source_colors:
+                table[_pack(*color)] = index
+        return table
+
+    def from_colors(self, colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """
+        Convert a label image in colors to class ids.
+
+        Parameters
+        ----------
+        colors
+            (H, W, 3) uint8 RGB.
+
+        Returns
+        -------
+        ndarray
+            (H, W) uint8; 255 is unlabeled.
+
+        Raises
+        ------
+        LabelMapError
+            A color belongs to no class, or to two.
+
+        """
+        red, green, blue = np.moveaxis(colors.astype(np.int32), 2, 0)
+        ids = self.from_color[_pack(red, green, blue)]
+        if (ids < 0).any():
+            row, column = np.argwhere(ids < 0)[0].tolist()
+            raise LabelMapError(
+                f'color {tuple(colors[row, column].tolist())} in row {row}, column {column} is '
+                f"not in label map '{self.name}'"
+            )
+        return np.asarray(ids, np.uint8)
+
     def id_of(self, name: str) -> int:
         """
         Find the id of a class by its name.
@@ -185,10 +251,16 @@ class LabelMap:
                 'color': list(label.color),
                 'category': label.category,
                 'source_ids': list(label.source_ids),
+                'source_colors': [list(color) for color in label.source_colors],
             }
             for index, label in enumerate(self.labels)
         ]
-        return {'name': self.name, 'classes': classes}
+        return {
+            'name': self.name,
+            'unlabeled_ids': list(self.unlabeled_ids),
+            'unlabeled_colors': [list(color) for color in self.unlabeled_colors],
+            'classes': classes,
+        }
 
     @classmethod
     def from_dict(cls, content: Any, source: str) -> 'LabelMap':
@@ -198,9 +270,10 @@ class LabelMap:
         Parameters
         ----------
         content
-            Mapping with `name` and `classes`; each class has `id` (0, 1, 2 ... in order),
-            `name`, `color` and, optionally, `category` (default: its name) and `source_ids`
-            (default: its id).
+            Mapping with `classes` and, optionally, `name`, `unlabeled_ids` (default: none) and
+            `unlabeled_colors` (default: black). Each class has `id` (0, 1, 2 ... in order),
+            `name`, `color` and, optionally, `category` (default: its name), `source_ids`
+            (default: its id) and `source_colors` (default: its color).
         source
             Origin of the content, for messages.
 
@@ -215,8 +288,19 @@ class LabelMap:
             for index, entry in enumerate(_read_classes(content, source, UNLABELED))
         )
         _check_unique(source, 'name', [label.name for label in labels])
-        _check_unique(source, 'source id', [i for label in labels for i in label.source_ids])
-        return cls(name=str(content.get('name', source)), labels=labels)
+        unlabeled_ids = content.get('unlabeled_ids', [])
+        if not _is_bytes(unlabeled_ids):
+            raise LabelMapError(
+                f'{source}: unlabeled_ids is {unlabeled_ids!r}; it must be a list of 0..255'
+            )
+        ids = [number for label in labels for number in label.source_ids]
+        _check_unique(source, 'source id', [*ids, *unlabeled_ids])
+        return cls(
+            name=str(content.get('name', source)),
+            labels=labels,
+            unlabeled_ids=tuple(unlabeled_ids),
+            unlabeled_colors=_read_colors(content, 'unlabeled_colors', BLACK, source),
+        )
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> 'LabelMap':
@@ -427,7 +511,7 @@ def _read_name(entry: Any, source: str, keys: set[str]) -> str:
     return name
 
 
-def _read_color(entry: Mapping[str, Any], source: str) -> tuple[int, int, int]:
+def _read_color(entry: Mapping[str, Any], source: str) -> Color:
     color = entry.get('color')
     if not _is_bytes(color) or len(color) != 3:
         raise LabelMapError(f'{source}: color is {color!r}; it must be [r, g, b], 0..255')
@@ -435,8 +519,23 @@ def _read_color(entry: Mapping[str, Any], source: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
+def _read_colors(
+    entry: Mapping[str, Any], key: str, default: Color, source: str
+) -> tuple[Color, ...]:
+    colors = entry.get(key, [list(default)])
+    if not isinstance(colors, list):
+        raise LabelMapError(f'{source}: {key} is {colors!r}; it must be a list of colors')
+    return tuple(_read_color({'color': color}, f'{source}: {key}') for color in colors)
+
+
+def _pack(red: Any, green: Any, blue: Any) -> Any:
+    return red << 16 | green << 8 | blue
+
+
 def _read_label(entry: Any, index: int, source: str) -> Label:
-    name = _read_name(entry, source, {'id', 'name', 'color', 'category', 'source_ids'})
+    name = _read_name(
+        entry, source, {'id', 'name', 'color', 'category', 'source_ids', 'source_colors'}
+    )
     if entry.get('id') != index:
         raise LabelMapError(
             f"{source}: id is {entry.get('id')!r}; ids must be 0, 1, 2 ... in order "
@@ -449,8 +548,8 @@ def _read_label(entry: Any, index: int, source: str) -> Label:
         raise LabelMapError(
             f'{source}: source_ids is {source_ids!r}; it must be a list of 0..255'
         )
-    category = str(entry.get('category', name))
-    return Label(name, color, category, tuple(source_ids))
+    colors = _read_colors(entry, 'source_colors', color, source)
+    return Label(name, color, str(entry.get('category', name)), tuple(source_ids), colors)
 
 
 def _is_number(value: Any) -> bool:
@@ -467,4 +566,4 @@ def _is_bytes(values: Any) -> TypeGuard[list[int]]:
 def _check_unique(source: str, attribute: str, values: list[Any]) -> None:
     for value in values:
         if values.count(value) > 1:
-            raise LabelMapError(f'{source}: {attribute} {value!r} is given to two classes')
+            raise LabelMapError(f'{source}: {attribute} {value!r} is given twice')

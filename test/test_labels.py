@@ -127,6 +127,7 @@ def test_defaults_are_id_and_name(tmp_path: Path) -> None:
     label = LabelMap.load(write(tmp_path / 'a.yaml', [class_entry(0, 'floor')])).labels[0]
     assert label.category == 'floor'
     assert label.source_ids == (0,)
+    assert label.source_colors == (label.color,)
 
 
 @pytest.mark.parametrize('name', ['cityscapes', 'camvid'])
@@ -199,15 +200,48 @@ def test_yaml_runs_no_code(tmp_path: Path) -> None:
         ([{'id': 0, 'name': 'a'}], 'color is None'),
         ([class_entry(0, 'a', source_ids=[300])], r'source_ids is \[300\]'),
         ([class_entry(0, 'a', source_ids=4)], 'source_ids is 4'),
+        ([class_entry(0, 'a', source_colors=3)], 'source_colors is 3; it must be a list of'),
+        ([class_entry(0, 'a', source_colors=[[0, 0]])], r'source_colors: color is \[0, 0\]'),
         ([class_entry(0, 'a', colour=[1, 2, 3])], r"unknown keys \['colour'\]"),
-        ([class_entry(0, 'a'), class_entry(1, 'a')], "name 'a' is given to two classes"),
-        ([class_entry(0, 'a', source_ids=[1]), class_entry(1, 'b')], 'source id 1 is given to'),
+        ([class_entry(0, 'a'), class_entry(1, 'a')], "name 'a' is given twice"),
+        ([class_entry(0, 'a', source_ids=[1]), class_entry(1, 'b')], 'source id 1 is given twice'),
     ],
 )
 def test_wrong_content_is_named(tmp_path: Path, classes: Any, message: str) -> None:
     path = write(tmp_path / 'wrong.yaml', classes)
     with pytest.raises(LabelMapError, match=rf'wrong\.yaml: .*{message}'):
         LabelMap.load(path)
+
+
+@pytest.mark.parametrize(('key', 'value', 'message'), [
+    ('unlabeled_ids', 7, 'unlabeled_ids is 7; it must be a list of 0..255'),
+    ('unlabeled_ids', [0], 'source id 0 is given twice'),
+    ('unlabeled_colors', [[0, 0, -1]], r'unlabeled_colors: color is \[0, 0, -1\]'),
+])
+def test_wrong_unlabeled_values_are_named(key: str, value: Any, message: str) -> None:
+    content = {'classes': [class_entry(0, 'a')], key: value}
+    with pytest.raises(LabelMapError, match=f'wrong: {message}'):
+        LabelMap.from_dict(content, 'wrong')
+
+
+def test_unlabeled_values_survive_a_round_trip() -> None:
+    content = {
+        'name': 'own', 'unlabeled_ids': [0, 7], 'unlabeled_colors': [[1, 1, 1]],
+        'classes': [class_entry(0, 'a', source_ids=[3], source_colors=[[2, 2, 2], [3, 3, 3]])],
+    }
+    label_map = LabelMap.from_dict(content, 'test')
+    assert label_map.unlabeled_ids == (0, 7)
+    assert LabelMap.from_dict(json.loads(json.dumps(label_map.to_dict())), 'test') == label_map
+    # Other colors on the screen are no other colors of the files.
+    image = np.array([[[2, 2, 2], [1, 1, 1]]], np.uint8)
+    assert label_map.for_color_blind().from_colors(image).tolist() == [[0, 255]]
+
+
+def test_a_color_of_two_classes_is_no_label() -> None:
+    classes = [class_entry(0, 'a', color=[1, 2, 3]), class_entry(1, 'b', color=[1, 2, 3])]
+    label_map = LabelMap.from_dict({'name': 'own', 'classes': classes}, 'test')
+    with pytest.raises(LabelMapError, match=r'own: color \(1, 2, 3\) is given twice'):
+        label_map.from_colors(np.full((2, 2, 3), 1, np.uint8))
 
 
 @pytest.mark.parametrize('content', ['', 'just text', '[1, 2]', '7'])
@@ -307,11 +341,11 @@ def test_shipped_classes_fit_their_label_maps(network: str) -> None:
         ([{'id': 1, 'name': 'car', 'color': [1, 2]}], r'color is \[1, 2\]; it must be \[r, g, b'),
         ([{'id': 1, 'name': 'car', 'min_confidence': 2}], 'min_confidence is 2; it must be 0 to'),
         ([{'id': 1, 'name': 'car', 'min_confidence': '1'}], "min_confidence is '1'; it must be"),
-        ([{'id': 1, 'name': 'car'}, {'id': 1, 'name': 'sky'}], 'id 1 is given to two classes'),
-        ([{'id': 1, 'name': 'sky'}, {'id': 2, 'name': 'sky'}], "name 'sky' is given to two"),
+        ([{'id': 1, 'name': 'car'}, {'id': 1, 'name': 'sky'}], 'id 1 is given twice'),
+        ([{'id': 1, 'name': 'sky'}, {'id': 2, 'name': 'sky'}], "name 'sky' is given twice"),
         (
             [{'id': 1, 'name': 'car'}, {'id': 2, 'name': 'any', 'from': ['sky', 'car']}],
-            "class of the network 'car' is given to two classes",
+            "class of the network 'car' is given twice",
         ),
     ],
 )

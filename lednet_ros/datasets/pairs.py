@@ -29,7 +29,7 @@ from lednet_ros.datasets.frames import (
     require_folders,
 )
 from lednet_ros.images import is_shown
-from lednet_ros.labels import LabelMap, UNLABELED
+from lednet_ros.labels import LabelMap, LabelMapError, UNLABELED
 import numpy as np
 from numpy.typing import NDArray
 
@@ -121,15 +121,16 @@ class PairDataset:
         if not pair.labels.is_file():
             raise DatasetError(f'{pair.labels} is missing; {pair.image} has no labels')
         raw = read_labels(pair.labels)
-        if raw.ndim != 2:
-            raise DatasetError(
-                f'{pair.labels} has colors; labels must be gray of 8 bits or have a palette'
-            )
-        if raw.shape != pixels.shape[:2]:
+        if raw.shape[:2] != pixels.shape[:2]:
             raise DatasetError(
                 f'{pair.labels} is {raw.shape[1]}x{raw.shape[0]}, '
                 f'its image {pixels.shape[1]}x{pixels.shape[0]}'
             )
+        if raw.ndim == 3:
+            try:
+                return LabeledFrame(pair.name, pixels, self.label_map.from_colors(raw))
+            except LabelMapError as error:
+                raise DatasetError(f'{pair.labels}: {error}') from error
         values: NDArray[np.intp] = np.flatnonzero(np.bincount(raw.ravel(), minlength=256))
         unknown = values[~self._known[values]].tolist()
         if unknown:
@@ -149,14 +150,14 @@ class FolderDataset(PairDataset):
     """
     Images beside label images: `ROOT/SPLIT/images/STEM.jpg` and `ROOT/SPLIT/labels/STEM.png`.
 
-    Label images have one 8-bit channel, or a palette whose indices count.
+    Label images have one 8-bit channel, a palette whose indices count, or colors (RGB).
 
     Parameters
     ----------
     root, split
         The folder and the split within it.
     label_map
-        The classes; its `source_ids` map the values of label images.
+        The classes, which map the values or colors of label images.
     include, exclude
         Select, or omit, frames whose names (here: stems) match a shell pattern.
     partial
@@ -184,6 +185,7 @@ class FolderDataset(PairDataset):
             Pair(file.stem, file, labels / f'{file.stem}.png') for file in list_images(images)
         ]
         known = {value for label in label_map.labels for value in label.source_ids}
+        known |= {*label_map.unlabeled_ids}
         super().__init__(
             pairs, [*filter(is_shown, labels.glob('*.png'))], images, known, label_map, include,
             exclude, partial,

@@ -19,12 +19,11 @@ from collections.abc import Sequence
 import heapq
 from pathlib import Path
 import re
-from typing import Any
 
 from lednet_ros.datasets.frames import DatasetError, read_labels
 from lednet_ros.inference.encodings import decode, FrameError
 from lednet_ros.inference.options import Crop, find_region
-from lednet_ros.labels import LabelMap, UNLABELED
+from lednet_ros.labels import LabelMap, LabelMapError, UNLABELED
 from lednet_ros.recordings.bags import BagMessage, COMPRESSED_TYPE, SourceError
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +31,6 @@ from numpy.typing import NDArray
 STAMP_NAME = re.compile(r'(\d+)\.(\d{9})\.png')
 IDS = ('mono8', '8UC1')
 COLORS = ('rgb8', 'bgr8', 'rgba8', 'bgra8')
-BLACK = (0, 0, 0)
 
 Labels = NDArray[np.uint8]
 
@@ -198,42 +196,7 @@ def read_label_message(message: BagMessage, label_map: LabelMap) -> Labels:
         # Gray is decoded to three equal channels.
         return np.ascontiguousarray(frame.pixels[..., 0])
     colors = frame.pixels if frame.color_order == 'rgb' else frame.pixels[..., ::-1]
-    return ids_of_colors(colors, label_map, where)
-
-
-def ids_of_colors(colors: NDArray[np.uint8], label_map: LabelMap, where: str) -> Labels:
-    """
-    Convert colors to class ids.
-
-    Parameters
-    ----------
-    colors
-        (H, W, 3) uint8 RGB; black is unlabeled unless a class has that color.
-    label_map
-        The classes.
-    where
-        Name of the image in error messages.
-
-    Raises
-    ------
-    UnusableLabelError
-        A color is not in the label map.
-
-    """
-    ids = {BLACK: UNLABELED} | {label.color: k for k, label in enumerate(label_map.labels)}
-    known = sorted((_pack(*color), index) for color, index in ids.items())
-    keys, values = np.array(known).T
-    packed = _pack(*np.moveaxis(colors.astype(np.int64), -1, 0))
-    places = np.searchsorted(keys, packed).clip(max=len(keys) - 1)
-    if not (found := keys[places] == packed).all():
-        row, column = np.argwhere(~found)[0]
-        color = tuple(int(value) for value in colors[row, column])
-        raise UnusableLabelError(
-            f'{where} has color {color} in row {row}, column {column}, '
-            f"which label map '{label_map.name}' lacks"
-        )
-    labels: Labels = values.astype(np.uint8)[places]
-    return labels
+    return _from_colors(colors, label_map, where)
 
 
 def _from_png(source: Path | bytes, label_map: LabelMap, where: str) -> Labels:
@@ -241,8 +204,11 @@ def _from_png(source: Path | bytes, label_map: LabelMap, where: str) -> Labels:
         pixels = read_labels(source, where)
     except DatasetError as error:
         raise UnusableLabelError(str(error)) from error
-    return pixels if pixels.ndim == 2 else ids_of_colors(pixels, label_map, where)
+    return pixels if pixels.ndim == 2 else _from_colors(pixels, label_map, where)
 
 
-def _pack(red: Any, green: Any, blue: Any) -> Any:
-    return red << 16 | green << 8 | blue
+def _from_colors(colors: NDArray[np.uint8], label_map: LabelMap, where: str) -> Labels:
+    try:
+        return label_map.from_colors(colors)
+    except LabelMapError as error:
+        raise UnusableLabelError(f'{where}: {error}') from error

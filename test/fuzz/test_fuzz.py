@@ -120,6 +120,7 @@ entry = st.fixed_dictionaries(
         'color': st.lists(scalars, max_size=4) | scalars,
         'category': scalars,
         'source_ids': st.lists(scalars, max_size=3) | scalars,
+        'source_colors': st.lists(st.lists(scalars, max_size=4) | scalars, max_size=3) | scalars,
         'more': scalars,
     },
 )
