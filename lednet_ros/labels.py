@@ -211,8 +211,9 @@ class LabelMap:
             A color belongs to no class, or to two.
 
         """
-        red, green, blue = np.moveaxis(colors.astype(np.int32), 2, 0)
-        ids = self.from_color[_pack(red, green, blue)]
+        packed = np.zeros((*colors.shape[:2], 4), np.uint8)
+        packed[..., 2::-1] = colors
+        ids = self.from_color[packed.view('<u4')[..., 0]]
         if (ids < 0).any():
             row, column = np.argwhere(ids < 0)[0].tolist()
             raise LabelMapError(
@@ -528,7 +529,7 @@ def _read_colors(
     return tuple(_read_color({'color': color}, f'{source}: {key}') for color in colors)
 
 
-def _pack(red: Any, green: Any, blue: Any) -> Any:
+def _pack(red: int, green: int, blue: int) -> int:
     return red << 16 | green << 8 | blue
 
 
