@@ -535,6 +535,9 @@ class _Run:
                 f'{name}: {found[name].metric} {metrics[found[name].metric]}'
                 for name, metrics in self.before.items()
             )
+        for name, validation in found.items():
+            if count := validation.metrics.get('frames_trained_on'):
+                details[f'frames of {name} that are trained on'] = str(count)
         write_report(
             self.output / REPORT_NAME,
             f'Training of {self.recipe.network}',

@@ -544,6 +544,8 @@ def test_validation_on_frames_of_the_training_is_stated(
         },
         stages=[STAGE, STAGE | {'train': [{'layout': 'folder'}, val | {'include': first}]}],
     )
+    details: dict[str, str] = {}
+    monkeypatch.setattr(loop, 'write_report', lambda *parts: details.update(parts[-1]))
     metrics = train(recipe, root, tmp_path / 'out')
     assert {name: found['frames_trained_on'] for name, found in metrics.items()} == {
         'val': 1, 'relative': 1, 'others': 0, 'streets': 0,
@@ -552,6 +554,8 @@ def test_validation_on_frames_of_the_training_is_stated(
     assert 'validation.val: 1 of 3 frames are trained on' in printed
     assert 'validation.relative: 1 of 1 frames are trained on' in printed
     assert printed.count('trained on') == 2
+    assert details['frames of val that are trained on'] == '1'
+    assert 'frames of others that are trained on' not in details
     saved = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors').metrics
     assert saved['val']['frames_trained_on'] == 1
 
