@@ -75,16 +75,21 @@ def test_camvid(
     root = make_folder_dataset(tmp_path / 'camvid', {'train': 3, 'val': 1})
     streets = [f'train.1.{change}' for change in STREETS] + ['validation.synthetic.frames=1']
     settings = [*streets, f'network={network}']
+    has_val = recipe == 'camvid'
+    if has_val:
+        settings += [f'stages.6.train.2.{change}' for change in STREETS]
     metrics, history = start(recipe, settings, root, tmp_path / 'out')
     assert set(metrics) == {'val', 'synthetic'}
+    assert metrics['val']['frames_trained_on'] == has_val
     stages = len(load_recipe(recipe).stages)
     assert [row['stage'] for row in history] == [str(stage) for stage in range(stages)]
     checkpoint = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors')
     assert checkpoint.network == network
     assert checkpoint.mean == ((0.485, 0.456, 0.406) if network == 'lednet' else (0.5, 0.5, 0.5))
     assert checkpoint.metrics['val'] == metrics['val']
+    val = '1 frames of camvid val, ' if has_val else ''
     assert checkpoint.training['data'] == (
-        '3 frames of camvid train, 2 an epoch of 2 frames of synthetic streets'
+        f'3 frames of camvid train, {val}2 an epoch of 2 frames of synthetic streets'
     )
 
 
@@ -97,6 +102,7 @@ def test_camvid_without_a_drive(tmp_path: Path, make_folder_dataset: MakeDataset
         'validation.unseen_drive={layout: folder, split: train, include: 0001TP*}',
         'validation.synthetic.frames=1',
         *(f'train.1.{change}' for change in STREETS),
+        'stages.6.epochs=0',
     ]
     metrics, _ = start('camvid', changes, root, tmp_path / 'out')
     assert metrics['unseen_drive']['frames'] == 2
