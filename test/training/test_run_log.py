@@ -15,9 +15,11 @@
 """Tests of the history of a run."""
 
 from pathlib import Path
+import time
 
 from lednet_ros.training.run_log import Row, RunLog
 import numpy as np
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 FIRST: Row = {'epoch': 1, 'stage': 0, 'loss': 1.5, 'val_miou': None}
@@ -58,11 +60,16 @@ def test_columns_may_come_later(tmp_path: Path) -> None:
     assert lines[1].endswith(',,')
 
 
-def test_resumed_run_drops_results_after_its_state(tmp_path: Path) -> None:
+def test_resumed_run_drops_results_after_its_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = RunLog(tmp_path)
     log.add(FIRST)
     log.add(SECOND)
     log.close()
+    # TensorBoard reads files in the order of their names: the second, then a counter as text.
+    later = time.time() + 2
+    monkeypatch.setattr(time, 'time', lambda: later)
     resumed = RunLog(tmp_path, [FIRST])
     assert len((tmp_path / 'history.csv').read_text().splitlines()) == 2
     resumed.add(SECOND | {'loss': 0.75})
