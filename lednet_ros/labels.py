@@ -434,7 +434,7 @@ class MergedLabelMap(LabelMap):
             except LabelMapError as error:
                 raise LabelMapError(f'{where}: {error}') from error
             first = network.labels[group[0]]
-            color = _read_color({'color': list(first.color), **entry}, where)
+            color = _read_color(entry.get('color', list(first.color)), where)
             labels.append(Label(name, color, str(entry.get('category', first.category)), ()))
             ids.append(number)
             members.append(group)
@@ -512,8 +512,7 @@ def _read_name(entry: Any, source: str, keys: set[str]) -> str:
     return name
 
 
-def _read_color(entry: Mapping[str, Any], source: str) -> Color:
-    color = entry.get('color')
+def _read_color(color: Any, source: str) -> Color:
     if not _is_bytes(color) or len(color) != 3:
         raise LabelMapError(f'{source}: color is {color!r}; it must be [r, g, b], 0..255')
     red, green, blue = color
@@ -526,7 +525,7 @@ def _read_colors(
     colors = entry.get(key, [list(default)])
     if not isinstance(colors, list):
         raise LabelMapError(f'{source}: {key} is {colors!r}; it must be a list of colors')
-    return tuple(_read_color({'color': color}, f'{source}: {key}') for color in colors)
+    return tuple(_read_color(color, f'{source}: {key}') for color in colors)
 
 
 def _pack(red: int, green: int, blue: int) -> int:
@@ -543,7 +542,7 @@ def _read_label(entry: Any, index: int, source: str) -> Label:
             '(values of label files go into source_ids)'
         )
     source = f"{source} ('{name}')"
-    color = _read_color(entry, source)
+    color = _read_color(entry.get('color'), source)
     source_ids = entry.get('source_ids', [index])
     if not _is_bytes(source_ids):
         raise LabelMapError(

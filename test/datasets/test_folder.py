@@ -182,15 +182,15 @@ def test_indices_of_a_palette_are_the_ids(folder: Path, palette: str, bits: int)
 
 @pytest.mark.parametrize(('image', 'complaint'), [
     (Image.fromarray(PIXELS), r': color \(\d+, \d+, \d+\) in row 0, column 0 is not in label map'),
-    (Image.fromarray(LABELS.astype(np.uint16)), 'has gray of 16 bits a channel; labels must be'),
-    (Image.fromarray(LABELS > 3), 'has gray of 1 bits a channel; labels must be'),
-    (Image.merge('LA', [Image.fromarray(LABELS)] * 2), 'has gray and alpha of 8 bits a channel;'),
+    (Image.fromarray(LABELS.astype(np.uint16)), ' has gray of 16 bits a channel; labels must be'),
+    (Image.fromarray(LABELS > 3), ' has gray of 1 bits a channel; labels must be'),
+    (Image.merge('LA', [Image.fromarray(LABELS)] * 2), ' has gray and alpha of 8 bits a channel;'),
 ])
 def test_label_image_of_wrong_type_is_named(
     folder: Path, image: Image.Image, complaint: str
 ) -> None:
     image.save(folder / 'val' / 'labels' / 'a.png')
-    with pytest.raises(DatasetError, match=rf'labels/a\.png ?{complaint}'):
+    with pytest.raises(DatasetError, match=rf'labels/a\.png{complaint}'):
         load(folder)[0]
 
 
