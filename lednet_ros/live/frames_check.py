@@ -37,7 +37,9 @@ RATE = 15.0
 TOLERANCE = round(MAX_LOST_FRACTION * FRAMES)
 # From the first frame of a topic on; a camera may have two a second.
 WATCH_SECONDS = 5.0
+# For publishers of a topic, and for its first frame.
 DISCOVERY_SECONDS = 10.0
+FIRST_FRAME_SECONDS = 10.0
 # Starting a process on a busy machine takes a while.
 CONNECT_SECONDS = 30.0
 
@@ -78,7 +80,7 @@ def watch_topic(topic: str) -> Seen:
         )
         source.open()
         started = time.perf_counter()
-        deadline = started + DISCOVERY_SECONDS
+        deadline = started + FIRST_FRAME_SECONDS
         while {IMAGE, COMPRESSED}.intersection(types) and time.perf_counter() < deadline:
             if len(messages) == 1:
                 deadline = messages[0][0] + WATCH_SECONDS

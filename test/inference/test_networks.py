@@ -19,7 +19,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from lednet_ros.inference.backends import cuda_kernels
 from lednet_ros.inference.backends.cuda_graph import DeviceBackend, Ends, TorchEnds, TritonEnds
 from lednet_ros.inference.backends.tensorrt import IMAGES, OnnxSource, SCORES
 from lednet_ros.inference.options import SegmenterOptions
@@ -90,18 +89,15 @@ def test_labels_are_those_of_the_network(content: Checkpoint, backend: str) -> N
 
 
 def test_cuda_graphs_and_kernels_give_the_same(
-    content: Checkpoint, monkeypatch: pytest.MonkeyPatch
+    content: Checkpoint, kernel_device: torch.device
 ) -> None:
-    # Triton's interpreter stands for a GPU, with large blocks.
-    pytest.importorskip('triton')
-    monkeypatch.setattr(cuda_kernels, 'BLOCK', 8192, raising=False)
-    device = torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')
-    network = load_network(content, 'test').eval().to(device)
+    network = load_network(content, 'test').eval().to(kernel_device)
     options = SegmenterOptions(
-        device=str(device), backend='torch_eager', precision='fp32', input_size=SIZE
+        device=str(kernel_device), backend='torch_eager', precision='fp32', input_size=SIZE
     )
-    backend = DeviceBackend(network.scores, content, options, TritonEnds(content, device))
-    ours = Segmenter(content, device=device.type, backend=lambda: backend)
+    ends = TritonEnds(content, kernel_device)
+    backend = DeviceBackend(network.scores, content, options, ends)
+    ours = Segmenter(content, device=kernel_device.type, backend=lambda: backend)
     reference = Segmenter(content, device='cpu', backend='torch_eager', precision='fp32')
     frame = make_frame()
     expected = reference.segment([frame]).labels[0].copy()
@@ -109,12 +105,10 @@ def test_cuda_graphs_and_kernels_give_the_same(
 
 
 def test_merged_classes_are_the_same_everywhere(
-    content: Checkpoint, merged: Path, monkeypatch: pytest.MonkeyPatch
+    content: Checkpoint, merged: Path, kernel_device: torch.device
 ) -> None:
-    """Compare OpenVINO, both ends for a device and what TensorRT is built from with PyTorch."""
+    """Compare OpenVINO and both ends for a device with PyTorch."""
     pytest.importorskip('openvino')
-    pytest.importorskip('triton')
-    monkeypatch.setattr(cuda_kernels, 'BLOCK', 8192, raising=False)
     options = SegmenterOptions(
         device='cpu', backend='torch_eager', precision='fp32', input_size=SIZE, classes=str(merged)
     )
@@ -126,13 +120,14 @@ def test_merged_classes_are_the_same_everywhere(
     groups = reference.label_map.groups
 
     def on_device(ends: Ends) -> Segmenter:
-        network = load_network(content, 'test', groups=groups).eval()
-        backend = DeviceBackend(network.scores, content, options, ends)
-        return Segmenter(content, options, backend=lambda: backend)
+        network = load_network(content, 'test', groups=groups).eval().to(kernel_device)
+        own = replace(options, device=str(kernel_device))
+        backend = DeviceBackend(network.scores, content, own, ends)
+        return Segmenter(content, own, backend=lambda: backend)
 
     for other in (
         Segmenter(content, options, backend='openvino'),
-        on_device(TritonEnds(content, torch.device('cpu'))),
+        on_device(TritonEnds(content, kernel_device)),
         on_device(TorchEnds(content)),
     ):
         found = other.segment([frame], color=True)
@@ -141,18 +136,19 @@ def test_merged_classes_are_the_same_everywhere(
         assert (found.labels[0] == expected.labels[0]).mean() > 0.99
         assert (found.color[0] == expected.color[0]).mean() > 0.99
         assert np.abs(other.last_logits()[0] - logits).max() < 1e-3 * np.ptp(logits)
-    image = normalize(torch.from_numpy(frame[None]), content.mean, content.std)
-    scores = run_engine_source(content, 'fp32', image, groups)[0]
-    assert np.abs(scores.transpose(1, 2, 0) - logits).max() < 1e-3 * np.ptp(logits)
 
 
-def test_source_of_engines_has_the_same_logits(content: Checkpoint) -> None:
+@pytest.mark.parametrize(
+    'groups', [(), pytest.param(((0, 3), (1, 2, 4)), marks=pytest.mark.slow)]
+)
+def test_source_of_engines_has_the_same_logits(content: Checkpoint, groups: Groups) -> None:
     # ONNX Runtime stands for TensorRT, which needs a GPU.
     pytest.importorskip('onnxscript')
     image = normalize(torch.from_numpy(make_frame())[None], content.mean, content.std)
     with torch.no_grad():
-        expected = load_network(content, 'test').eval().scores(image).numpy()
-    found = run_engine_source(content, 'fp32', image)
+        expected = load_network(content, 'test', groups=groups).eval().scores(image).numpy()
+    assert expected.shape[1] == (len(groups) or 11)
+    found = run_engine_source(content, 'fp32', image, groups)
     assert np.abs(found - expected).max() < 1e-4 * np.ptp(expected)
 
 

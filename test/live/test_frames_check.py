@@ -44,6 +44,12 @@ while True:
 """
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for cameras that a busy machine starts slowly."""
+    monkeypatch.setattr(frames_check, 'DISCOVERY_SECONDS', 120.0)
+
+
 @contextlib.contextmanager
 def camera(
     height: int, width: int, reliability: str = 'reliable', profile: bool = True
@@ -161,7 +167,7 @@ def test_leftovers_of_fast_dds() -> None:
 
     with live_session() as session, camera(96, 128) as process:
         mine = locks('self')
-        assert frames_check._find_publishers(*session, TOPIC, 120.0)
+        assert frames_check._find_publishers(*session, TOPIC, frames_check.DISCOVERY_SECONDS)
         theirs = locks(process.pid) - mine
         assert mine
         assert theirs

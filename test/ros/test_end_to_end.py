@@ -114,7 +114,13 @@ def test_camvid_through_the_node_has_the_offline_confusion_matrix(
     check_bag_against_offline(harness, [dataset[index] for index in range(0, 101, 20)], tmp_path)
 
 
-@pytest.mark.parametrize('checkpoint', MINIMUM_STREET_MIOU)
+@pytest.mark.parametrize(
+    'checkpoint',
+    [
+        'lednet', 'shufflenet_v2_deeplab',
+        pytest.param('shufflenet_v2_dpc', marks=pytest.mark.slow),
+    ],
+)
 def test_the_shipped_weights_segment_the_synthetic_street_through_dds(
     harness: Harness, checkpoint: str
 ) -> None:

@@ -52,7 +52,7 @@ def compile_kernels(target: int, cache: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     'target',
-    [87, 90, *(pytest.param(target, marks=pytest.mark.slow) for target in (80, 89, 100, 120))],
+    [90, *(pytest.param(target, marks=pytest.mark.slow) for target in (80, 87, 89, 100, 120))],
 )
 def test_kernels_compile(target: int, tmp_path: Path) -> None:
     try:

@@ -26,7 +26,7 @@ from dataclasses import replace
 from typing import Any
 
 from lednet_ros.checkpoint import Checkpoint, load_checkpoint
-from lednet_ros.inference.backends import cuda_graph, cuda_kernels
+from lednet_ros.inference.backends import cuda_graph
 from lednet_ros.inference.backends.cuda_graph import DeviceBackend, TorchEnds, TritonEnds
 from lednet_ros.inference.backends.cuda_networks import make_device_backend, use_cudnn
 from lednet_ros.inference.encodings import Frame
@@ -42,16 +42,11 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 DEVICE = torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')
-pytestmark = [pytest.mark.gpu] if DEVICE.type == 'cuda' else []
+pytestmark = [
+    pytest.mark.usefixtures('kernel_device'), *([pytest.mark.gpu] if DEVICE.type == 'cuda' else [])
+]
 SIZE = (64, 96)
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
-
-
-@pytest.fixture(autouse=True)
-def quick_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the interpreter, to which all blocks take the same time, large ones."""
-    if DEVICE.type == 'cpu':
-        monkeypatch.setattr(cuda_kernels, 'BLOCK', 8192, raising=False)
 
 
 @pytest.fixture(scope='module')
