@@ -15,13 +15,17 @@
 """Description of the machine: what measurements record, and what the middleware shares."""
 
 import contextlib
+import fcntl
 from importlib.metadata import PackageNotFoundError, version
 import math
 import os
 from pathlib import Path, PurePosixPath
 import platform
+import re
 
 SHARED_MEMORY = Path('/dev/shm')  # noqa: S108
+# Of a segment of Fast DDS, locked by its process as long as that lives.
+SEGMENT_LOCK = re.compile(r'(fast(?:rtps|dds)_[0-9a-z]{16})_el')
 CPU_INFO = Path('/proc/cpuinfo')
 OWN_CGROUPS = Path('/proc/self/cgroup')
 CGROUPS = Path('/sys/fs/cgroup')
@@ -98,6 +102,40 @@ def other_users_of_fast_dds() -> list[int]:
         with contextlib.suppress(OSError):
             users.add(path.stat().st_uid)
     return sorted(users - {os.geteuid()})
+
+
+def leftovers_of_fast_dds(remove: bool = False) -> dict[Path, int]:
+    """
+    List shared memory of processes that were killed: 32 MiB each with the shipped profile.
+
+    Fast DDS itself removes only what another process has received from. Repeated restarts after
+    kills would fill the memory.
+
+    Parameters
+    ----------
+    remove
+        Remove it, too; list only what could be removed.
+
+    Returns
+    -------
+    dict
+        Bytes of each segment.
+
+    """
+    found = {}
+    for lock in SHARED_MEMORY.glob('fast*_el'):
+        if not (name := SEGMENT_LOCK.fullmatch(lock.name)):
+            continue
+        segment = lock.with_name(name[1])
+        # Locked, of another user, or gone meanwhile.
+        with contextlib.suppress(OSError), lock.open('rb') as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            size = segment.stat().st_size if segment.is_file() else 0
+            if remove:
+                segment.unlink(missing_ok=True)
+                lock.unlink()
+            found[segment] = size
+    return found
 
 
 def _cpu_quota() -> float:

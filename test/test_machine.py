@@ -15,6 +15,7 @@
 """Tests of what the package knows of the machine."""
 
 from collections.abc import Iterator
+import fcntl
 import os
 from pathlib import Path
 import subprocess
@@ -154,3 +155,23 @@ def test_segmenter_takes_no_more_threads_than_a_quota_allows(one_core_group: Pat
         check=False,
     )
     assert done.stdout.split() == ['1', '1', '2', '2'], done.stderr
+
+
+def test_only_what_no_process_holds_is_removed_from_shared_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, 'SHARED_MEMORY', tmp_path)
+    names = [f'fastrtps_{digit * 16}' for digit in '01'] + ['fastdds_' + 'z' * 16]
+    others = {'fastrtps_port7411', 'fastrtps_port7411_el', 'fast_el'}
+    for name in others.union(names, (f'{name}_el' for name in names)):
+        (tmp_path / name).write_bytes(bytes(100))
+    # Killed before it made its segment.
+    (tmp_path / f'fastrtps_{"2" * 16}_el').touch()
+    with (tmp_path / f'{names[1]}_el').open('rb') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        expected = {names[0]: 100, names[2]: 100, f'fastrtps_{"2" * 16}': 0}
+        found = machine.leftovers_of_fast_dds()
+        assert {path.name: size for path, size in found.items()} == expected
+        assert machine.leftovers_of_fast_dds(remove=True) == found
+    assert {path.name for path in tmp_path.iterdir()} == others | {names[1], f'{names[1]}_el'}
+    assert machine.leftovers_of_fast_dds().keys() == {tmp_path / names[1]}

@@ -20,7 +20,6 @@ hang in or be crashed by what it imports.
 """
 
 from collections.abc import Callable, Iterator
-import fcntl
 from functools import partial
 import hashlib
 from importlib.metadata import version
@@ -277,25 +276,14 @@ def _check_shared_memory() -> Lines:
     status = FAILURE if space.free < 2 * SEGMENT_BYTES else WARNING
     remedy = 'each process needs 32 MiB: remove leftovers; in Docker: --shm-size=1g'
     yield _judge('shared memory', text, space.free < 4 * SEGMENT_BYTES, remedy, status)
-    left = [path.with_name(path.name[:-3]) for path in folder.glob('fast*_el') if _is_left(path)]
-    size = sum(path.stat().st_size for path in left if path.is_file())
-    text = f'{len(left)} segments of processes that have ended, {size >> 20} MiB'
-    remedy = f'fastdds shm clean; without it, rm {folder}/fast* while no node runs'
+    left = machine.leftovers_of_fast_dds()
+    text = f'{len(left)} segments of processes that have ended, {sum(left.values()) >> 20} MiB'
+    remedy = "fastdds shm clean; without it, start one of this package's nodes, which removes them"
     yield _judge('leftovers', text, left, remedy)
     users = machine.other_users_of_fast_dds()
     text = f"uid {', '.join(map(str, users))}" if users else 'none'
     remedy = 'Fast DDS passes nothing between users; run all as one (docs/node.md)'
     yield _judge('other users', text, users, remedy)
-
-
-def _is_left(lock: Path) -> bool:
-    """Return whether no process holds the lock of a segment of Fast DDS."""
-    try:
-        with lock.open('rb') as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 @_register('UDP buffers', WARNING, f'cameras on other hosts need {SOCKET_BUFFER}')

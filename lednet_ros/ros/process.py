@@ -108,6 +108,18 @@ def ensure_log_folder() -> None:
     print(f'ROS logs into {folder}: {reason}', file=sys.stderr)
 
 
+def remove_leftovers() -> None:
+    """Remove shared memory of killed processes, which respawned nodes would fill it with."""
+    from lednet_ros.machine import leftovers_of_fast_dds
+
+    if removed := leftovers_of_fast_dds(remove=True):
+        size = sum(removed.values()) >> 20
+        print(
+            f'removed {len(removed)} shared-memory segments of killed processes ({size} MiB)',
+            file=sys.stderr,
+        )
+
+
 def use_shipped_profile() -> None:
     """
     Let large images pass whole, from this process and its children.
@@ -159,6 +171,7 @@ def run_node(make_node: Callable[[], Node], arguments: Sequence[str] | None = No
 
     keep_large_buffers()
     ensure_log_folder()
+    remove_leftovers()
     _handle_signals(_exit_at_once)
     try:
         # rclpy's handlers leave gaps in which a signal kills the process.

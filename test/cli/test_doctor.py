@@ -300,9 +300,9 @@ def test_space_of_shared_memory(
 
 def test_files_in_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, 'SHARED_MEMORY', tmp_path)
-    lock = tmp_path / 'fastrtps_0123_el'
+    lock = tmp_path / 'fastrtps_0123456789abcdef_el'
     lock.touch()
-    (tmp_path / 'fastrtps_0123').write_bytes(bytes(3 << 20))
+    (tmp_path / 'fastrtps_0123456789abcdef').write_bytes(bytes(3 << 20))
     (tmp_path / 'fastrtps_port7411').touch()
     with lock.open('rb') as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -22,6 +22,7 @@ import subprocess
 import sys
 
 from bag_files import Entry, write_bag
+from child_process import ChildProcess
 import cv2
 from lednet_ros.cli.main import main
 from lednet_ros.synthetic import StreetScene
@@ -224,7 +225,7 @@ def test_a_signal_leaves_whole_results_and_no_parts(
     script = SLOW.format(sink=sink, handler='signal.SIG_DFL')
     command = [sys.executable, '-c', script, 'segment', source, *CHECKPOINT, '--as', kind,
                '-o', output]
-    with subprocess.Popen(
+    with ChildProcess(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
@@ -250,7 +251,7 @@ def test_signals_that_nohup_ignores_end_nothing(work: Path) -> None:
     script = SLOW.format(sink='ImageSink', handler='signal.SIG_IGN')
     command = [sys.executable, '-c', script, 'segment', 'few', *CHECKPOINT, '--as', 'labels',
                '-o', 'out']
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with ChildProcess(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == 'written\n'
         process.send_signal(signal.SIGHUP)

@@ -16,15 +16,13 @@
 
 from collections.abc import Iterator
 import contextlib
-from pathlib import Path
 import re
-import signal
 import subprocess
 import sys
 
 from lednet_ros.live import frames_check
-from lednet_ros.live.client import live_session, NodeProcess
-from lednet_ros.live.doctor import _is_left, CHECKS, FAILURE, GOOD, run_check
+from lednet_ros.live.client import NodeProcess
+from lednet_ros.live.doctor import CHECKS, FAILURE, GOOD, run_check
 from lednet_ros.live.frames_check import watch_topic
 from lednet_ros.ros.distribution import PROFILE_VARIABLES
 import pytest
@@ -158,23 +156,3 @@ def test_middleware_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> No
     assert line.startswith('middleware failure')
     assert 'rmw_of_nobody' in line
     assert 'RMW_IMPLEMENTATION' in line
-
-
-def test_leftovers_of_fast_dds() -> None:
-    def locks(pid: int | str) -> set[Path]:
-        maps = Path(f'/proc/{pid}/maps').read_text()
-        return {Path(f'{name}_el') for name in re.findall(r'/dev/shm/fastrtps_[0-9a-f]+\b', maps)}
-
-    with live_session() as session, camera(96, 128) as process:
-        mine = locks('self')
-        assert frames_check._find_publishers(*session, TOPIC, frames_check.DISCOVERY_SECONDS)
-        theirs = locks(process.pid) - mine
-        assert mine
-        assert theirs
-        assert not any(map(_is_left, mine | theirs))
-        process.signal(signal.SIGKILL)
-        process.wait(60)
-        assert all(map(_is_left, theirs))
-    for lock in theirs:
-        lock.unlink(missing_ok=True)
-        lock.with_name(lock.name.removesuffix('_el')).unlink(missing_ok=True)

@@ -17,13 +17,16 @@
 from collections.abc import Sequence
 import os
 from pathlib import Path
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 
+from child_process import ChildProcess
 from lednet_ros.inference.tuning import SWITCH
+from lednet_ros.machine import leftovers_of_fast_dds
 import pytest
 
 pytestmark = pytest.mark.ros
@@ -35,10 +38,10 @@ EXIT_TIMEOUT = 60
 
 def start(
     module: str, *arguments: str, options: Sequence[str] = ()
-) -> 'subprocess.Popen[str]':
+) -> ChildProcess:
     """Start a module like its executable, with options for the interpreter."""
     command = [sys.executable, *options, '-m', 'lednet_ros.ros.process', module]
-    return subprocess.Popen(
+    return ChildProcess(
         [*command, '--ros-args', *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -46,7 +49,7 @@ def start(
     )
 
 
-def read_until(process: 'subprocess.Popen[str]', sign: str) -> None:
+def read_until(process: ChildProcess, sign: str) -> None:
     """Read the output of a process until the sign appears."""
     assert process.stdout is not None
     output = ''
@@ -56,7 +59,7 @@ def read_until(process: 'subprocess.Popen[str]', sign: str) -> None:
         output += line
 
 
-def end_with_signals(process: 'subprocess.Popen[str]', number: signal.Signals) -> None:
+def end_with_signals(process: ChildProcess, number: signal.Signals) -> None:
     """Send a signal repeatedly until the process ends; check that it ends cleanly."""
     output: list[str] = []
     reader = threading.Thread(target=lambda: output.append(process.stdout.read()))
@@ -95,6 +98,36 @@ def test_a_user_without_a_home_can_run_a_node(home: str, monkeypatch: pytest.Mon
         read_until(process, 'ROS logs into ')
         read_until(process, 'publishing')
         end_with_signals(process, signal.SIGTERM)
+
+
+def segments_of(process: ChildProcess) -> set[Path]:
+    maps = Path(f'/proc/{process.pid}/maps').read_text()
+    return {Path(name) for name in re.findall(r'/dev/shm/fast(?:rtps|dds)_[0-9a-z]{16}\b', maps)}
+
+
+def test_a_start_removes_what_killed_processes_left_in_shared_memory() -> None:
+    camera = 'lednet_ros.ros.synthetic_camera'
+    with start(camera, '-r', '__ns:=/one') as killed:
+        read_until(killed, 'publishing')
+        # Before there is another process whose memory it receives from.
+        left = segments_of(killed)
+        assert left
+        with start(camera, '-r', '__ns:=/two') as alive:
+            read_until(alive, 'publishing')
+            kept = segments_of(alive) - left
+            assert kept
+            assert not leftovers_of_fast_dds().keys() & (left | kept)
+            killed.kill()
+            killed.wait()
+            # Nodes of other tests may start at the moment, and remove them.
+            assert {path for path in left if path.exists()} <= leftovers_of_fast_dds().keys()
+            with start(camera) as following:
+                read_until(following, 'publishing')
+                end_with_signals(following, signal.SIGTERM)
+            locks = [path.with_name(f'{path.name}_el') for path in left]
+            assert not [path for path in (*left, *locks) if path.exists()]
+            assert all(path.exists() for path in kept)
+            end_with_signals(alive, signal.SIGTERM)
 
 
 @pytest.mark.parametrize('package', ['lednet_ros.files', 'numpy', 'torch', 'openvino'])
@@ -166,7 +199,7 @@ def main():
     started.wait()
     return 0
 """)
-    with subprocess.Popen(
+    with ChildProcess(
         [sys.executable, '-m', 'lednet_ros.ros.process', 'busy'],
         env=os.environ | {'PYTHONPATH': f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
     ) as process:
