@@ -15,7 +15,6 @@
 """Description of the machine: what measurements record, and what the middleware shares."""
 
 import contextlib
-import fcntl
 from importlib.metadata import PackageNotFoundError, version
 import math
 import os
@@ -122,6 +121,9 @@ def leftovers_of_fast_dds(remove: bool = False) -> dict[Path, int]:
         Bytes of each segment.
 
     """
+    # Not on Windows.
+    import fcntl
+
     found = {}
     for lock in SHARED_MEMORY.glob('fast*_el'):
         if not (name := SEGMENT_LOCK.fullmatch(lock.name)):
