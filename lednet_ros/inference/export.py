@@ -169,11 +169,11 @@ def export_network(
 
 
 def _write_openvino(network: nn.Module, example: Tensor, path: Path, output: str) -> None:
-    # Blocks OpenVINO's telemetry.
-    import lednet_ros.inference.backends.openvino  # noqa: F401
+    # Blocks OpenVINO's telemetry, and so comes first.
+    from lednet_ros.inference.backends.openvino import convert
     import openvino
 
-    model = openvino.convert_model(network, example_input=example, input=[tuple(example.shape)])
+    model = convert(network, example)
     model.inputs[0].set_names({IMAGES})
     model.outputs[0].set_names({output})
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:

@@ -117,8 +117,8 @@ def test_camvid_through_the_node_has_the_offline_confusion_matrix(
 @pytest.mark.parametrize(
     'checkpoint',
     [
-        'lednet', 'shufflenet_v2_deeplab',
-        pytest.param('shufflenet_v2_dpc', marks=pytest.mark.slow),
+        pytest.param(name, marks=pytest.mark.slow if name == 'shufflenet_v2_dpc' else ())
+        for name in MINIMUM_STREET_MIOU
     ],
 )
 def test_the_shipped_weights_segment_the_synthetic_street_through_dds(

@@ -46,6 +46,7 @@ from lednet_ros.models import SegmentationNetwork
 import numpy as np
 from numpy.typing import NDArray
 import torch
+from torch import nn
 
 # With this package OpenVINO reports its use to a server from a forked process. The fork may hang
 # in a lock of another thread; then the node never ends.
@@ -58,6 +59,15 @@ SMALLEST_RANGE = 1e-6
 
 _converted: dict[str, openvino.Model] = {}
 """The last network that was converted."""
+
+
+def convert(network: nn.Module, example: torch.Tensor) -> openvino.Model:
+    """Convert a network, in evaluation mode, for inputs of the shape and type of the example."""
+    # OpenVINO's own tracing checks itself by a second one, which takes half the time.
+    traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+        network, example, strict=False, check_trace=False
+    )
+    return openvino.convert_model(traced, example_input=example, input=[tuple(example.shape)])
 
 
 @functools.cache
@@ -247,11 +257,7 @@ class OpenVINOBackend:
             with torch.inference_mode(mode=False), torch.no_grad(), warnings.catch_warnings():
                 # Shapes are fixed on purpose.
                 warnings.simplefilter('ignore')
-                # OpenVINO's own tracing checks itself by a second one, which takes half the time.
-                traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-                    self._network, example, strict=False, check_trace=False
-                )
-                model = openvino.convert_model(traced, example_input=example, input=[single])
+                model = convert(self._network, example)
             _converted.clear()
             _converted[key] = model
         model = _converted[key].clone()
