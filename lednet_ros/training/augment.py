@@ -43,7 +43,7 @@ def augment(
     options: Augmentation,
     rng: np.random.Generator,
     favored: Sequence[int] = (),
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
     """
     Scale, crop, flip, rotate and tint a frame, and degrade it as cameras do, at random.
 
@@ -61,7 +61,8 @@ def augment(
     Returns
     -------
     tuple
-        Pixels (*crop, 3) uint8 RGB and labels (*crop,) uint8, padded with 255.
+        Pixels (*crop, 3) uint8 RGB; labels (*crop,) uint8, padded with 255; and the pixels before
+        blur, noise and compression.
 
     """
     height, width = crop
@@ -99,8 +100,8 @@ def augment(
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=UNLABELED,
     )
-    pixels = _degrade(_tint(pixels, options, rng), options, rng)
-    return pixels, np.asarray(labels, np.uint8)
+    clean = _tint(pixels, options, rng)
+    return _degrade(clean, options, rng), np.asarray(labels, np.uint8), clean
 
 
 def _offsets(room: float, length: int, position: float | None) -> tuple[float, float]:

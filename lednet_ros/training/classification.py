@@ -96,7 +96,7 @@ class ClassificationTask(Task):
         """Read and augment an image."""
         image = self._training[number][index]
         pixels = augment_image(image, self._stage.crop, self._stage.augmentation, rng)
-        return pixels, np.int64(image.class_id)
+        return Example(pixels, np.int64(image.class_id))
 
     def losses(
         self, outputs: Sequence[Tensor], targets: Tensor, taught: Tensor | None = None

@@ -39,8 +39,24 @@ from torch.utils.data import DataLoader
 Picked = tuple[int, int, int]
 """Position in the epoch's order, number of the source, index in it."""
 
-Example = tuple[NDArray[np.uint8], Any]
-"""Pixels (H, W, 3) uint8 RGB, and labels (H, W) uint8 or a class id."""
+class Example(NamedTuple):
+    """
+    Augmented frame or image.
+
+    Attributes
+    ----------
+    pixels
+        (H, W, 3) uint8 RGB.
+    target
+        Labels (H, W) uint8, or a class id.
+    clean
+        For a teacher: the pixels before blur, noise and compression; None without one.
+
+    """
+
+    pixels: NDArray[np.uint8]
+    target: Any
+    clean: NDArray[np.uint8] | None = None
 
 
 class Batch(NamedTuple):
@@ -55,12 +71,15 @@ class Batch(NamedTuple):
         Labels (N, H, W) uint8, or class ids (N,) int64.
     picked
         Origins of the examples, for messages.
+    clean
+        For a teacher: the images before blur, noise and compression; None without one.
 
     """
 
     images: Tensor
     targets: Tensor
     picked: list[Picked]
+    clean: Tensor | None = None
 
 
 class CachedDataset:
@@ -326,8 +345,10 @@ def batches(
 
 
 def _collate(examples: list[tuple[Picked, Example]]) -> Batch:
+    clean = [example.clean for _, example in examples if example.clean is not None]
     return Batch(
-        torch.from_numpy(np.stack([pixels for _, (pixels, _) in examples])),
-        torch.from_numpy(np.stack([target for _, (_, target) in examples])),
+        torch.from_numpy(np.stack([example.pixels for _, example in examples])),
+        torch.from_numpy(np.stack([example.target for _, example in examples])),
         [picked for picked, _ in examples],
+        torch.from_numpy(np.stack(clean)) if clean else None,
     )

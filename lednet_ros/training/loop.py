@@ -397,7 +397,7 @@ class _Run:
         """Scale the loss: its gradient, averaged over processes, is that of the joint batch."""
         device = self.processes.device
         images = batch.images.to(device, non_blocking=True)
-        taught = self._teach(images)
+        taught = self._teach(batch.clean)
         with torch.autocast(device.type, torch.bfloat16, self.task.precision == 'bf16'):
             outputs = model(self._images(images))
         terms = self.task.losses(outputs, batch.targets.to(device, non_blocking=True), taught)
@@ -409,10 +409,12 @@ class _Run:
         ]
         return torch.stack(parts).sum()
 
-    def _teach(self, images: Tensor) -> Tensor | None:
+    def _teach(self, clean: Tensor | None) -> Tensor | None:
         """Ask the teacher, and time it."""
-        if self.task.teacher is None:
+        if clean is None:
             return None
+        images = clean.to(self.processes.device, non_blocking=True)
+
         def wait() -> None:
             # A GPU may still be busy with what came before.
             if images.is_cuda:

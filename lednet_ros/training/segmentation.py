@@ -207,7 +207,10 @@ class SegmentationTask(Task):
         frame, favored = self._training[number][index], list[int]()
         if number < self._labeled:
             frame, favored = self._favor(frame, rng)
-        return augment(frame, self._stage.crop, self._stage.augmentation, rng, favored)
+        pixels, labels, clean = augment(
+            frame, self._stage.crop, self._stage.augmentation, rng, favored
+        )
+        return Example(pixels, labels, None if self._teacher is None else clean)
 
     def _favor(
         self, frame: LabeledFrame, rng: np.random.Generator

@@ -44,7 +44,7 @@ TINTS = Augmentation(scale=(1, 1))
 def cut(
     frame: LabeledFrame, options: Augmentation, seed: int, crop: tuple[int, int] = CROP
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    return augment(frame, crop, options, np.random.default_rng(seed))
+    return augment(frame, crop, options, np.random.default_rng(seed))[:2]
 
 
 def make_frame(height: int, width: int) -> LabeledFrame:
@@ -266,10 +266,10 @@ def test_crops_contain_a_pixel_of_a_favored_class(size: tuple[int, int]) -> None
     for seed in range(40):
         rng = np.random.default_rng(seed)
         # Class 8 is not in the frame.
-        _, crop = augment(frame, CROP, LARGER, rng, [8, 9])
+        _, crop, _ = augment(frame, CROP, LARGER, rng, [8, 9])
         found += int((crop == 9).any())
         flipped += int((crop[:, :48] == 9).any())
-        _, plain = augment(frame, CROP, LARGER, np.random.default_rng(seed), [8])
+        _, plain, _ = augment(frame, CROP, LARGER, np.random.default_rng(seed), [8])
         anywhere += int((plain == 9).any())
         np.testing.assert_array_equal(plain, cut(frame, LARGER, seed)[1])
     assert found == 40

@@ -136,7 +136,7 @@ def read(number: int, index: int, rng: np.random.Generator) -> Example:
     """Return noise with the index in its first pixel."""
     pixels = rng.integers(0, 256, (4, 6, 3), np.uint8)
     pixels[0, 0] = number, index, 0
-    return pixels, pixels[..., 0].copy()
+    return Example(pixels, pixels[..., 0].copy())
 
 
 ORDER = [(0, index) for index in range(11)]
@@ -174,7 +174,7 @@ def test_epoch_changes_the_random_draws() -> None:
 
 def test_class_ids_become_a_tensor() -> None:
     def classify(number: int, index: int, rng: np.random.Generator) -> Example:
-        return np.zeros((4, 4, 3), np.uint8), np.int64(index)
+        return Example(np.zeros((4, 4, 3), np.uint8), np.int64(index))
 
     (batch,) = batches(Crops(classify, 0, 0), ORDER[:5], 4, 0, 1, 0)
     assert batch.targets.dtype == torch.int64

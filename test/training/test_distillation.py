@@ -351,6 +351,37 @@ def test_a_student_without_labels_learns_what_the_teacher_says(
     assert checkpoint.training['teacher']['training'] == {'data': 'nothing'}
 
 
+def test_the_teacher_sees_frames_before_noise_blur_and_compression(
+    tmp_path: Path, teacher: Path, recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    augmentation = UNCHANGED | {'blur': 2, 'noise': 20, 'jpeg_quality': 15}
+    stage = CONTENT['stages'][0] | {
+        'epochs': 1, 'loss': {'cross_entropy': 0}, 'crop': [64, 96], 'augmentation': augmentation,
+    }
+    recipe = make_recipe(teacher=str(teacher), unlabeled=[{}], stages=[stage])
+    seen = {'student': list[Tensor](), 'teacher': list[Tensor]()}
+    ask, convert = TeacherNetwork.__call__, loop._Run._images
+
+    def note_teacher(network: TeacherNetwork, images: Tensor, size: tuple[int, int]) -> Tensor:
+        seen['teacher'] += list(images)
+        return ask(network, images, size)
+
+    def note_student(run: Any, images: Tensor) -> Tensor:
+        seen['student'] += list(images)
+        return convert(run, images)
+
+    monkeypatch.setattr(TeacherNetwork, '__call__', note_teacher)
+    monkeypatch.setattr(loop._Run, '_images', note_student)
+    train(recipe, recording, tmp_path / 'out')
+    frames = RecordedFrames(Unlabeled(), recording, CAMVID, (64, 96))
+    originals = [torch.from_numpy(frames[i].pixels) for i in range(len(frames))]
+    assert len(seen['teacher']) == 4
+    for image in seen['teacher']:
+        assert any(torch.equal(image, original) for original in originals)
+    for image in seen['student']:
+        assert not any(torch.equal(image, original) for original in originals)
+
+
 def test_resuming_is_exact_and_the_teacher_is_timed(
     tmp_path: Path, teacher: Path, recording: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
