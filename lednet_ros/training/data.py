@@ -111,8 +111,8 @@ class RecordedFrames:
         The recording if the source names none.
     label_map
         Classes, for those who ask.
-    size
-        Height and width of the frames kept.
+    input_size
+        Height and width of the frames kept if the source names none.
 
     Attributes
     ----------
@@ -129,8 +129,10 @@ class RecordedFrames:
     """
 
     def __init__(
-        self, source: Unlabeled, root: Path | None, label_map: LabelMap, size: tuple[int, int]
+        self, source: Unlabeled, root: Path | None, label_map: LabelMap,
+        input_size: tuple[int, int],
     ) -> None:
+        size = source.size or input_size
         self.label_map = label_map
         self.path = recording_path(source, root)
         self.problems: list[str] = []

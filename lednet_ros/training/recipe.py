@@ -100,7 +100,7 @@ class Unlabeled(_Part):
     """
     Source of frames without labels, which a teacher supervises.
 
-    They are resized to the recipe's `input_size`, as the node resizes them, and kept in memory.
+    They are resized as the node resizes them, and kept in memory.
 
     Attributes
     ----------
@@ -110,6 +110,8 @@ class Unlabeled(_Part):
         Image topic of a bag; None takes the only one.
     frames
         The most frames to keep, evenly spaced in the recording.
+    size
+        Height and width of the frames kept; None means the recipe's `input_size`.
     per_epoch
         Frames per epoch, drawn at random each time; None uses all once.
 
@@ -118,6 +120,7 @@ class Unlabeled(_Part):
     path: str | None = None
     topic: str | None = None
     frames: Positive = 500
+    size: Size | None = None
     per_epoch: Positive | None = None
 
 

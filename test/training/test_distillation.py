@@ -284,6 +284,9 @@ def test_frames_of_a_recording_are_spread_and_resized(
     first = cv2.imread(str(recording / '0.png'))[..., ::-1]
     assert np.array_equal(frames[0].pixels, cv2.resize(first, (96, 64)))
     assert (frames[0].labels == 255).all()
+    wider = RecordedFrames(Unlabeled(size=(64, 128)), recording, CAMVID, (64, 96))[0]
+    assert np.array_equal(wider.pixels, cv2.resize(first, (128, 64)))
+    assert wider.labels.shape == (64, 128)
 
 
 def test_frames_of_a_bag(tmp_path: Path) -> None:
