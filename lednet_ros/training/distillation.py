@@ -290,7 +290,7 @@ class TeacherNetwork:
         matrix = torch.zeros(label_map.num_classes, outputs)
         for theirs, ours in classes.items():
             column = names.index(theirs) if theirs in names else -1
-            if str(theirs).isdigit():
+            if theirs.isdigit():
                 column = int(theirs)
             if not 0 <= column < outputs:
                 raise TeacherError(

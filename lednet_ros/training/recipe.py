@@ -25,7 +25,14 @@ from typing import Annotated, Any, Literal, TYPE_CHECKING
 from lednet_ros.datasets import ANNOTATIONS, LAYOUTS
 from lednet_ros.files import parse_yaml, share_directory
 from lednet_ros.limits import MAX_SIZE, MIN_SIZE
-from pydantic import BaseModel, ConfigDict, Field, model_validator, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+    ValidationError,
+)
 from pydantic_core import ErrorDetails
 import yaml
 
@@ -166,7 +173,8 @@ class Teacher(_Part):
     weight: PositiveFloat = 1.0
     temperature: PositiveFloat = 1.0
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
-    classes: dict[int | str, str] | None = None
+    # Ids are numbers in YAML, and strings in what JSON and metadata make of it.
+    classes: dict[Annotated[str, BeforeValidator(str)], str] | None = None
     adapt: bool = False
     scales: Annotated[tuple[Annotated[float, Field(ge=0.1, le=10)], ...], Field(min_length=1)] = (
         1.0,
