@@ -18,6 +18,8 @@ from collections.abc import Callable
 import csv
 import json
 from pathlib import Path
+import sys
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -27,6 +29,7 @@ from lednet_ros.training.loop import train
 from lednet_ros.training.recipe import load_recipe
 import numpy as np
 import pytest
+from torch import nn
 
 MakeDataset = Callable[..., Path]
 # One step of two small crops in each epoch; all else is as in the shipped file.
@@ -90,6 +93,34 @@ def test_camvid(
         '3 frames of camvid train, 1 frames of camvid val, '
         '2 an epoch of 2 frames of synthetic streets'
     )
+
+
+def test_camvid_distill(
+    tmp_path: Path, make_folder_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folder_dataset(tmp_path / 'camvid', {'train': 3, 'val': 1})
+    module = ModuleType('cityscapes_teacher')
+    # As many outputs as EdgeNets' networks: 19 classes and what is none of them.
+    monkeypatch.setattr(module, 'load', lambda: nn.Conv2d(3, 20, 1), raising=False)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    kitti = tmp_path / 'kitti'
+    kitti.mkdir()
+    for name in ('a.png', 'b.png'):
+        assert cv2.imwrite(str(kitti / name), np.full((100, 160, 3), 90, np.uint8))
+    settings = [
+        'initial=lednet', 'teacher.source=cityscapes_teacher:load',
+        f'unlabeled.0.path={kitti}', 'unlabeled.0.per_epoch=2', 'validation.synthetic.frames=1',
+        *(f'train.2.{change}' for change in STREETS),
+    ]
+    metrics, history = start('camvid_distill', settings, root, tmp_path / 'out')
+    assert metrics['val']['frames_trained_on'] == 1
+    assert 'val before' in metrics
+    assert [row['stage'] for row in history] == ['0']
+    training = load_checkpoint(tmp_path / 'out' / 'checkpoint.safetensors').training
+    assert training['data'].endswith('2 an epoch of 2 unlabeled frames of kitti')
+    assert training['teacher'] == {'source': 'cityscapes_teacher:load'}
+    assert 'KITTI' in training['recipe']['terms']
+    assert training['initial']['recipe']['network'] == 'lednet'
 
 
 def test_camvid_without_a_drive(tmp_path: Path, make_folder_dataset: MakeDataset) -> None:
