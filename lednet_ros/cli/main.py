@@ -78,6 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Names that aren't UTF-8 can't be printed as they are.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')
+    # A progress bar that can't redraw itself, as in a log, is appended each time. tqdm reads this
+    # when it is imported.
+    if not sys.stderr.isatty():
+        os.environ.setdefault('TQDM_MININTERVAL', '10')
     # Measuring what is fastest takes a while at the first start, and reports what it does.
     logging.basicConfig(format='%(message)s')
     logging.getLogger('lednet_ros').setLevel(logging.INFO)

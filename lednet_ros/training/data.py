@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 Picked = tuple[int, int, int]
 """Position in the epoch's order, number of the source, index in it."""
@@ -101,7 +102,7 @@ class CachedDataset:
 
 class RecordedFrames:
     """
-    Frames of a recording, unlabeled, in memory.
+    Frames of a recording in memory, unlabeled at first.
 
     Parameters
     ----------
@@ -153,15 +154,22 @@ class RecordedFrames:
             raise DatasetError(f'{self.path} has no images that can be read{reasons}')
         count = min(source.frames, len(kept))
         self._frames = [kept[len(kept) * index // count] for index in range(count)]
-        self._labels = np.full(size, UNLABELED, np.uint8)
+        self._labels: list[NDArray[np.uint8]] = [np.full(size, UNLABELED, np.uint8)] * count
 
     def __len__(self) -> int:
         """Count the frames."""
         return len(self._frames)
 
     def __getitem__(self, index: int) -> LabeledFrame:
-        """Return a frame, all of it unlabeled."""
-        return LabeledFrame(self.source(index), self._frames[index][1], self._labels)
+        """Return a frame; all of it is unlabeled until `label` is called."""
+        return LabeledFrame(self.source(index), self._frames[index][1], self._labels[index])
+
+    def label(
+        self, compute: Callable[[NDArray[np.uint8]], NDArray[np.uint8]], hidden: bool
+    ) -> None:
+        """Label all frames by a function of their pixels; `hidden` hides the progress."""
+        progress = tqdm(self._frames, 'label', unit='frame', leave=False, disable=hidden)
+        self._labels = [compute(pixels) for _, pixels in progress]
 
     def source(self, index: int) -> str:
         """Name a frame by its number among those that can be read."""

@@ -34,6 +34,7 @@ from lednet_ros.training.recipe import Teacher
 from lednet_ros.training.start import TORCHVISION_MEAN, TORCHVISION_STD
 from lednet_ros.training.teacher import TRAINABLE
 import numpy as np
+from numpy.typing import NDArray
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -170,6 +171,28 @@ class TeacherNetwork:
                 total = total + logits.softmax(1)
         mean = total / (len(flips) * len(self._options.scales))
         return torch.einsum('st,nthw->nshw', self._matrix, mean)
+
+    def label(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """
+        Label a whole frame.
+
+        Parameters
+        ----------
+        pixels
+            (H, W, 3) uint8 RGB.
+
+        Returns
+        -------
+        ndarray
+            Labels (H, W) uint8; `UNLABELED` where the teacher is not confident enough, or where
+            classes that the student lacks outweigh its best one.
+
+        """
+        images = torch.from_numpy(pixels)[None].to(self._device)
+        taught = self(images, (images.shape[1], images.shape[2]))
+        sure, best = _sure(taught, self._options.confidence)
+        labels = torch.where(sure, best, UNLABELED)[0]
+        return labels.to(torch.uint8).cpu().numpy()
 
     def compare(self, scores: Tensor, taught: Tensor, labels: Tensor) -> Term:
         """
@@ -340,8 +363,7 @@ def distill(
         Sum of the divergences KL(teacher, student), and number of the pixels that count.
 
     """
-    best, theirs = taught.max(1)
-    used = (best >= confidence) & (best >= 1 - taught.sum(1))
+    used, theirs = _sure(taught, confidence)
     used &= (labels == theirs) | (labels == UNLABELED)
     if len(known) < scores.shape[1]:
         scores, taught = scores[:, known], taught[:, known]
@@ -349,6 +371,12 @@ def distill(
     student = (scores / temperature).log_softmax(1)
     divergence = functional.kl_div(student, target, reduction='none', log_target=True).sum(1)
     return (divergence * used).sum() * temperature**2, used.sum()
+
+
+def _sure(taught: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
+    """Return where a teacher's best class counts, and which it is: (N, H, W) each."""
+    best, classes = taught.max(1)
+    return (best >= confidence) & (best >= 1 - taught.sum(1)), classes
 
 
 def _resize(images: Tensor, scale: float) -> Tensor:

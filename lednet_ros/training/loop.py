@@ -367,7 +367,7 @@ class _Run:
                 if losses:
                     left = (time.monotonic() - start) / (step + 1) * (total_steps - done - 1)
                     shown = {'loss': f'{losses[-1]:.3f}', 'rate': f'{rate:.2g}'}
-                    if self.task.teacher is not None:
+                    if self.teacher_seconds:
                         fraction = self.teacher_seconds / (time.monotonic() - start)
                         shown['teacher'] = f'{fraction:.0%}'
                     shown['stage_left'] = tqdm.format_interval(left)

@@ -157,11 +157,15 @@ class Teacher(_Part):
     classes
         The student's class by the teacher's, which are named by a checkpoint's label map or by
         ids; classes that are left out are not the student's. None if both have the same.
+    hard
+        Label the unlabeled frames once, before the training, each as a whole: the losses of the
+        stage then take these labels (pseudo-labels; Lee, 2013) like others. Labeled frames keep
+        theirs alone, and no step asks the teacher.
     adapt
         Estimate the statistics of the teacher's batch normalizations from the unlabeled frames,
         before the training; not for ONNX files.
     scales, flip
-        Sizes of the teacher's input relative to the crop, and whether to mirror each; the
+        Sizes of the teacher's input relative to the crop or frame, and whether to mirror each; the
         probabilities of all views are averaged.
 
     """
@@ -175,6 +179,7 @@ class Teacher(_Part):
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
     # Ids are numbers in YAML, and strings in what JSON and metadata make of it.
     classes: dict[Annotated[str, BeforeValidator(str)], str] | None = None
+    hard: bool = False
     adapt: bool = False
     scales: Annotated[tuple[Annotated[float, Field(ge=0.1, le=10)], ...], Field(min_length=1)] = (
         1.0,
@@ -185,6 +190,13 @@ class Teacher(_Part):
     @classmethod
     def _from_name(cls, value: Any) -> Any:
         return {'source': value} if isinstance(value, str) else value
+
+    @model_validator(mode='after')
+    def _of_use(self) -> 'Teacher':
+        for key in ('weight', 'temperature'):
+            if self.hard and (value := getattr(self, key)) != 1:
+                raise ValueError(f'teacher.{key} is {value}; with teacher.hard, it must be 1')
+        return self
 
 
 class Augmentation(_Part):
@@ -480,8 +492,10 @@ class Recipe(_Part):
             raise ValueError('train is [] and unlabeled is []; one must have a source')
         if self.unlabeled and self.teacher is None:
             raise ValueError('teacher is None; unlabeled frames need one')
-        if self.teacher is not None and self.teacher.adapt and not self.unlabeled:
-            raise ValueError('teacher.adapt is True; it needs unlabeled frames')
+        if self.teacher is not None and not self.unlabeled:
+            for key in ('adapt', 'hard'):
+                if getattr(self.teacher, key):
+                    raise ValueError(f'teacher.{key} is True; it needs unlabeled frames')
         if self.task == 'classification' and (self.teacher or self.unlabeled):
             raise ValueError("teacher and unlabeled are for task 'segmentation' alone")
         return self

@@ -149,6 +149,8 @@ class SegmentationTask(Task):
             _refuse_encoder_losses(recipe)
         self.model = SegmentationModel(network)
         self._must_adapt = recipe.teacher is not None and recipe.teacher.adapt
+        self._must_label = recipe.teacher is not None and recipe.teacher.hard
+        self._asks = recipe.teacher is not None and not recipe.teacher.hard
         self._teacher: TeacherNetwork | None = None
         if recipe.teacher is not None:
             self._teacher = TeacherNetwork(
@@ -160,7 +162,7 @@ class SegmentationTask(Task):
             )
             self.teacher = self._teacher.description
         self._opened: dict[Source | Unlabeled, Dataset] = {}
-        self._surveys: dict[Source, Survey] = {}
+        self._surveys: dict[Source | Unlabeled, Survey] = {}
         self._weights: Tensor | None = None
         # Opened now, so that a missing folder is reported before training.
         self._validation = {name: self._open(s) for name, s in recipe.validation.items()}
@@ -188,6 +190,12 @@ class SegmentationTask(Task):
             assert self._teacher is not None
             self._teacher.adapt(_batches(self._training[self._labeled:]))
             self._must_adapt = False
+        if self._must_label:
+            assert self._teacher is not None
+            for frames in self._training[self._labeled:]:
+                assert isinstance(frames, RecordedFrames)
+                frames.label(self._teacher.label, not self._processes.leads)
+            self._must_label = False
         if counts is None:
             counts = self._count(sources)
         self._weights = None
@@ -210,7 +218,7 @@ class SegmentationTask(Task):
         pixels, labels, clean = augment(
             frame, self._stage.crop, self._stage.augmentation, rng, favored
         )
-        return Example(pixels, labels, None if self._teacher is None else clean)
+        return Example(pixels, labels, clean if self._asks else None)
 
     def _favor(
         self, frame: LabeledFrame, rng: np.random.Generator
@@ -348,10 +356,12 @@ class SegmentationTask(Task):
         counts = np.zeros(self.label_map.num_classes)
         problems = []
         for source in sources:
-            if isinstance(source, Unlabeled):
+            if isinstance(source, Unlabeled) and self._asks:
                 continue
             found = self._survey(source)
-            problems += found.problems
+            # Parts of a recording that can't be read are left out, which has been said.
+            if not isinstance(source, Unlabeled):
+                problems += found.problems
             counts += found.pixels * ((source.per_epoch or found.frames) / found.frames)
         # Damaged files are reported before training, too.
         for source in self._recipe.validation.values():
@@ -360,7 +370,7 @@ class SegmentationTask(Task):
             raise DatasetError(list_problems(problems))
         return counts
 
-    def _survey(self, source: Source) -> Survey:
+    def _survey(self, source: Source | Unlabeled) -> Survey:
         """Read all frames of a source, once."""
         if source not in self._surveys:
             self._surveys[source] = survey(self._open(source))

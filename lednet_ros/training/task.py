@@ -203,7 +203,9 @@ class Task(ABC):
         """Yield the indices of the examples that this process validates."""
         mine = range(self._processes.rank, len(examples), self._processes.count)
         hidden = not self._processes.leads
-        progress: Iterable[int] = tqdm(mine, f'validate {name}', leave=False, disable=hidden)
+        progress: Iterable[int] = tqdm(
+            mine, f'validate {name}', leave=False, disable=hidden, unit='frame'
+        )
         return progress
 
 

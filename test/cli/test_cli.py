@@ -107,6 +107,17 @@ def test_help_loads_nothing_large(arguments: list[str]) -> None:
     assert loaded.splitlines()[-1] == '[]'
 
 
+def test_progress_in_a_log_is_rare() -> None:
+    """A bar that can't redraw itself fills a log with copies."""
+    interval = python(
+        'from lednet_ros.cli.main import main\n'
+        "main(['info', 'lednet'])\n"
+        'from tqdm import tqdm\n'
+        'print(tqdm(range(1)).mininterval)\n'
+    )
+    assert float(interval.splitlines()[-1]) == 10
+
+
 def test_an_interrupt_exits_with_130(
     small_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -270,6 +270,23 @@ def test_classes_that_the_teacher_does_not_know_are_left_alone() -> None:
     assert scores.grad[0, 0] < 0
 
 
+def test_hard_labels(teacher: Path) -> None:
+    probabilities = compute_scores(teacher, IMAGES)
+    best, labels = upsample(probabilities, (64, 96)).softmax(1).max(1)
+    # Some pixels are sure enough and some are not.
+    confidence = float(best.median())
+    expected = torch.where(best >= confidence, labels, UNLABELED)
+    found = make_teacher(source=str(teacher), confidence=confidence)
+    for image, mine in zip(IMAGES.numpy(), expected, strict=True):
+        assert np.mean(found.label(image) != mine.numpy()) < 0.01
+    # Where a class that the student lacks is the most likely one, there is no label.
+    few = replace(CAMVID, name='few', labels=CAMVID.labels[:5])
+    lacking = make_teacher(few, source=str(teacher), classes={name: name for name in few.names})
+    found_few = lacking.label(IMAGES[0].numpy())
+    assert (found_few[labels[0].numpy() >= 5] == UNLABELED).all()
+    assert (found_few != UNLABELED).any()
+
+
 # --- frames without labels ------------------------------------------------------------------
 
 
@@ -354,6 +371,35 @@ def test_a_student_without_labels_learns_what_the_teacher_says(
     assert checkpoint.training['teacher']['training'] == {'data': 'nothing'}
 
 
+def test_hard_labels_are_made_once_and_trained_on(
+    tmp_path: Path, teacher: Path, recording: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[tuple[int, ...]] = []
+    ask = TeacherNetwork.__call__
+
+    def note(network: TeacherNetwork, images: Tensor, size: tuple[int, int]) -> Tensor:
+        asked.append(tuple(images.shape))
+        return ask(network, images, size)
+
+    monkeypatch.setattr(TeacherNetwork, '__call__', note)
+    (recording / '9.png').write_bytes(b'no image')
+    stage = CONTENT['stages'][0] | {
+        'epochs': 20, 'validate_every': 20, 'crop': [64, 64], 'augmentation': UNCHANGED,
+        # The classes of the pseudo-labels are weighted, too.
+        'loss': {'weight_offset': 1.1},
+    }
+    recipe = make_recipe(
+        teacher={'source': str(teacher), 'hard': True}, unlabeled=[{}], dropout=0,
+        stages=[stage, stage | {'epochs': 1}],
+    )
+    train(recipe, recording, tmp_path / 'out')
+    assert asked == [(1, 64, 96, 3)] * 5
+    assert 'teacher=' not in capsys.readouterr().err
+    losses = [float(row['loss']) for row in read_history(tmp_path / 'out')]
+    assert max(losses[-4:]) < losses[0] * 2 / 3
+
+
 def test_the_teacher_sees_frames_before_noise_blur_and_compression(
     tmp_path: Path, teacher: Path, recording: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,19 +431,21 @@ def test_the_teacher_sees_frames_before_noise_blur_and_compression(
         assert not any(torch.equal(image, original) for original in originals)
 
 
+@pytest.mark.parametrize('options', [{'temperature': 2}, {'hard': True}])
 def test_resuming_is_exact_and_the_teacher_is_timed(
     tmp_path: Path, teacher: Path, recording: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], options: dict[str, Any],
 ) -> None:
     recipe = make_recipe(
-        teacher={'source': 'initial', 'adapt': True, 'flip': True, 'temperature': 2},
+        teacher={'source': 'initial', 'adapt': True, 'flip': True} | options,
         initial=str(teacher),
         train=[STREETS],
         unlabeled=[{'per_epoch': 2}],
         validation={'same': STREETS},
     )
     whole = train(recipe, recording, tmp_path / 'whole')
-    assert re.search(r'teacher=\d+%', capsys.readouterr().err)
+    is_asked = re.search(r'teacher=\d+%', capsys.readouterr().err) is not None
+    assert is_asked == ('hard' not in options)
     # What was measured before the training comes first, and again after a resume.
     assert list(whole) == ['same before', 'drive before', 'same', 'drive']
     save = loop._Run._save_state
@@ -447,6 +495,11 @@ def test_adapt(
         (['teacher=null'], 'teacher is None; unlabeled frames need one'),
         (['unlabeled=[]'], r'train is \[\] and unlabeled is \[\]; one'),
         (['unlabeled=[]', 'train=[{layout: folder}]'], 'teacher.adapt is True; it needs'),
+        (
+            ['unlabeled=[]', 'train=[{layout: folder}]', 'teacher={source: initial, hard: true}'],
+            'teacher.hard is True; it needs',
+        ),
+        (['teacher.hard=true', 'teacher.weight=4'], 'teacher.weight is 4.0; with teacher.hard'),
         (['teacher.temperature=0'], 'teacher.temperature is 0'),
         (['teacher.confidence=70'], 'teacher.confidence is 70'),
         (['teacher.scales=[]'], r'teacher.scales is \[\]'),
