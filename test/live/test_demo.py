@@ -87,6 +87,7 @@ def test_demo_plays_a_recording_and_ends_with_it(tmp_path: Path) -> None:
     assert '/demo/ground_truth' not in counts
 
 
+@pytest.mark.slow
 def test_demo_ends_cleanly_before_its_recording(tmp_path: Path) -> None:
     frames = tmp_path / 'frames'
     frames.mkdir()

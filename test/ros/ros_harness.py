@@ -15,6 +15,7 @@
 """A node, a client and DDS in one process, for the tests of this folder."""
 
 from collections.abc import Callable, Mapping
+import functools
 import gc
 import time
 from typing import Any
@@ -35,9 +36,13 @@ TIMEOUT = 60.0
 COLLECTION_TIMEOUT = 5.0
 
 
+# Building a scene takes longer than most tests that show it.
+build_scene = functools.cache(StreetScene)
+
+
 def street(moment: float, width: int = 128, height: int = 96) -> NDArray[np.uint8]:
     """Draw an RGB frame of the synthetic street."""
-    return StreetScene(width, height, seed=1).render(moment)[0]
+    return build_scene(width, height, seed=1).render(moment)[0]
 
 
 class FakeTime:

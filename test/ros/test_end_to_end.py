@@ -117,7 +117,7 @@ def test_camvid_through_the_node_has_the_offline_confusion_matrix(
 @pytest.mark.parametrize(
     'checkpoint',
     [
-        pytest.param(name, marks=pytest.mark.slow if name == 'shufflenet_v2_dpc' else ())
+        pytest.param(name, marks=() if name == 'lednet' else pytest.mark.slow)
         for name in MINIMUM_STREET_MIOU
     ],
 )

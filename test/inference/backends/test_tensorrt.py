@@ -61,11 +61,10 @@ def run(content: bytes, images: torch.Tensor) -> np.ndarray:
     return found
 
 
+# In fp32, test_networks.py compares all networks before their export.
+@pytest.mark.slow
 @torch.inference_mode()
-@pytest.mark.parametrize(
-    # In fp32, test_networks.py compares all networks.
-    ('precision', 'tolerance'), [pytest.param('fp32', 1e-3, marks=pytest.mark.slow), ('fp16', 0.2)]
-)
+@pytest.mark.parametrize(('precision', 'tolerance'), [('fp32', 1e-3), ('fp16', 0.2)])
 def test_the_file_is_the_network(shipped: Checkpoint, precision: str, tolerance: float) -> None:
     images = make_images(shipped, 2)
     expected = load_network(shipped, 'test').eval().scores(images).numpy()
