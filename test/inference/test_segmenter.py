@@ -99,6 +99,7 @@ def segmenter(small_content: Checkpoint) -> Segmenter:
     ('crop', 'backend'),
     [
         ((0.25, 0.1, 0.0, 0.0), 'torch_eager'),
+        pytest.param((0.25, 0.1, 0.0, 0.0), 'openvino', marks=pytest.mark.slow),
         ((0.0, 0.2, 0.25, 0.3), 'torch_eager'),
         ((0.0, 0.2, 0.25, 0.3), 'openvino'),
     ],
