@@ -88,6 +88,12 @@ def refuse_impossible_transitions(node: LifecycleNode) -> None:
     service.callback = change_if_possible
 
 
+def leave_graph(node: LifecycleNode) -> None:
+    """Remove a destroyed node from the graph, where rclpy leaves it until it is collected."""
+    # Of its state machine, services stay, and they keep the node.
+    node._state_machine.destroy_when_not_in_use()
+
+
 def parameter_overrides(node: LifecycleNode) -> list[str]:
     """Return the names of the parameters set at startup, declared or not."""
     # rclpy has no public way to those that nobody declares.

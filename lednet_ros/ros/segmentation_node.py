@@ -15,6 +15,7 @@
 """The node: camera images in; label images, confidence and overlays out."""
 
 from collections.abc import Mapping, Sequence
+import contextlib
 from functools import partial
 import logging
 import sys
@@ -30,6 +31,7 @@ from lednet_ros.ros import bond
 from lednet_ros.ros.camera import Camera
 from lednet_ros.ros.diagnostics import describe_segmenter, make_diagnostics
 from lednet_ros.ros.distribution import (
+    leave_graph,
     lifecycle_state,
     parameter_overrides,
     refuse_impossible_transitions,
@@ -104,21 +106,25 @@ class SegmentationNode(LifecycleNode):
         self._thread: InferenceThread | None = None
         self._worker: InferenceWorker | None = None
         self._bond: bond.Bond | None = None
-        declare_parameters(self)
-        for sentence in unknown_parameters(parameter_overrides(self)):
-            self.get_logger().warning(sentence)
-        self._values: dict[str, Any] = read_parameters(self)
-        self.add_on_set_parameters_callback(self._on_set_parameters)
-        self._results_ready = self.create_guard_condition(self._publish_results)
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        # Steady clock: under use_sim_time, diagnostics must not stop with the bag.
-        self._timer = self.create_timer(
-            self._values['diagnostics_period'],
-            self._on_timer,
-            clock=Clock(clock_type=ClockType.STEADY_TIME),
-        )
-        self._enable_service = self.create_service(SetBool, '~/enable', self._on_enable)
-        refuse_impossible_transitions(self)
+        # A node that can't be made must not stay in the graph.
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.destroy_node)
+            declare_parameters(self)
+            for sentence in unknown_parameters(parameter_overrides(self)):
+                self.get_logger().warning(sentence)
+            self._values: dict[str, Any] = read_parameters(self)
+            self.add_on_set_parameters_callback(self._on_set_parameters)
+            self._results_ready = self.create_guard_condition(self._publish_results)
+            self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+            # Steady clock: under use_sim_time, diagnostics must not stop with the bag.
+            self._timer = self.create_timer(
+                self._values['diagnostics_period'],
+                self._on_timer,
+                clock=Clock(clock_type=ClockType.STEADY_TIME),
+            )
+            self._enable_service = self.create_service(SetBool, '~/enable', self._on_enable)
+            refuse_impossible_transitions(self)
+            stack.pop_all()
 
     @property
     def cameras(self) -> Sequence[Camera]:
@@ -228,6 +234,7 @@ class SegmentationNode(LifecycleNode):
         """Stop the worker and destroy the node."""
         self._stop(SHUTDOWN_TIMEOUT)
         super().destroy_node()
+        leave_graph(self)
 
     def publish_last_diagnostics(self) -> None:
         """Publish diagnostics before the process ends; wait a moment for those who listen."""

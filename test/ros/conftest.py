@@ -17,7 +17,6 @@
 from collections.abc import Iterator
 import contextlib
 import dataclasses
-import gc
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,6 @@ import pytest
 
 if find_spec('rclpy') is None:
     collect_ignore_glob = ['test_*.py']
-
-
-@pytest.fixture(scope='session', autouse=True)
-def frozen_modules() -> None:
-    """Keep what is imported out of the collections with which harnesses destroy their nodes."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope='session')

@@ -14,6 +14,8 @@
 
 """The node over real DDS: every topic, every parameter that changes, every bad frame."""
 
+from collections.abc import Iterator
+import gc
 import logging
 from pathlib import Path
 import threading
@@ -35,6 +37,7 @@ from lednet_ros.ros import segmentation_node as node_module
 from lednet_ros.ros import statistics as statistics_module
 from lednet_ros.ros import worker as worker_module
 from lednet_ros.ros.distribution import lifecycle_state
+from lednet_ros.ros.parameters import ParameterError
 from lednet_ros.ros.qos import latched_qos, sensor_qos
 from lednet_ros.ros.segmentation_node import SegmentationNode
 from lifecycle_msgs.msg import TransitionEvent
@@ -546,6 +549,35 @@ def test_bad_configuration_fails_at_configure(
     assert all(result.successful for result in results)
     assert node.start()
     harness.spin_until(lambda: diagnostics[-1].status[0].message == 'active')
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Turn the garbage collection off."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures('uncollected')
+def test_destroyed_nodes_leave_the_graph_at_once(harness: Harness, checkpoint: Any) -> None:
+    client = harness.ros_node.get_fully_qualified_name()
+    for start in (False, True):
+        node = harness.node(start=start, checkpoint=str(checkpoint), namespace='/robot')
+        harness.spin_until(lambda: harness.graph() == ['/robot/segmentation_node', client])
+        harness.close()
+        assert harness.graph() == [client]
+        # Embedded nodes may be destroyed by their owner and by a context manager.
+        node.destroy_node()
+
+
+@pytest.mark.usefixtures('uncollected')
+@pytest.mark.parametrize('value', [-1.0, 'fast'])
+def test_nodes_that_cannot_be_made_are_not_in_the_graph(harness: Harness, value: Any) -> None:
+    with pytest.raises(ParameterError, match='max_rate'):
+        harness.node(max_rate=value)
+    assert harness.graph() == [harness.ros_node.get_fully_qualified_name()]
 
 
 def test_last_diagnostics_of_a_process_say_why_it_did_not_start(
