@@ -148,10 +148,10 @@ class SegmentationTask(Task):
         if network.encoder_classifier is None:
             _refuse_encoder_losses(recipe)
         self.model = SegmentationModel(network)
-        self._must_adapt = recipe.teacher is not None and recipe.teacher.adapt
-        self._must_label = recipe.teacher is not None and recipe.teacher.hard
+        # Hard labels are all that a teacher gives; any other is asked about every crop.
         self._asks = recipe.teacher is not None and not recipe.teacher.hard
         self._teacher: TeacherNetwork | None = None
+        self._teacher_is_ready = False
         if recipe.teacher is not None:
             self._teacher = TeacherNetwork(
                 recipe.teacher,
@@ -186,16 +186,7 @@ class SegmentationTask(Task):
         self._training = [self._open(source) for source in sources]
         # Those without labels come last.
         self._labeled = len(sources) - len(self._recipe.unlabeled)
-        if self._must_adapt:
-            assert self._teacher is not None
-            self._teacher.adapt(_batches(self._training[self._labeled:]))
-            self._must_adapt = False
-        if self._must_label:
-            assert self._teacher is not None
-            for frames in self._training[self._labeled:]:
-                assert isinstance(frames, RecordedFrames)
-                frames.label(self._teacher.label, not self._processes.leads)
-            self._must_label = False
+        self._prepare_teacher()
         if counts is None:
             counts = self._count(sources)
         self._weights = None
@@ -219,6 +210,20 @@ class SegmentationTask(Task):
             frame, self._stage.crop, self._stage.augmentation, rng, favored
         )
         return Example(pixels, labels, clean if self._asks else None)
+
+    def _prepare_teacher(self) -> None:
+        """Adapt the teacher to the unlabeled frames or have it label them, once."""
+        options = self._recipe.teacher
+        if self._teacher is None or options is None or self._teacher_is_ready:
+            return
+        unlabeled = self._training[self._labeled:]
+        if options.adapt:
+            self._teacher.adapt(_batches(unlabeled))
+        if options.hard:
+            for frames in unlabeled:
+                assert isinstance(frames, RecordedFrames)
+                frames.label(self._teacher.label, not self._processes.leads)
+        self._teacher_is_ready = True
 
     def _favor(
         self, frame: LabeledFrame, rng: np.random.Generator
