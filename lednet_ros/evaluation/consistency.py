@@ -26,6 +26,10 @@ BINS = 16
 LEVELS = 256
 # A pixel is still if its gray level changes by at most this.
 STILL_LEVELS = 3
+# Frames of which less is still are not consecutive: a cut, or images in no order. In 95 % of the
+# pairs of CamVid's train frames, a second apart, it is 14 % or more; in unrelated ones of KITTI,
+# 10 % or less.
+LEAST_STILL = 0.125
 
 
 @dataclass
@@ -113,7 +117,7 @@ class FlipCounter:
 
     def compare(self, frame: Frame, labels: NDArray[np.uint8]) -> Flips:
         """
-        Count the flips since the previous frame; none if that had another size.
+        Count the flips since the previous frame; none if that had another size or view.
 
         `labels` are the frame's class ids, (H, W) uint8.
         """
@@ -123,6 +127,8 @@ class FlipCounter:
         if self._gray is not None and self._labels is not None and self._gray.shape == gray.shape:
             still = cv2.absdiff(gray, self._gray) <= STILL_LEVELS
             flipped = still & (labels != self._labels)
-            flips = Flips(int(np.count_nonzero(still)), int(np.count_nonzero(flipped)))
+            count = int(np.count_nonzero(still))
+            if count >= LEAST_STILL * still.size:
+                flips = Flips(count, int(np.count_nonzero(flipped)))
         self._gray, self._labels = gray, labels.copy()
         return flips

@@ -54,4 +54,21 @@ def test_flips_count_where_the_image_is_still() -> None:
     assert counter.compare(frame(1, 1), array(5, 5)) == Flips(0, 0)
     assert counter.compare(frame(1, 1), array(5, 5)) == Flips(2, 0)
     assert (Flips(3, 1) + Flips(2, 0)).share == 0.2
+
+
+def test_frames_that_are_not_consecutive_have_no_flips() -> None:
+    counter, random = FlipCounter(), np.random.default_rng(0)
+    pixels = random.integers(0, 256, (4, 60, 80, 3), np.uint8)
+    labels = random.integers(0, 11, (4, 60, 80), np.uint8)
+    flips = Flips()
+    for one, ids in zip(pixels, labels, strict=True):
+        flips += counter.compare(Frame(one, 'rgb'), ids)
+    assert flips == Flips(0, 0)
+    # After the cut, the same camera.
+    flips = counter.compare(Frame(pixels[-1], 'rgb'), labels[0])
+    assert flips.still == 60 * 80
+    assert flips.share == pytest.approx((labels[0] != labels[-1]).mean())
+
+
+def test_no_pixels_have_no_share() -> None:
     assert math.isnan(Flips().share)

@@ -31,6 +31,7 @@ from lednet_ros.inference.preprocess import normalize
 from lednet_ros.labels import LabelMap, UNLABELED
 from lednet_ros.models.network import upsample
 from lednet_ros.recordings.bags import SourceError
+from lednet_ros.synthetic import StreetScene
 from lednet_ros.training import loop
 from lednet_ros.training.data import RecordedFrames
 from lednet_ros.training.distillation import distill, TeacherError, TeacherNetwork
@@ -471,6 +472,11 @@ def test_adapt(
     make_folder_dataset: Callable[..., Path], reports: list[Any],
 ) -> None:
     """Run the shipped recipe as a user does, with a labeled folder to compare on."""
+    scene = StreetScene(100, 80, seed=1)
+    for path in recording.iterdir():
+        # Unlike those of the fixture, consecutive ones.
+        frame = scene.render(int(path.stem) / 30)[0]
+        cv2.imwrite(str(path), frame[..., ::-1])
     labeled = make_folder_dataset(tmp_path / 'labeled', {'val': 1})
     settings = [
         'input_size=[64, 96]', 'stages.0.crop=[64, 64]', 'stages.0.batch_size=2',
