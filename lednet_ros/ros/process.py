@@ -257,7 +257,7 @@ def _end(code: int) -> NoReturn:
     """
     _handle_signals(signal.SIG_IGN)
     try:
-        # Nodes leave the graph when they are collected.
+        # A node that could not be made leaves the graph when it is collected.
         gc.collect()
         atexit._run_exitfuncs()
         sys.stdout.flush()

@@ -80,8 +80,8 @@ class InferenceThread:
     def _run(self) -> None:
         while (item := self._tasks.get()) is not None:
             future, task = item
-            # What waits for the future may rely on this thread holding nothing any more: a node
-            # stays in the graph until it is collected.
+            # What waits for the future may rely on this thread holding nothing any more: a network
+            # on a GPU is freed with its last reference.
             del item
             try:
                 result = task()
