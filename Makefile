@@ -35,7 +35,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
 help:
 	@echo 'make demo       run the node on a synthetic street (INPUT=bag, video or folder; DEMO_SECONDS=20)'
-	@echo 'make test       run the tests that a change usually breaks, in ten minutes'
+	@echo 'make test       run the tests that a change usually breaks, in 10 to 25 minutes'
 	@echo 'make test-all   run all tests'
 	@echo 'make coverage   run all tests, and show which lines of the core they reach'
 	@echo 'make fuzz       try strange input for about an hour (FUZZ_EXAMPLES=100000 of each kind)'
