@@ -90,9 +90,8 @@ def read_nanodet(
     with torch.no_grad():
         for (conv, normalization), (weight, bias) in zip(pairs, found, strict=False):
             conv.weight.copy_(weight)
+            normalization.reset_parameters()
             normalization.bias.copy_(bias)
-            normalization.weight.fill_(1)
-            _set_statistics(normalization, torch.zeros(()), torch.ones(()) - normalization.eps)
         # OpenCV's order of colors.
         first = pairs[0][0].weight
         first.copy_(first.flip(1))
@@ -146,13 +145,6 @@ def _tensor(values: NDArray[np.floating]) -> Tensor:
     return torch.from_numpy(values.astype(np.float32))
 
 
-def _set_statistics(normalization: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
-    assert normalization.running_mean is not None
-    assert normalization.running_var is not None
-    normalization.running_mean.copy_(mean.expand_as(normalization.running_mean))
-    normalization.running_var.copy_(variance.expand_as(normalization.running_var))
-
-
 def _unfold(
     encoder: nn.Module, normalizations: list[nn.BatchNorm2d], images: Iterable[Tensor]
 ) -> None:
@@ -174,4 +166,7 @@ def _unfold(
         variance = (square - mean**2).clamp(min=0)
         part.weight.copy_((variance + part.eps).sqrt())
         part.bias.add_(mean)
-        _set_statistics(part, mean, variance)
+        assert part.running_mean is not None
+        assert part.running_var is not None
+        part.running_mean.copy_(mean)
+        part.running_var.copy_(variance)

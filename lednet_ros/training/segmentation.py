@@ -214,8 +214,9 @@ class SegmentationTask(Task):
     def _prepare_teacher(self) -> None:
         """Adapt the teacher to the unlabeled frames or have it label them, once."""
         options = self._recipe.teacher
-        if self._teacher is None or options is None or self._teacher_is_ready:
+        if options is None or self._teacher_is_ready:
             return
+        assert self._teacher is not None
         unlabeled = self._training[self._labeled:]
         if options.adapt:
             self._teacher.adapt(_batches(unlabeled))

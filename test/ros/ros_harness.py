@@ -111,8 +111,7 @@ class Harness(NodeClient):
 
     def graph(self) -> list[str]:
         """Return the full names of the nodes that the client's node sees."""
-        found = self.ros_node.get_node_names_and_namespaces()
-        return sorted(f"{namespace.rstrip('/')}/{name}" for name, namespace in found)
+        return sorted(self.ros_node.get_fully_qualified_node_names())
 
     def close(self) -> None:
         """Destroy all nodes except the client's."""

@@ -15,7 +15,7 @@
 
 """Encoders from ncnn's files, which the tests write by ncnn's description of its format."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 import itertools
 from pathlib import Path
 import struct
@@ -41,7 +41,7 @@ def few_streets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def encoder() -> Iterator[nn.Module]:
+def encoder() -> nn.Module:
     """Make an encoder whose normalizations only add a bias; its weights are exact in halves."""
     torch.manual_seed(3)
     made = build_network('shufflenet_v2_dpc', 3).encoder.eval()
@@ -51,7 +51,7 @@ def encoder() -> Iterator[nn.Module]:
         elif isinstance(part, nn.BatchNorm2d):
             part.bias.data.uniform_(-0.5, 0.5)
             part.running_var.fill_(1 - part.eps)
-    yield made
+    return made
 
 
 @pytest.fixture
